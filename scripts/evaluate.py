@@ -1,0 +1,29 @@
+"""Tests a finished run's best checkpoint: `python scripts/evaluate.py RUN`, a run folder or `last`.
+
+Prints the metrics and adds them to the run's result.json. A run tests itself at its end; this is for runs that could
+not (trials of a sweep, interrupted runs) or to check the numbers again.
+"""
+
+import argparse
+import sys
+
+from goldilocks.cli import refusals
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("run", help="a run folder, or last")
+    parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
+    given = parser.parse_args()
+    with refusals() as outcome:
+        from goldilocks import results
+        from goldilocks.evaluate import evaluate_run
+        from goldilocks.report import print_result
+
+        folder = results.find_run(given.run, given.log_dir)
+        print_result(folder, evaluate_run(folder))
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

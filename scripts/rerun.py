@@ -1,0 +1,36 @@
+"""Trains a run again from its own configuration and says whether the numbers are the same.
+
+`python scripts/rerun.py RUN [overrides]`, RUN a run folder or `last`. The new run has a folder of its own. Exit code 0
+if the numbers are identical or equal within the tolerance, 1 if they differ.
+"""
+
+import argparse
+import sys
+
+from goldilocks.cli import refusals
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("run", help="a run folder, or last")
+    parser.add_argument("overrides", nargs="*", help="as of train.py: the run is composed again with them")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-3, help="relative difference that counts as equal (default: 0.001)"
+    )
+    parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
+    given = parser.parse_args()
+    with refusals() as outcome:
+        from goldilocks import results
+        from goldilocks.evaluate import rerun
+        from goldilocks.report import print_comparison, print_result
+
+        before = results.find_run(given.run, given.log_dir)
+        after, result = rerun(before, given.overrides)
+        print_result(after, result)
+        verdict = print_comparison(before, after, given.tolerance)
+        outcome.code = 1 if verdict == "different" else 0
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

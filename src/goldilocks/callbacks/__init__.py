@@ -1,0 +1,17 @@
+"""Callbacks of ours only; options name the library's directly."""
+
+from goldilocks.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
+from goldilocks.callbacks.early_stopping import EarlyStopping
+from goldilocks.callbacks.learning_rate import LearningRateMonitor
+from goldilocks.callbacks.progress import ProgressBar
+from goldilocks.callbacks.recorder import Recorder, recorder_of
+
+__all__ = [
+    "BestCheckpoint",
+    "EarlyStopping",
+    "LastCheckpoint",
+    "LearningRateMonitor",
+    "ProgressBar",
+    "Recorder",
+    "recorder_of",
+]

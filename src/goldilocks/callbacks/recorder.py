@@ -1,0 +1,84 @@
+"""What happened in a run: the one judge of which epoch was best. Every run has it."""
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from goldilocks.tasks import Objective
+
+
+class Recorder(Checkpoint):
+    """Keeps the best epoch's metrics and the time; writes each epoch to the loggers, `best/...` when the best changes.
+
+    It is a `Checkpoint` to Lightning, and first among them, so that it sees the metrics of a whole epoch and a
+    checkpoint holds its state. The state is plain numbers.
+
+    Args:
+        objective: Decides which epoch is best.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        self.best_metrics: dict[str, float] = {}
+        self.epochs = 0
+        self.rows = 0
+        self.train_seconds = 0.0
+        self.total_seconds = 0.0
+        self._began = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_began = time.perf_counter()
+        self._validation_seconds = 0.0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation_began = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation_seconds += time.perf_counter() - self._validation_began
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.train_seconds += time.perf_counter() - self._epoch_began - self._validation_seconds
+        self.epochs += 1
+        self.rows += sum(pl_module.sizes)
+        metrics, step = dict(pl_module.epoch_metrics), trainer.global_step - 1
+        value = metrics.get(self.objective.metric)
+        scalars = {**metrics, "epoch": float(trainer.current_epoch)}
+        if value is not None and math.isfinite(value) and self.objective.better(value, self.best_value):
+            self.best_value, self.best_epoch = value, trainer.current_epoch
+            self.best_metrics = {key: metrics[key] for key in metrics if "/" in key}
+            scalars |= {f"best/{key}": metric for key, metric in self.best_metrics.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=step)
+            logger.save()
+
+    def is_best(self, epoch: int) -> bool:
+        """Whether an epoch that has just ended is the best so far."""
+        return self.best_epoch == epoch
+
+    def elapsed(self) -> float:
+        """Seconds since the run began, its interrupted parts included."""
+        return self.total_seconds + time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "best_metrics": self.best_metrics,
+            "epochs": self.epochs,
+            "rows": self.rows,
+            "train_seconds": self.train_seconds,
+            "total_seconds": self.elapsed(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
+
+
+def recorder_of(trainer: pl.Trainer) -> Recorder:
+    """The Recorder that every run has."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Recorder))  # type: ignore[attr-defined]

@@ -1,0 +1,164 @@
+"""Everything about a configuration that can be refused or warned about before a run folder is made."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from goldilocks.config import check_arguments, find_class, one_line
+from goldilocks.data.base import TableData
+from goldilocks.data.spec import Spec
+from goldilocks.errors import Refused
+from goldilocks.optimizers import try_optimizer
+from goldilocks.regularization import Regularization
+from goldilocks.schedulers import has_length, try_schedule
+from goldilocks.tasks import Objective, Task, check_objective
+from goldilocks.trainer import try_trainer
+
+Node = dict[str, Any]
+LIVE = {
+    "data": (),
+    "model": ("input_shape", "num_outputs"),
+    "callbacks": ("dirpath",),
+    "logger": ("save_dir", "resume_step"),
+}  # what the run adds to an option's own keywords
+
+
+class Settings:
+    """The signature is the schema of the top of the configuration."""
+
+    called = "the configuration"
+
+    def __init__(
+        self,
+        *,
+        data: Node,
+        model: Node,
+        regularization: Node,
+        optimizer: Node,
+        scheduler: Node,
+        trainer: Node,
+        callbacks: Node,
+        logger: Node,
+        task: Node,
+        objective: Node,
+        seed: Annotated[int, Field(ge=0, lt=2**32)],
+        name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None,
+        log_dir: str,
+        resume: str | None,
+        packages: list[str],
+    ) -> None:
+        self.data, self.model, self.regularization = data, model, regularization
+        self.optimizer, self.scheduler, self.trainer = optimizer, scheduler, trainer
+        self.callbacks, self.logger = callbacks, logger
+        self.task, self.objective = task, objective
+        self.seed, self.name, self.log_dir, self.resume, self.packages = seed, name, log_dir, resume, packages
+
+
+def check(cfg: DictConfig) -> Settings:
+    """Checks a composed configuration without loading data or building the network.
+
+    Returns:
+        The configuration, resolved, as plain values.
+
+    Raises:
+        Refused: for the first thing that is wrong, in one line.
+    """
+    settings = Settings(**check_arguments(Settings, resolved(cfg), ""))
+    packages = settings.packages
+    check_arguments(Regularization, settings.regularization, "regularization")
+    check_node(settings.data, TableData, "data", packages)
+    check_node(settings.model, nn.Module, "model", packages)
+    check_arguments(Task, settings.task, "task", given=("spec", "label_smoothing"))
+    Objective(**check_arguments(Objective, settings.objective, "objective"))
+    try_schedule(settings.scheduler, try_optimizer(settings.optimizer, packages), packages)
+    try_trainer(settings.trainer, packages)
+    for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
+        for key, node in getattr(settings, group).items():
+            if node is not None:
+                check_node(node, base, f"{group}.{key}", packages)
+    return settings
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, every reference followed."""
+    try:
+        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        if isinstance(cause := error.__cause__, Refused):
+            raise cause from error
+        raise Refused(f"{getattr(error, 'full_key', None) or 'the configuration'}: {one_line(error)}") from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def check_node(node: Node, base: type, where: str, packages: Iterable[str]) -> None:
+    """Checks an option against the signature of its class, without building it."""
+    kind: Any = find_class(node, base, where, packages)
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    live = LIVE[where.partition(".")[0]]
+    check_arguments(kind, values, where, packages, given=live)
+
+
+# --- once the data are known ------------------------------------------------------------------------------------------
+
+
+def check_with_data(settings: Settings, spec: Spec) -> None:
+    """Checks what depends on the task and the split: metrics that are followed, and the loss.
+
+    Raises:
+        Refused: for a metric or loss that these data do not have.
+    """
+    check_objective(settings.objective["metric"], spec)
+    followers = {f"callbacks.{name}.monitor": node for name, node in settings.callbacks.items() if node}
+    for where, node in {**followers, "scheduler.monitor": settings.scheduler}.items():
+        if node.get("monitor") is not None:
+            check_objective(node["monitor"], spec, where)
+    Task(spec, **settings.task, label_smoothing=settings.regularization["label_smoothing"])
+
+
+def check_network(settings: Settings, network: nn.Module) -> None:
+    """Refuses a dropout rate that no layer of the network takes up."""
+    rate = settings.regularization["dropout"]
+    wanted = any(rate) if isinstance(rate, list) else rate
+    if wanted and not any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in network.modules()):
+        raise Refused(
+            f"regularization.dropout={rate}: this model has no hidden layer for it to act on;"
+            " write regularization.dropout=0 or choose a deeper model"
+        )
+
+
+def warnings_for(settings: Settings, network: nn.Module) -> list[str]:
+    """What will run but is probably not meant: each says why and what to write instead."""
+    found = []
+    layers = list(network.modules())
+    drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in layers)
+    if drops and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
+        found.append(
+            "dropout before BatchNorm shifts the variance between training and evaluation (arXiv 1801.05134):"
+            " write model.norm=layer, or leave the dropout out"
+        )
+    if settings.regularization["l2"] and adapts(settings.optimizer):
+        found.append(
+            "L2 in an adaptive optimizer is not weight decay, its strength is divided by the gradients' size"
+            " (arXiv 1711.05101): write optimizer=adamw optimizer.weight_decay=0.01, or use the SGD family"
+        )
+    stopping = settings.callbacks.get("early_stopping")
+    may_stop = stopping and stopping.get("patience", 0) < settings.trainer.get("max_epochs", 0)
+    if may_stop and has_length(settings.scheduler, settings.packages):
+        found.append(
+            "the schedule is drawn over trainer.max_epochs and early stopping may cut it before the rate is low:"
+            " write callbacks.early_stopping=null and the trainer.max_epochs you want"
+        )
+    return found
+
+
+def adapts(optimizer: Node) -> bool:
+    """Whether an optimizer divides the gradients by their running size."""
+    return re.search(r"Adam|RMSprop|Adagrad|Adadelta", optimizer["_target_"]) is not None

@@ -1,0 +1,185 @@
+"""The command line around Hydra: help without Hydra, and a user's mistake as one line with exit code 2.
+
+Import-light: `--help`, `--cfg job` and tab completion pass here, and none of them needs torch.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldilocks.errors import Refused, near_miss
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def cli(main: Callable[[], None]) -> int:
+    """Runs a function decorated by `hydra.main`; returns the exit code.
+
+    0: done. 1: the run failed. 2: the input was refused. 130: interrupted.
+    """
+    if any(word in ("--help", "-h") for word in sys.argv[1:]):
+        print(help_text())
+        return 0
+    with refusals() as outcome:
+        main()
+    return outcome.code
+
+
+@dataclass
+class Outcome:
+    """The exit code that a command comes to."""
+
+    code: int = 0
+
+
+@contextmanager
+def refusals() -> Iterator[Outcome]:
+    """Turns a user's mistake into one line on stderr and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    outcome, given = Outcome(), os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"  # hydra.main then raises instead of printing several lines
+    try:
+        yield outcome
+    except (Refused, HydraException, OmegaConfBaseException) as error:
+        if given == "1":
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        outcome.code = 2
+    except SystemExit as ended:
+        outcome.code = int(ended.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        outcome.code = 130
+    finally:
+        os.environ.pop(FULL_ERROR)
+        if given is not None:
+            os.environ[FULL_ERROR] = given
+
+
+def register_resolvers() -> None:
+    """Registers `${direction:METRIC}`: min or max, whichever is better for the metric."""
+    from omegaconf import OmegaConf
+
+    from goldilocks.metric_names import direction
+
+    OmegaConf.register_new_resolver("direction", direction, replace=True)
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def help_text() -> str:
+    """The usage, and every option of every group with the first line of its file."""
+    lines = [
+        "python train.py [group=option ...] [key=value ...]      train one network",
+        "python train.py -m group=option,option key=value,value  train one for each combination",
+        "python train.py resume=last                             continue an interrupted run",
+        "python train.py --cfg job [...]                         print the configuration, run nothing",
+    ]
+    for group in groups():
+        lines += ["", f"{group}"]
+        lines += [f"  {option:<16} {card(group, option)}" for option in options(group)]
+    lines += ["", "Any key of the configuration: optimizer.lr=0.01 trainer.max_epochs=50 regularization=[dropout,l2]"]
+    return "\n".join(lines)
+
+
+def groups() -> list[str]:
+    """The groups in the order of the defaults list of conf/train.yaml, the rest behind them."""
+    found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml"))} - {"hydra"}
+    order = re.findall(r"^  - (\w+): ", (CONF / "train.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return sorted(found, key=lambda group: (order.index(group) if group in order else len(order), group))
+
+
+def options(group: str) -> list[str]:
+    """The options of a group, by name."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def card(group: str, option: str) -> str:
+    """The first comment line of an option's file: what it is."""
+    first = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
+    return first.removeprefix("#").strip()
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
+    if isinstance(error, Refused):
+        return str(error)
+    text = " ".join(str(error).split())
+    if missing := getattr(error, "missing_cfg_file", None):
+        return explain_option(str(missing))
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return explain_key(match[1].split("@")[0])
+    if match := re.search(r"Could not delete from config\. '([^']+)'", text):
+        return explain_key(match[1])
+    if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):
+        return f"{match[2] or 'the configuration'} refers to {match[1]}, which does not exist"
+    if match := re.search(r"[Ii]n '([^']+)'.*?(?:[Aa]vailable|not found)", text):
+        return text
+    if type(error).__name__ == "OverrideParseException" or "mismatched input" in text or "token recognition" in text:
+        return explain_override(getattr(error, "override", None) or text)
+    return text
+
+
+def explain_option(missing: str) -> str:
+    """`optimizer/nadm` was asked for: names the group's options."""
+    group, _, option = missing.removesuffix(".yaml").rpartition("/")
+    if not group or not (CONF / group).is_dir():
+        return f"{option or missing}: no such configuration; " + near_miss(option or missing, groups())
+    known = options(group)
+    text = near_miss(option, known)
+    return f"{group}={option}: no such option; {text}" + ("" if "one of" in text else f" ({', '.join(known)})")
+
+
+def explain_key(key: str) -> str:
+    """`optimizer.lrr` is not in the configuration: names the nearest key that is."""
+    known = set(composed_keys())
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    within = f" in {parent}" if parent and siblings else ""
+    return f"{key}: no such key{within}; " + near_miss(key, siblings or known | set(groups()))
+
+
+def explain_override(override: str) -> str:
+    """The word could not be read as key=value."""
+    word = override.split("\n")[0].strip()
+    return f"{word}: cannot be read; write key=value, group=option or group=[option,option], without spaces around ="
+
+
+def composed_keys() -> Iterator[str]:
+    """Every dotted key of the configuration that the given options compose (without the given values)."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    chosen = [word for word in sys.argv[1:] if re.fullmatch(rf"({'|'.join(groups())})=[\w-]+", word)]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            cfg = compose("train", overrides=chosen)
+        except HydraException:
+            cfg = compose("train")
+    yield from dotted_keys(cfg)
+
+
+def dotted_keys(node: Iterable, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a nested mapping, the inner nodes' included."""
+    from omegaconf import DictConfig
+
+    assert isinstance(node, DictConfig)
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from dotted_keys(child, f"{prefix}{key}.")

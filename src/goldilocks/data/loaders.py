@@ -1,0 +1,107 @@
+"""Batches from tensors. A batch is a slice of one indexing operation, not a Python loop over rows.
+
+Legend: N rows, B batch, K batches in an item.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batches(NamedTuple):
+    """Several batches in one: an item of the loader, for one call of `training_step`."""
+
+    x: Tensor  # [K * B, ...]
+    y: Tensor  # [K * B, ...]
+    sizes: list[int]  # rows of each batch
+
+    def split(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches one after the other."""
+        return zip(self.x.split(self.sizes), self.y.split(self.sizes), strict=True)
+
+
+class TensorLoader:
+    """Iterates over tensors in items of one or several batches.
+
+    The order of an epoch depends on the seed and the epoch's number alone, so a resumed run sees the same batches as
+    one that was never interrupted. A last batch of a single row joins the batch before it: BatchNorm needs two.
+
+    Args:
+        x: Inputs, [N, ...].
+        y: Targets, [N, ...].
+        batch_size: Rows in a batch, from 1.
+        batches_per_item: Batches in an item, from 1.
+        shuffle_seed: Seed of the order; None keeps the rows in theirs.
+        max_batches: Batches in an epoch at most; None: all.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        batch_size: int,
+        batches_per_item: int = 1,
+        shuffle_seed: int | None = None,
+        max_batches: int | None = None,
+    ) -> None:
+        assert len(x) == len(y) > 0
+        self.x, self.y = x, y
+        self.batch_size = batch_size
+        self.shuffle_seed = shuffle_seed
+        self.epoch = 0
+        self.batch_sampler = None  # Lightning looks for one beside `sampler`
+        self.edges = batch_edges(len(x), batch_size)[: None if max_batches is None else max_batches + 1]
+        self.batches_per_item = min(batches_per_item, self.num_batches)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return len(self.edges) - 1
+
+    @property
+    def sampler(self) -> "TensorLoader":
+        """Lightning tells the epoch's number to a loader's sampler: here the loader itself."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_batches // self.batches_per_item)
+
+    def __iter__(self) -> Iterator[Batches]:
+        order = self.order()
+        for first in range(0, self.num_batches, self.batches_per_item):
+            edges = self.edges[first : first + self.batches_per_item + 1]
+            rows = slice(edges[0], edges[-1]) if order is None else order[edges[0] : edges[-1]]
+            sizes = [stop - start for start, stop in pairwise(edges)]
+            yield Batches(self.x[rows], self.y[rows], sizes)
+
+    def order(self) -> Tensor | None:
+        """The epoch's permutation of the rows, on the data's device; None for the rows' own order."""
+        if self.shuffle_seed is None:
+            return None
+        generator = torch.Generator().manual_seed(epoch_seed(self.shuffle_seed, self.epoch))
+        return torch.randperm(len(self.x), generator=generator).to(self.x.device)
+
+
+def batch_edges(num_rows: int, batch_size: int) -> list[int]:
+    """Where batches begin and end.
+
+    >>> batch_edges(10, 4), batch_edges(9, 4)
+    ([0, 4, 8, 10], [0, 4, 9])
+    """
+    edges = [*range(0, num_rows, batch_size), num_rows]
+    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+        del edges[-2]
+    return edges
+
+
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """A seed for each epoch (and device) of a run, far from those of its neighbours."""
+    return (seed * 1_000_003 + epoch * 10_007 + rank * 101) % 2**63

@@ -1,0 +1,44 @@
+"""What the data know and the network needs."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+TaskName = Literal["regression", "binary", "multiclass"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Facts of a data set that no YAML states.
+
+    Attributes:
+        task: What is predicted.
+        input_shape: Of one row: `(features,)` for tables.
+        num_outputs: One a class; one for binary; one a target for regression.
+        num_rows: By stage: train, val, test.
+        feature_names: One for each input of a table.
+        class_names: By class index; empty for regression.
+        target_names: One for each regression target.
+        target_mean: Of the training rows, one for each regression target: the network is trained on
+            `(target - target_mean) / target_std`.
+        target_std: Likewise.
+    """
+
+    task: TaskName
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    num_rows: dict[str, int] = field(default_factory=dict)
+    feature_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain containers, for a checkpoint that loads with `weights_only=True`."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "Spec":
+        """The inverse of `as_plain`."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+        return cls(**fields)

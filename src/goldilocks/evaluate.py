@@ -1,0 +1,93 @@
+"""A finished run again: tested from its checkpoint, or trained again and compared."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from goldilocks import results
+from goldilocks.cli import CONF
+from goldilocks.errors import Refused
+from goldilocks.run import build_trainer, chosen, prepare, start, test_metrics
+
+
+def evaluate_run(folder: Path) -> dict[str, Any]:
+    """Tests the best checkpoint of a run folder and writes the metrics into its result.json.
+
+    Returns:
+        The result, with `test/...` among its metrics.
+
+    Raises:
+        Refused: if the run has no best checkpoint, no test set, or the checkpoint is damaged or of another network.
+    """
+    result = results.read_result(folder)
+    path = folder / "checkpoints" / "best.ckpt"
+    if result["status"] == "running" and not path.exists():
+        raise Refused(f"{folder}: has no checkpoint yet; resume it with: python train.py resume={folder}")
+    checkpoint = results.load_checkpoint(path)
+    parts = prepare(results.read_config(folder), fitted=checkpoint)
+    if not parts.data.spec.num_rows["test"]:
+        raise Refused(f"{folder}: data.test_fraction=0 leaves no test set")
+    results.load_weights(parts.module, checkpoint, path)
+    parts.settings.logger.clear()
+    parts.settings.callbacks.clear()
+    trainer = build_trainer(parts, folder)
+    trainer.test(parts.module, parts.data, verbose=False)
+    result["metrics"] = {**(result.get("metrics") or {}), **test_metrics(parts.module)}
+    results.write_result(folder, result)
+    return result
+
+
+def rerun(folder: Path, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+    """Trains a run again in a new folder: from its stored configuration, or composed again where overrides are given.
+
+    Raises:
+        Refused: if its files cannot be read, an override is wrong, or the options have changed since.
+    """
+    before = results.read_result(folder)
+    cfg, words, choices = results.read_config(folder), results.read_overrides(folder), before["choices"]
+    if overrides:
+        if changed := composed_differently(cfg, words):
+            raise Refused(
+                f"{folder}: the options in conf/ have changed since ({changed});"
+                " write python train.py with all overrides"
+            )
+        cfg, choices = compose([*words, *overrides])
+        words = [*words, *overrides]
+    cfg.resume = None
+    return start(cfg, words, choices)
+
+
+def composed_differently(cfg: DictConfig, words: list[str]) -> str | None:
+    """The first key in which a stored configuration differs from what its overrides compose today."""
+    stored, today = flat(cfg), flat(compose(words)[0])
+    return next((key for key in {**stored, **today} if stored.get(key) != today.get(key) and key != "packages"), None)
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """The leaves of a resolved configuration by dotted key."""
+    leaves: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{prefix}.{key}".lstrip("."))
+        else:
+            leaves[prefix] = node
+
+    walk(OmegaConf.to_container(cfg, resolve=True), "")
+    return leaves
+
+
+def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """Composes conf/train.yaml as the command line does; returns the configuration and the choices."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra_compose("train", overrides=words, return_hydra_config=True)
+    choices = cfg.hydra.runtime.choices
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, chosen(choices, cfg)

@@ -1,0 +1,107 @@
+"""Loggers that write into the run folder and survive resuming."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import loggers as library
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch.utils.tensorboard.summary import hparams as hparams_summary
+
+ENDED = {"done": 1, "failed": 2, "diverged": 2, "interrupted": 3, "running": 3, "pruned": 1}  # tensorboard's Status
+
+
+class TensorBoardLogger(library.TensorBoardLogger):
+    """Scalars, text and the HPARAMS tab, in the run folder itself.
+
+    torch writes hyperparameters and metrics once, at the end, always as a success, together with a list of metrics
+    that TensorBoard takes from the first run for all. Here the start is written at once and the end with its true
+    status; the tab then finds the metrics by itself, as the last `best/...` scalars, killed runs' included.
+
+    Args:
+        save_dir: Live: the run folder.
+        resume_step: Live: events after this optimizer step are hidden, for they will be written again.
+    """
+
+    def __init__(self, save_dir: str, resume_step: int | None = None) -> None:
+        super().__init__(save_dir, name="", version="", default_hp_metric=False, purge_step=resume_step)
+
+    def log_hyperparams(self, params: Mapping[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
+        """Writes the flat options of a run, by dotted key."""
+        _, start, _ = hparams_summary({key: plain(value) for key, value in params.items()}, {})
+        self.experiment._get_file_writer().add_summary(start)
+
+    def log_text(self, tag: str, text: str) -> None:
+        """Shows preformatted text."""
+        self.experiment.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))
+
+    def save(self) -> None:
+        """Flushes. The library would also write an empty hparams.yaml."""
+        self.experiment.flush()
+
+    def finalize(self, status: str) -> None:
+        """Flushes. The library would close the file after training, and the test would begin another."""
+        self.save()
+
+    def close(self, status: str) -> None:
+        """Writes how the run ended and closes the file."""
+        _, _, summary = hparams_summary({}, {})
+        content = summary.value[0].metadata.plugin_data
+        end = HParamsPluginData.FromString(content.content)
+        end.session_end_info.status = ENDED[status]
+        content.content = end.SerializeToString()
+        self.experiment._get_file_writer().add_summary(summary)
+        self.experiment.close()
+
+
+class CSVLogger(library.Logger):
+    """metrics.csv: a row an epoch. Resuming keeps the rows of the epochs before.
+
+    Args:
+        save_dir: Live: the run folder.
+        resume_step: Live: rows from this optimizer step on are dropped, for they will be written again.
+    """
+
+    def __init__(self, save_dir: str, resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "metrics.csv"
+        self.columns: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+        if resume_step is not None and self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) < resume_step]
+            self._write_all()
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """config.yaml has them."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Writes a row; `best/...` is left out, for the rows themselves tell it."""
+        row = {"step": step, **{key: value for key, value in metrics.items() if not key.startswith("best/")}}
+        self.rows.append(row)
+        if row.keys() <= set(self.columns):
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self.columns).writerow(row)
+        else:
+            self._write_all()
+
+    def _write_all(self) -> None:
+        self.columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def plain(value: Any) -> bool | float | str:
+    """A value as TensorBoard takes it; lists and null as text."""
+    return value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)

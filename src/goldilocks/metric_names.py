@@ -1,0 +1,30 @@
+"""Which metrics there are, by task, and which way is better. Import-light: the configuration's resolvers need it."""
+
+from goldilocks.errors import Refused, near_miss
+
+BETTER = {
+    "loss": "min",
+    "accuracy": "max",
+    "auroc": "max",
+    "f1": "max",
+    "rmse": "min",
+    "mae": "min",
+    "r2": "max",
+}
+STAGES = ("train", "val", "test")
+
+
+def direction(metric: str) -> str:
+    """Whether less or more of a metric is better: min or max.
+
+    >>> direction("val/accuracy")
+    'max'
+
+    Raises:
+        Refused: if the metric is not known.
+    """
+    name = str(metric).rpartition("/")[2]
+    if name not in BETTER:
+        known = [f"val/{known}" for known in BETTER]
+        raise Refused(f"objective.metric={metric}: no such metric; {near_miss(str(metric), known)}")
+    return BETTER[name]

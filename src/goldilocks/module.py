@@ -1,0 +1,215 @@
+"""The one LightningModule: a network, its task, and how its weights are moved.
+
+Lightning costs about 0.3 ms a call of `training_step`, more than a small network's own step. So one call takes several
+batches and makes several optimizer steps, with the same result as one at a time. Clipping, accumulation and schedules
+therefore belong to this module (manual optimization), never to Lightning's trainer.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from goldilocks.data.loaders import Batches, epoch_seed
+from goldilocks.optimizers import split_parameters
+from goldilocks.regularization import Regularization, add_penalty_gradients
+from goldilocks.schedulers import Schedule, steps_in_epoch
+from goldilocks.tasks import Task
+from goldilocks.trainer import Trainer
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains a network on a task.
+
+    Args:
+        network: From inputs to raw outputs, [B, C].
+        task: Loss, output function, metrics.
+        make_optimizer: Builds the optimizer on the network.
+        make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the number of epochs.
+        regularization: Strengths of the penalties.
+        seed: Every epoch draws its randomness from (seed, epoch), so a resumed run repeats it without saved states.
+    """
+
+    trainer: Trainer  # type: ignore[override]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        make_optimizer: Callable[[nn.Module], Optimizer],
+        make_schedule: Callable[..., Schedule],
+        regularization: Regularization | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.task = network, task
+        self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
+        self.regularization = regularization or Regularization()
+        self.seed = seed
+        self.schedule: Schedule
+        self.diverged = False
+        self.epoch_metrics: dict[str, float] = {}  # of this epoch only: a stage that was skipped is not in it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions in the target's own units: probabilities for classes."""
+        return self.task.predict(self.network(x))
+
+    def configure_optimizers(self) -> Any:
+        steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
+        optimizer = self.make_optimizer(self.network)
+        epochs = self.trainer.planned_epochs(steps)
+        self.schedule = self.make_schedule(optimizer, steps_per_epoch=steps, max_epochs=epochs)
+        return {"optimizer": optimizer, "lr_scheduler": self.schedule.scheduler}
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in a training epoch."""
+        if self.trainer.train_dataloader is None:  # not yet made where optimizers are configured
+            self.trainer.fit_loop.setup_data()
+        loader: Any = self.trainer.train_dataloader
+        return loader.num_batches if hasattr(loader, "num_batches") else int(self.trainer.num_training_batches)
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        self.weights, _ = split_parameters(self.network)
+        self.parameters_to_clip = [p for p in self.network.parameters() if p.requires_grad]
+        self.raw = runs_raw(self.trainer)
+        self.has_penalty = bool(self.regularization.l1 or self.regularization.l2)
+        self.batches_in_epoch = self.num_batches
+
+    def on_train_epoch_start(self) -> None:
+        seed = epoch_seed(self.seed, self.current_epoch, self.global_rank)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        self.batch_index = 0
+        self.losses: list[Tensor] = []
+        self.sizes: list[int] = []
+        self.epoch_metrics = {}
+        self.task.reset_metrics("train")
+
+    def training_step(self, item: Any, batch_idx: int) -> None:
+        """One optimizer step for each batch of the item (or for each `accumulate_grad_batches` of them)."""
+        optimizer = self.trainer.optimizers[0] if self.raw else self.optimizers()
+        accumulate = self.trainer.accumulate_batches
+        outputs, targets, steps = [], [], 0
+        for x, y in batches_of(item):
+            output = self.network(x)
+            loss = self.task.loss(output, y, smooth=True)
+            self.losses.append(loss.detach())
+            self.sizes.append(len(y))
+            outputs.append(output.detach())
+            targets.append(y)
+            window = min(accumulate, self.batches_in_epoch - self.batch_index // accumulate * accumulate)
+            self.descend(loss / window if window > 1 else loss)
+            self.batch_index += 1
+            if self.batch_index % accumulate == 0 or self.batch_index == self.batches_in_epoch:
+                self.step(optimizer)
+                steps += 1
+                if self.trainer.steps_left(self.global_step + (steps if self.raw else 0)) == 0:
+                    break
+        if self.raw:
+            self.trainer.count_steps(steps)
+        self.task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
+
+    def descend(self, loss: Tensor) -> None:
+        """Adds a batch's gradients."""
+        if self.raw:
+            loss.backward()
+        else:
+            self.manual_backward(loss)
+
+    def step(self, optimizer: Any) -> None:
+        """Moves the weights and the schedule by one step."""
+        if self.raw:
+            self.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.schedule.on_step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Penalties, then clipping. With a gradient scaler Lightning calls this after unscaling."""
+        if self.has_penalty:
+            add_penalty_gradients(self.weights, self.regularization.l1, self.regularization.l2)
+        self.trainer.clip(self.parameters_to_clip)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.trainer.align_log_step()
+
+    def on_train_epoch_end(self) -> None:
+        losses, sizes = torch.stack(self.losses).double(), torch.tensor(self.sizes, dtype=torch.double)
+        loss = (losses.cpu() @ sizes / sizes.sum()).item()
+        self.report({"train/loss": loss, **self.task.compute_metrics("train")})
+        self.schedule.on_epoch_end(self.epoch_metrics)
+        self.diverged = not math.isfinite(loss)
+        if self.diverged:  # nothing good can follow
+            self.trainer.should_stop = True
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self.begin_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.begin_evaluation("test")
+
+    def validation_step(self, item: Any, batch_idx: int) -> None:
+        self.evaluate("val", item)
+
+    def test_step(self, item: Any, batch_idx: int) -> None:
+        self.evaluate("test", item)
+
+    def on_validation_epoch_end(self) -> None:
+        self.end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.end_evaluation("test")
+
+    def begin_evaluation(self, stage: str) -> None:
+        self.evaluated_loss: Tensor | float = 0.0
+        self.evaluated_rows = 0
+        self.task.reset_metrics(stage)
+
+    def evaluate(self, stage: str, item: Any) -> None:
+        for x, y in batches_of(item):
+            output = self.network(x)
+            self.evaluated_loss += self.task.loss(output, y).double() * len(y)
+            self.evaluated_rows += len(y)
+            self.task.update_metrics(stage, output, y)
+
+    def end_evaluation(self, stage: str) -> None:
+        loss = float(self.evaluated_loss / self.evaluated_rows)
+        self.report({f"{stage}/loss": loss, **self.task.compute_metrics(stage)})
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Hands metrics to early stopping and the Recorder, which writes an epoch's metrics to the loggers at once."""
+        self.epoch_metrics.update(metrics)
+        self.log_dict(metrics, logger=False)
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["spec"] = self.task.spec.as_plain()
+
+
+def batches_of(item: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of a loader's item: several of a TensorLoader, one `(x, y)` of any other."""
+    return item.split() if isinstance(item, Batches) else iter([item])
+
+
+def runs_raw(trainer: Trainer) -> bool:
+    """Whether backward and step may bypass Lightning's wrappers, which cost as much as a small network's own step.
+
+    Not with several devices (gradients must be shared), a gradient scaler, or a callback that watches single steps.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return isinstance(trainer.strategy, SingleDeviceStrategy) and scaler is None and not trainer.step_watchers()

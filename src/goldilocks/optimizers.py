@@ -1,0 +1,52 @@
+"""Optimizers on a network's parameters: what decays and what does not."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from goldilocks.config import build, find_class, parameters_of
+
+FUSED_ON_CPU = ("SGD", "Adam", "AdamW", "Adagrad")  # of torch.optim; the rest run for each, all tensors at once
+
+
+def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Weights, which decay, and the rest (biases, norms, scales), which does not."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
+
+
+def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Iterable[str] = ()) -> Optimizer:
+    """Builds the optimizer of a configuration on a network's parameters.
+
+    `weight_decay` holds for the weights only. Where torch has a fused step, it is used: one call for all tensors.
+
+    Raises:
+        Refused: for a value that the optimizer rejects.
+    """
+    weights, rest = split_parameters(network)
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if rest:
+        groups.append({"params": rest, "weight_decay": 0.0} if node.get("weight_decay") else {"params": rest})
+    offered = {implementation(find_class(node, Optimizer, "optimizer", packages), weights + rest): True}
+    return build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
+
+
+def implementation(kind: Any, parameters: list[nn.Parameter]) -> str:
+    """The faster of torch's implementations of an optimizer for these parameters: `fused` or `foreach`."""
+    on_cpu = any(parameter.device.type == "cpu" for parameter in parameters)
+    fused = "fused" in parameters_of(kind) and (not on_cpu or kind.__name__ in FUSED_ON_CPU)
+    return "fused" if fused and all(parameter.is_floating_point() for parameter in parameters) else "foreach"
+
+
+def try_optimizer(node: Mapping[str, Any], packages: Iterable[str] = ()) -> Optimizer:
+    """Builds the optimizer on a small layer, so that values it rejects are refused before anything is loaded."""
+    return build_optimizer(node, nn.Linear(2, 1), packages)
+
+
+def learning_rate(optimizer: Optimizer) -> float:
+    """The rate of the first group of parameters."""
+    rate = optimizer.param_groups[0]["lr"]
+    return rate.item() if isinstance(rate, torch.Tensor) else float(rate)

@@ -1,0 +1,96 @@
+"""What a run has come to, in the terminal."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from goldilocks.results import compare, read_result
+
+
+def print_result(folder: Path, result: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints a short table: metrics of the best epoch and of the test, then what the run took and where it lies."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    metrics = result.get("metrics") or {}
+    if metrics:
+        console.print(metrics_table(metrics))
+    console.print(f"[bold]{result['status']}[/bold]{explanation(result)}")
+    seconds = result.get("seconds") or {}
+    if result.get("epochs"):
+        console.print(
+            f"epochs {result['epochs']} (best {result['best_epoch']})   steps {result['steps']:,}"
+            f"   seconds {seconds['total']:.1f}   examples/s {result['examples_per_second'] or 0:,.0f}"
+            f"   parameters {result['num_parameters']:,}"
+        )
+    console.print(f"run folder   {folder}")
+    console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent))}")
+    if result["status"] == "interrupted":
+        console.print(f"python train.py resume={shlex.quote(str(folder))}")
+
+
+def metrics_table(metrics: Mapping[str, float]) -> Table:
+    """A row for each metric, a column for each stage that has any."""
+    stages = [stage for stage in ("train", "val", "test") if any(key.startswith(f"{stage}/") for key in metrics)]
+    names = list(dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in stages))
+    table = Table("metric", *(f"{stage}" for stage in stages), box=None, pad_edge=False)
+    for name in sorted(names, key=lambda name: (name != "loss", names.index(name))):
+        values = (metrics.get(f"{stage}/{name}") for stage in stages)
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    return table
+
+
+def print_comparison(before: Path, after: Path, tolerance: float, console: Console | None = None) -> str:
+    """Prints whether two runs' numbers agree, and where they differ; returns the verdict."""
+    verdict, rows = compare(read_result(before)["metrics"], read_result(after)["metrics"], tolerance)
+    console = console or Console(highlight=False, soft_wrap=True)
+    if verdict != "identical" and rows:
+        table = Table("metric", "before", "after", "relative difference", box=None, pad_edge=False)
+        for name, (old, new, difference) in rows.items():
+            table.add_row(name, f"{old:.6g}", f"{new:.6g}", f"{difference:.2g}")
+        console.print(table)
+    limit = {"equal": f" within {tolerance:g}", "different": f" by more than {tolerance:g}"}.get(verdict, "")
+    console.print(f"[bold]{verdict}[/bold]{limit}: {before} and {after}")
+    return verdict
+
+
+def explanation(result: Mapping[str, Any]) -> str:
+    """What a status other than done means and what to do."""
+    if result["status"] == "diverged":
+        return (
+            f": the loss is no longer finite after {result['epochs']} epochs; lower optimizer.lr"
+            f" (now {result['learning_rate']}) or write trainer.gradient_clip_val=1"
+        )
+    if result["status"] == "failed":
+        return f": {result['error']['type']}: {result['error']['message']} (traceback.txt in the run folder)"
+    if result["status"] == "interrupted":
+        return ": continue it with the command below"
+    return ""
+
+
+def trials_table(folder: Path, trials: Sequence[Any], objective: Mapping[str, str]) -> Table:
+    """All trials of a sweep, best first; those without a value last."""
+    sign = 1 if objective["mode"] == "min" else -1
+
+    def value(trial: Any) -> float | None:
+        return ((trial.result or {}).get("objective") or {}).get("value")
+
+    varied = list(dict.fromkeys(key for trial in trials for key in trial.varied))
+    table = Table("trial", objective["metric"], *varied, "status", "epochs", "seconds", box=None, pad_edge=False)
+    table.title = f"{folder} (best first)"
+    for trial in sorted(trials, key=lambda t: (value(t) is None, sign * (value(t) or 0.0))):
+        result = trial.result or {"status": "waiting"}
+        number = "" if value(trial) is None else f"{value(trial):.4f}"
+        seconds = (result.get("seconds") or {}).get("total")
+        cells = [trial.varied.get(key, "") for key in varied]
+        table.add_row(
+            str(trial.number),
+            number,
+            *cells,
+            result["status"],
+            str(result.get("epochs", "")),
+            "" if seconds is None else f"{seconds:.1f}",
+        )
+    return table

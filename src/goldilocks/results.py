@@ -1,0 +1,290 @@
+"""The run folder: made atomically, explained by what lies in it, `result.json` replaced atomically whatever happens."""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from goldilocks.cli import CONF
+from goldilocks.config import one_line
+from goldilocks.errors import Refused
+
+STATUSES = ("running", "done", "failed", "diverged", "pruned", "interrupted")
+NOT_HASHED = ("name", "log_dir", "resume")  # what does not change the numbers
+FILES = ("config.yaml", "overrides.yaml", "environment.json", "result.json")
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def make_run_folder(parent: Path, name: str, config_hash: str, now: datetime | None = None) -> Path:
+    """Makes `parent/<time>_<name>_<hash>`, which did not exist: -2, -3 and so on are added until that is so."""
+    stamp = (now or datetime.now()).strftime("%Y-%m-%d_%H-%M-%S")
+    return make_new_folder(parent, f"{stamp}_{name}_{config_hash}")
+
+
+def make_new_folder(parent: Path, name: str) -> Path:
+    """Makes a folder that did not exist, in one atomic step."""
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def find_run(run: str, log_dir: str | Path) -> Path:
+    """The folder of a run, given as a path or as `last`: the newest of `log_dir/runs`.
+
+    Raises:
+        Refused: if there is no such folder, or it is not a run's.
+    """
+    runs = Path(log_dir) / "runs"
+    if run == "last":
+        folders = [folder for folder in runs.glob("*") if (folder / "result.json").exists()]
+        if not folders:
+            raise Refused(f"last: there is no run in {runs}; train one with: python train.py")
+        return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
+    folder = Path(run)
+    if not folder.is_dir():
+        raise Refused(f"{run}: no such run folder; write a folder of {runs}, or last")
+    missing = [name for name in ("config.yaml", "result.json") if not (folder / name).is_file()]
+    if missing:
+        raise Refused(f"{run}: is not a run folder, it has no {missing[0]}; write a folder of {runs}, or last")
+    return folder
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The configuration of a run folder. What it may build is decided by conf/train.yaml, never by the folder itself.
+
+    Raises:
+        Refused: if it cannot be read.
+    """
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+    except Exception as error:  # YAML's and OmegaConf's errors have no common base
+        raise Refused(f"{folder}: its config.yaml cannot be read ({one_line(error)})") from error
+    if not isinstance(cfg, DictConfig):
+        raise Refused(f"{folder}: its config.yaml is not a configuration")
+    cfg.packages = OmegaConf.load(CONF / "train.yaml").packages
+    return cfg
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """The words of the command line that a run was started with."""
+    return [str(word) for word in OmegaConf.load(folder / "overrides.yaml")]
+
+
+def is_trial(folder: Path) -> bool:
+    """Whether a run folder is a trial of a sweep."""
+    return (folder.resolve().parent / "sweep.yaml").exists()
+
+
+def write_start(folder: Path, cfg: DictConfig, overrides: Iterable[str], result: Mapping[str, Any]) -> None:
+    """Writes what is known before training. result.json comes last: with it the folder is a run's."""
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "traceback.txt").unlink(missing_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+    now = {**environment(), "seed": cfg.seed, "started": datetime.now().isoformat(timespec="seconds")}
+    path = folder / "environment.json"
+    if path.exists():  # resumed: the first start stays on record
+        first = json.loads(path.read_text(encoding="utf-8"))
+        now = {**first, "resumed": [*first.get("resumed", []), now]}
+    write_json(path, now)
+    write_result(folder, result)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The result of a run folder.
+
+    Raises:
+        Refused: if it is missing or damaged.
+    """
+    try:
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{folder}: its result.json cannot be read ({one_line(error)})") from error
+
+
+def compare(
+    before: Mapping[str, float], after: Mapping[str, float], tolerance: float
+) -> tuple[str, dict[str, tuple[float, float, float]]]:
+    """Whether two runs' metrics are `identical`, `equal` within a relative tolerance, or `different`.
+
+    >>> compare({"val/loss": 1.0}, {"val/loss": 1.0001}, tolerance=1e-3)[0]
+    'equal'
+
+    Returns:
+        The verdict, and by metric both values and their relative difference.
+    """
+    rows = {
+        key: (old, after[key], abs(after[key] - old) / max(abs(old), 1e-12))
+        for key, old in before.items()
+        if key in after
+    }
+    worst = max((difference for _, _, difference in rows.values()), default=math.inf)
+    return "identical" if worst == 0 else "equal" if worst <= tolerance else "different", rows
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Replaces result.json atomically."""
+    assert result["status"] in STATUSES
+    write_json(folder / "result.json", result)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON under another name first: a reader sees the old file or the new one, never half of it.
+
+    Numbers that are not finite become null, which every reader of JSON understands.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def finite(value: Any) -> Any:
+    """A value without NaN and infinities."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Twelve hex digits of the resolved configuration, without what does not change the numbers."""
+    container = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(container, dict)
+    relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run by dotted key, for HPARAMS and tables: choices, then values that are not references."""
+    flat: dict[str, Any] = {
+        group: "+".join(value) if isinstance(value, list) else value for group, value in choices.items()
+    }
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for key in map(str, node):
+            child = node._get_node(key)
+            if isinstance(child, DictConfig):
+                walk(child, f"{prefix}{key}.")
+            elif key != "_target_" and child is not None and not child._is_interpolation():
+                value = node[key]
+                flat[f"{prefix}{key}"] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+    for group in map(str, cfg):
+        if group in ("log_dir", "resume", "name", "packages", "callbacks", "logger"):
+            continue
+        child = cfg._get_node(group)
+        if isinstance(child, DictConfig):
+            walk(child, f"{group}.")
+        else:
+            flat[group] = cfg[group]
+    return flat
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Loads a checkpoint without running any code from it.
+
+    Raises:
+        Refused: if it is missing, truncated or not a checkpoint of ours.
+    """
+    if not path.is_file():
+        raise Refused(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the library raises many kinds
+        raise Refused(f"{path}: cannot be read as a checkpoint, it is truncated or damaged") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
+        raise Refused(f"{path}: is not a checkpoint of goldilocks")
+    return checkpoint
+
+
+def load_weights(module: torch.nn.Module, checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Loads a checkpoint's weights into a module.
+
+    Raises:
+        Refused: if it holds the weights of another network.
+    """
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise Refused(f"{path}: holds the weights of another network ({first_mismatch(module, checkpoint)})") from error
+
+
+def first_mismatch(module: torch.nn.Module, checkpoint: Mapping[str, Any]) -> str:
+    """The first tensor that differs in name or shape."""
+    ours, theirs = module.state_dict(), checkpoint["state_dict"]
+    for name in [*ours, *theirs]:
+        here = tuple(ours[name].shape) if name in ours else "none"
+        there = tuple(theirs[name].shape) if name in theirs else "none"
+        if here != there:
+            return f"{name}: {there} in the checkpoint, {here} in the configuration"
+    return "values differ in kind"
+
+
+# --- environment ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Code, packages and hardware; read once a process."""
+    return {
+        "command": " ".join(sys.argv),
+        "git": git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "threads": torch.get_num_threads(),
+        "packages": {
+            d.name: d.version for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())
+        },
+    }
+
+
+def git_state() -> dict[str, str | None]:
+    """Commit and uncommitted changes of the code, null outside of a git checkout."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit.strip() if commit else None, "diff": git("diff", "HEAD") if commit else None}
+
+
+def exception_summary(error: BaseException) -> dict[str, str]:
+    """An exception for `result.json`."""
+    return {"type": type(error).__name__, "message": one_line(error)}

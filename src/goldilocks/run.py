@@ -1,0 +1,308 @@
+"""One run, from a composed configuration to a result.
+
+configuration -> data -> spec -> network -> module -> trainer -> result
+"""
+
+import logging
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from goldilocks import results
+from goldilocks.callbacks import Recorder, recorder_of
+from goldilocks.checks import Settings, check, check_network, check_with_data, warnings_for
+from goldilocks.config import build
+from goldilocks.data.base import TableData
+from goldilocks.data.spec import Spec
+from goldilocks.errors import Refused
+from goldilocks.module import TrainingModule
+from goldilocks.optimizers import build_optimizer
+from goldilocks.regularization import Regularization
+from goldilocks.report import print_result
+from goldilocks.schedulers import build_schedule, has_length
+from goldilocks.tasks import Objective, Task
+from goldilocks.trainer import Trainer
+
+EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted": 130}
+
+
+def train(cfg: DictConfig) -> None:
+    """What Hydra calls: one run, which ends the process with its exit code, or one trial of a sweep."""
+    hydra = HydraConfig.get()
+    choices, overrides = chosen(hydra.runtime.choices, cfg), list(hydra.overrides.task)
+    if hydra.mode == RunMode.MULTIRUN:
+        folder = Path(hydra.runtime.output_dir)
+        if run(cfg, overrides, choices, folder=folder, test=False)["status"] == "interrupted":
+            raise KeyboardInterrupt
+        return
+    try:
+        folder, result = resume(cfg, overrides) if cfg.resume else start(cfg, overrides, choices)
+    except Refused as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print_result(folder, result)
+    raise SystemExit(EXIT_CODES[result["status"]])
+
+
+def start(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Trains in a new folder under `log_dir/runs`."""
+    parts = prepare(cfg)
+    name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
+    folder = results.make_run_folder(Path(cfg.log_dir) / "runs", name, results.config_hash(cfg)[:6])
+    return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
+
+
+def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+    """Continues the run `cfg.resume` in its own folder, with its own configuration and perhaps more epochs.
+
+    Raises:
+        Refused: for an override other than `trainer.max_epochs`, or fewer epochs than are done.
+    """
+    folder = results.find_run(cfg.resume, cfg.log_dir)
+    given = {word.partition("=")[0]: word for word in overrides}
+    if ignored := [word for key, word in given.items() if key not in ("resume", "trainer.max_epochs", "log_dir")]:
+        raise Refused(f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given")
+    before, own = results.read_result(folder), results.read_config(folder)
+    if more := given.get("trainer.max_epochs"):
+        epochs, done = check(cfg).trainer["max_epochs"], before.get("epochs") or 0
+        if epochs < done:
+            raise Refused(f"{more}: this run has done {done} epochs already; write more than that")
+        if epochs != own.trainer.max_epochs and has_length(own.scheduler, own.packages):
+            raise Refused(f"{more}: this run's schedule is drawn over {own.trainer.max_epochs} epochs; leave it out")
+        own.trainer.max_epochs = epochs
+    out_of_epochs = before["epochs"] == results.read_config(folder).trainer.max_epochs
+    extended = before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > before["epochs"]
+    if before["status"] in ("done", "pruned", "diverged") and not extended:
+        print(f"{folder} is {before['status']}: nothing to resume", file=sys.stderr)
+        return folder, before
+    words, test = results.read_overrides(folder), not results.is_trial(folder)
+    return folder, run(own, words, before["choices"], folder=folder, test=test, resumed=True)
+
+
+# --- before anything is written ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    settings: Settings
+    data: TableData
+    module: TrainingModule
+    objective: Objective
+
+
+def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None) -> Parts:
+    """Builds everything that needs no folder. What can be refused is refused here, before anything is written.
+
+    Args:
+        cfg: The composed configuration.
+        fitted: A checkpoint whose scaler the data take, instead of fitting one.
+    """
+    quiet_libraries()
+    settings = check(cfg)
+    data = build_data(settings, fitted)
+    spec = data.spec
+    check_with_data(settings, spec)
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    network = build_network(settings, spec)
+    for warning in warnings_for(settings, network):
+        print(f"warning: {warning}", file=sys.stderr)
+    regularization = Regularization(**settings.regularization)
+    packages = settings.packages
+    module = TrainingModule(
+        network,
+        Task(spec, **settings.task, label_smoothing=regularization.label_smoothing),
+        lambda network: build_optimizer(settings.optimizer, network, packages),
+        lambda optimizer, **steps: build_schedule(settings.scheduler, optimizer, packages=packages, **steps),
+        regularization,
+        seed=settings.seed,
+    )
+    return Parts(settings, data, module, Objective(**settings.objective))
+
+
+def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> TableData:
+    """Builds and loads the data."""
+    data = build(settings.data, TableData, "data", packages=settings.packages)
+    if fitted is not None and type(data).__qualname__ in fitted:
+        data.load_state_dict(fitted[type(data).__qualname__])
+    data.setup()
+    return data
+
+
+def build_network(settings: Settings, spec: Spec) -> nn.Module:
+    """Builds the network for the data."""
+    live: dict[str, Any] = {"input_shape": spec.input_shape, "num_outputs": spec.num_outputs}
+    network = build(settings.model, nn.Module, "model", packages=settings.packages, **live)
+    check_network(settings, network)
+    return network
+
+
+def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) -> Trainer:
+    """Builds loggers, callbacks and the trainer around a run folder."""
+    settings, packages = parts.settings, parts.settings.packages
+    offered = {"save_dir": str(folder), "resume_step": resume_step, "dirpath": str(folder / "checkpoints")}
+    loggers = [
+        build(node, cast("Any", Logger), f"logger.{key}", packages=packages, offered=offered)
+        for key, node in settings.logger.items()
+        if node is not None
+    ]
+    callbacks = [Recorder(parts.objective)] + [
+        build(node, pl.Callback, f"callbacks.{key}", packages=packages, offered=offered)
+        for key, node in settings.callbacks.items()
+        if node is not None
+    ]
+    live: dict[str, Any] = {"default_root_dir": str(folder), "shuffle_seed": settings.seed}
+    return build(
+        settings.trainer, Trainer, "trainer", packages=packages, callbacks=callbacks, logger=loggers or False, **live
+    )
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+
+def run(
+    cfg: DictConfig,
+    overrides: list[str],
+    choices: Mapping[str, Any],
+    *,
+    folder: Path,
+    parts: Parts | None = None,
+    test: bool = True,
+    resumed: bool = False,
+) -> dict[str, Any]:
+    """Trains in a folder and writes the result there, whatever happens.
+
+    Args:
+        cfg: The composed configuration.
+        overrides: The words of the command line that chose it.
+        choices: Option by group.
+        folder: The run folder, which exists.
+        parts: What `prepare` built, if that was done already.
+        test: Whether the test set is touched, once, at the end. Never in a trial of a sweep.
+        resumed: Whether the folder holds an interrupted run to continue.
+
+    Returns:
+        What result.json holds.
+    """
+    parts = parts or prepare(cfg)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    state = results.load_checkpoint(checkpoint) if resumed and checkpoint.exists() else None
+    if state is not None:
+        results.load_weights(parts.module, state, checkpoint)
+    result: dict[str, Any] = {
+        "status": "running",
+        **outcome(Recorder(parts.objective), steps=0),
+        "num_parameters": sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad),
+        "learning_rate": parts.settings.optimizer.get("lr"),
+        "choices": dict(choices),
+        "config_hash": results.config_hash(cfg),
+        "error": None,
+    }
+    results.write_start(folder, cfg, overrides, result)
+    trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
+    trainer.set_threads(result["num_parameters"] * parts.data.batch_size)
+    handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
+    for logger in trainer.loggers:
+        logger.log_hyperparams(results.flat_options(cfg, choices))
+        if hasattr(logger, "log_text"):
+            logger.log_text("network", str(parts.module.network))
+    try:
+        trainer.fit(parts.module, parts.data, ckpt_path=checkpoint if state else None, weights_only=True)
+        diverged = parts.module.diverged or recorder_of(trainer).best_epoch is None
+        result["status"] = "diverged" if diverged else "done"
+        if test and not diverged:
+            result["metrics"] = evaluate(trainer, parts, folder)
+    except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
+        result["status"] = "interrupted"
+    except Exception as error:
+        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        result |= {"status": "failed", "error": results.exception_summary(error)}
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    tested = result["metrics"]
+    result |= outcome(recorder_of(trainer), trainer.global_step)
+    result["metrics"] |= tested
+    for logger in trainer.loggers:
+        if tested:
+            logger.log_metrics(tested, step=trainer.global_step)
+        if hasattr(logger, "close"):
+            logger.close(result["status"])
+    results.write_result(folder, result)
+    return result
+
+
+def outcome(recorder: Recorder, steps: int) -> dict[str, Any]:
+    """What the run has come to so far."""
+    seconds = recorder.train_seconds
+    return {
+        "objective": {
+            "metric": recorder.objective.metric,
+            "mode": recorder.objective.mode,
+            "value": recorder.best_value,
+        },
+        "metrics": dict(recorder.best_metrics),
+        "best_epoch": recorder.best_epoch,
+        "epochs": recorder.epochs,
+        "steps": steps,
+        "seconds": {"total": round(recorder.elapsed(), 3), "train": round(seconds, 3)},
+        "examples_per_second": round(recorder.rows / seconds, 1) if seconds else None,
+    }
+
+
+def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:
+    """Tests the best checkpoint, or the last weights where none is kept. Empty without a test set."""
+    if not parts.module.task.spec.num_rows.get("test"):
+        return {}
+    best = folder / "checkpoints" / "best.ckpt"
+    if best.exists():
+        results.load_weights(parts.module, results.load_checkpoint(best), best)
+    trainer.test(parts.module, parts.data, verbose=False)
+    return test_metrics(parts.module)
+
+
+def test_metrics(module: TrainingModule) -> dict[str, float]:
+    """What the last test has come to."""
+    return {key: value for key, value in module.epoch_metrics.items() if key.startswith("test/")}
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
+    single = {group: choice for group, choice in choices.items() if "/" not in group and choice is not None}
+    several = {
+        "regularization": [key for key, strength in cfg.get("regularization", {}).items() if strength],
+        "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
+    }
+    return {**single, **several}
+
+
+def quiet_libraries() -> None:
+    """Silences what the libraries say about devices, workers and folders: it is either known or not true here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*litlogger.*",
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*isinstance.treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    torch.set_float32_matmul_precision("high")

@@ -1,0 +1,95 @@
+"""Learning-rate schedules: when each is stepped, over how many steps, by which metric.
+
+A schedule's option is a class of torch with its keywords and up to two of ours: `interval`, `step` (after every
+optimizer step) or `epoch`, and `monitor`, the metric that a plateau schedule follows. The length of the run and the
+optimizer's rate are added here, under the names that torch's classes use.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from goldilocks.config import build, check_arguments, find_class, parameters_of
+
+LENGTH = ("total_steps", "T_max")  # what torch's classes call the number of steps in the whole run
+OURS = ("interval", "monitor")
+
+
+@dataclass
+class Schedule:
+    """A scheduler and when to step it."""
+
+    scheduler: LRScheduler
+    interval: Literal["step", "epoch"] = "epoch"
+    monitor: str | None = None
+
+    def on_step(self) -> None:
+        """After an optimizer step."""
+        if self.interval == "step":
+            self.scheduler.step()
+
+    def on_epoch_end(self, metrics: Mapping[str, Any]) -> None:
+        """After an epoch and its validation. An epoch without the monitored metric leaves the plateau's count alone."""
+        if self.monitor is not None and self.monitor in metrics:
+            self.scheduler.step(metrics[self.monitor])
+        elif self.monitor is None and self.interval == "epoch":
+            self.scheduler.step()
+
+
+def check_schedule(interval: Literal["step", "epoch"] = "epoch", monitor: str | None = None) -> None:
+    """The signature is the schema of our own keywords."""
+
+
+def build_schedule(
+    node: Mapping[str, Any],
+    optimizer: Optimizer,
+    *,
+    steps_per_epoch: int,
+    max_epochs: int,
+    packages: Iterable[str] = (),
+) -> Schedule:
+    """Builds the schedule of a configuration.
+
+    Args:
+        node: The option, resolved.
+        optimizer: Whose rates it sets.
+        steps_per_epoch: Optimizer steps in an epoch.
+        max_epochs: Of the run.
+        packages: See `build`.
+
+    Raises:
+        Refused: for a keyword or value that the class rejects.
+    """
+    ours = {key: node[key] for key in OURS if key in node}
+    check_arguments(check_schedule, ours, "scheduler")
+    node = {key: value for key, value in node.items() if key not in OURS}
+    length = max_epochs * (steps_per_epoch if ours.get("interval") == "step" else 1)
+    live = {"max_lr": [group["lr"] for group in optimizer.param_groups], **dict.fromkeys(LENGTH, length)}
+    kind: Any = find_class(node, LRScheduler, "scheduler", packages)
+    offered = {key: live[key] for key in live if key in parameters_of(kind)}
+    scheduler = build(node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer)
+    return Schedule(scheduler, **ours)
+
+
+def has_length(node: Mapping[str, Any], packages: Iterable[str] = ()) -> bool:
+    """Whether a schedule is drawn over the whole run, so that the run must not end early or go on."""
+    kind: Any = find_class(node, LRScheduler, "scheduler", packages)
+    return any(name in parameters_of(kind) and name not in node for name in LENGTH)
+
+
+def steps_in_epoch(num_batches: int, accumulate: int) -> int:
+    """Optimizer steps in an epoch: the last may take fewer batches.
+
+    >>> steps_in_epoch(10, 4)
+    3
+    """
+    return math.ceil(num_batches / accumulate)
+
+
+def try_schedule(node: Mapping[str, Any], optimizer: Optimizer, packages: Iterable[str] = ()) -> None:
+    """Builds the schedule on a dummy optimizer, so that values it rejects are refused before anything is loaded."""
+    build_schedule(node, optimizer, steps_per_epoch=10, max_epochs=10, packages=packages)

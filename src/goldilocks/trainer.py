@@ -1,0 +1,198 @@
+"""Lightning's trainer with annotated options; the module drives its clipping, accumulation and step counting."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pydantic import Field
+from pytorch_lightning import callbacks as library
+from torch import nn
+
+from goldilocks.errors import Refused
+
+log = logging.getLogger(__name__)
+
+Count = Annotated[int, Field(ge=1)]
+Precision = Literal[16, 32, 64, "32", "64", "16-mixed", "bf16-mixed", "bf16-true", "32-true", "64-true"]
+ALL_THREADS = torch.get_num_threads()
+SHARED_WORK = 10_000_000  # parameters times rows of a batch from which several threads are faster than one
+AUTO_STEPS = 64  # batches in a call of training_step: 0.95 of a bare loop's speed, where 16 give 0.89
+
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_before_zero_grad",
+)
+# Their per-step hooks need not see every step: they count, save or draw when they are called.
+CONTENT_WITH_SOME = (
+    library.Checkpoint,
+    library.EarlyStopping,
+    library.ProgressBar,
+    library.Timer,
+    library.ModelSummary,
+)
+
+
+class Trainer(pl.Trainer):
+    """Lightning's trainer, one keyword an option of conf/trainer/.
+
+    Args:
+        accelerator: Where to train; `auto`: CUDA, Apple's MPS, else the CPU.
+        devices: How many.
+        precision: Of the arithmetic; `-mixed` keeps the weights in 32 bits.
+        max_epochs: The run's length; early stopping ends most before.
+        max_steps: Optimizer steps at most; None: no limit.
+        gradient_clip_val: The largest norm of all gradients together, or the largest value of one. None: no clipping.
+        gradient_clip_algorithm: `norm` or `value`.
+        accumulate_grad_batches: Batches whose gradients make one optimizer step.
+        steps_per_execution: Batches in one call of the training step; `auto`: 64, or 1 where a callback watches single
+            steps. Changes the speed, not the result.
+        threads: Of the CPU; `auto`: one for a small network, whose steps are too short to be shared, else all.
+        deterministic: Only algorithms that give the same bits twice on the same device.
+        check_val_every_n_epoch: Epochs between validations.
+        limit_train_batches: Batches of `data.batch_size` in an epoch; None: all.
+        limit_val_batches: Likewise, in validation.
+        limit_test_batches: Likewise, in the test.
+        callbacks: Live.
+        logger: Live.
+        default_root_dir: Live: the run folder.
+        shuffle_seed: Live: seed of the order of the batches.
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+        devices: Count = 1,
+        precision: Precision = 32,
+        max_epochs: Count = 200,
+        max_steps: Count | None = None,
+        gradient_clip_val: Annotated[float, Field(gt=0)] | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        accumulate_grad_batches: Count = 1,
+        steps_per_execution: Count | Literal["auto"] = "auto",
+        threads: Count | Literal["auto"] = "auto",
+        deterministic: bool = False,
+        check_val_every_n_epoch: Count = 1,
+        limit_train_batches: Count | None = None,
+        limit_val_batches: Count | None = None,
+        limit_test_batches: Count | None = None,
+        callbacks: list | None = None,
+        logger: Any = False,
+        default_root_dir: str | None = None,
+        shuffle_seed: int = 0,
+    ) -> None:
+        check_device(accelerator, precision)
+        self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
+        self.accumulate_batches = accumulate_grad_batches
+        self.steps_per_execution = steps_per_execution
+        self.shuffle_seed = shuffle_seed
+        self.threads = threads
+        callbacks = callbacks or []
+        super().__init__(
+            accelerator=accelerator,
+            devices=devices,
+            precision=precision,
+            max_epochs=max_epochs,
+            max_steps=max_steps or -1,
+            deterministic=deterministic,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            callbacks=callbacks,
+            logger=logger,
+            default_root_dir=default_root_dir,
+            enable_checkpointing=any(isinstance(callback, library.Checkpoint) for callback in callbacks),
+            enable_progress_bar=any(isinstance(callback, library.ProgressBar) for callback in callbacks),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+
+    def set_threads(self, work: int) -> None:
+        """Sets the threads of the CPU for a run, by a step's length: parameters times rows of a batch."""
+        several = ALL_THREADS if work >= SHARED_WORK else 1
+        torch.set_num_threads(several if self.threads == "auto" else self.threads)
+
+    # --- how many steps -----------------------------------------------------------------------------------------------
+
+    @property
+    def batches_per_item(self) -> int:
+        """Batches in one call of training_step."""
+        watchers = self.step_watchers()
+        if watchers and self.steps_per_execution != 1:
+            log.info("steps_per_execution is 1: %s watches single steps", ", ".join(watchers))
+        if watchers:
+            return 1
+        return AUTO_STEPS if self.steps_per_execution == "auto" else self.steps_per_execution
+
+    def step_watchers(self) -> list[str]:
+        """Names of the callbacks that must see every single step."""
+        return [
+            type(callback).__name__
+            for callback in self.callbacks  # type: ignore[attr-defined]
+            if not isinstance(callback, CONTENT_WITH_SOME)
+            and any(getattr(type(callback), hook) is not getattr(pl.Callback, hook) for hook in STEP_HOOKS)
+        ]
+
+    def planned_epochs(self, steps_per_epoch: int) -> int:
+        """Epochs of a run that is not stopped early."""
+        assert self.max_epochs is not None
+        return self.max_epochs if self.max_steps == -1 else min(self.max_epochs, -(-self.max_steps // steps_per_epoch))
+
+    def steps_left(self, done: int) -> int | None:
+        """Optimizer steps until `max_steps`; None without that limit."""
+        return None if self.max_steps == -1 else max(self.max_steps - done, 0)
+
+    def count_steps(self, steps: int) -> None:
+        """Adds optimizer steps that bypassed Lightning's wrapper to `global_step`.
+
+        Private names of Lightning, here and in `align_log_step` only; tests/test_trainer.py watches them.
+        """
+        progress = self.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for counter in (progress.total, progress.current):
+            counter.ready += steps
+            counter.completed += steps
+
+    def align_log_step(self) -> None:
+        """Makes loggers' x-axis the number of optimizer steps, not of calls."""
+        self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
+
+    # --- gradients ----------------------------------------------------------------------------------------------------
+
+    def clip(self, parameters: list[nn.Parameter]) -> None:
+        """Clips gradients as the options say: by the global norm of all of them, or each by its value."""
+        if self.clip_value is None:
+            return
+        if self.clip_algorithm == "norm":
+            nn.utils.clip_grad_norm_(parameters, self.clip_value, foreach=True)
+        else:
+            nn.utils.clip_grad_value_(parameters, self.clip_value, foreach=True)
+
+
+def check_device(accelerator: str, precision: int | str) -> None:
+    """Refuses what this machine's devices cannot do."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if accelerator == "gpu" and not (cuda or mps):
+        raise Refused("trainer.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu")
+    on_cpu = accelerator == "cpu" or not (cuda or mps)
+    if on_cpu and str(precision) in ("16", "16-mixed"):
+        raise Refused(f"trainer.precision={precision}: needs a GPU; write trainer.precision=bf16-mixed or 32")
+
+
+def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> None:
+    """Checks the trainer's options without building one, which takes long enough to be felt in a sweep."""
+    from goldilocks.config import check_arguments, find_class
+
+    kind = find_class(options, pl.Trainer, "trainer", packages)
+    live = ("callbacks", "logger", "default_root_dir", "shuffle_seed")
+    values = {key: value for key, value in options.items() if key != "_target_"}
+    checked = check_arguments(kind, values, "trainer", packages, given=live)
+    if issubclass(kind, Trainer):
+        check_device(checked.get("accelerator", "auto"), checked.get("precision", 32))

@@ -1,0 +1,67 @@
+"""What the tests share: the command line in this process, in an empty folder."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["data=iris", "trainer.max_epochs=2", "trainer=cpu", "callbacks.progress_bar=null"]  # a run of a moment
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small networks are faster on one thread, and tests run side by side."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def compose() -> Callable[..., DictConfig]:
+    """Composes a configuration as the command line does."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from goldilocks.cli import CONF, register_resolvers
+
+    def composed(*overrides: str) -> DictConfig:
+        register_resolvers()
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("train", overrides=list(overrides))
+
+    yield composed
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable:
+    """Runs `python train.py WORDS` in this process, in an empty folder; returns code, out, err and folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+
+    def run(*words: str) -> SimpleNamespace:
+        import train
+
+        from goldilocks.cli import cli
+
+        before = set(tmp_path.glob("logs/runs/*"))
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *words])
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        code = cli(train.main)
+        out, err = capfd.readouterr()
+        new = sorted(set(tmp_path.glob("logs/runs/*")) - before)
+        return SimpleNamespace(code=code, out=out, err=err, folder=new[0] if len(new) == 1 else None, new=new)
+
+    return run
+
+
+def read_result(folder: Path) -> dict:
+    """The result.json of a folder."""
+    return json.loads((folder / "result.json").read_text())

@@ -1,0 +1,19 @@
+"""Trains one network, or with -m a sweep of them: `python train.py model=deep optimizer=nadam`."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from goldilocks.cli import cli
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    from goldilocks.run import train  # torch is imported here, once the configuration is composed
+
+    train(cfg)
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))
