@@ -50,6 +50,10 @@ def build(
     parameters = parameters_of(target)
     extra = {key: value for key, value in (offered or {}).items() if key in parameters and key not in arguments}
     checked = check_arguments(target, arguments, where, packages, given=live.keys() | extra.keys())
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not open_ended and (foreign := live.keys() - parameters.keys()):
+        takes = ", ".join(sorted(foreign))
+        raise Refused(f"{where}._target_={node['_target_']}: its constructor does not take {takes}")
     try:
         return target(**checked, **extra, **live)
     except Refused:
@@ -169,7 +173,7 @@ def check_value(function: Any, key: str, value: Any, path: str) -> Any:
     if adapter is None:
         return value
     annotation = hints_of(function)[key]
-    if isinstance(value, bool) and not accepts_bool(annotation):
+    if holds_bool(value) and not accepts_bool(annotation):
         raise Refused(f"{path}={shown(value)}: {expected(annotation)} is expected, not true or false")
     try:
         return adapter.validate_python(value)
@@ -180,7 +184,8 @@ def check_value(function: Any, key: str, value: Any, path: str) -> Any:
 def reasons(error: ValidationError, annotation: Any) -> str:
     """What pydantic found, as part of one line. For unions, only what is wrong with the value's own kind."""
     found = [entry for entry in error.errors() if entry["type"] != "is_instance_of"]
-    of_kind = [entry for entry in found if not entry["type"].endswith(("_type", "_parsing", "none_required"))]
+    kinds = ("_type", "_parsing", "none_required", "missing")
+    of_kind = [entry for entry in found if not entry["type"].endswith(kinds)]
     message = "; ".join(dict.fromkeys(entry["msg"].removeprefix("Input should be ") for entry in of_kind))
     if not message:
         return f"{expected(annotation)} is expected"
@@ -201,8 +206,15 @@ def expected(annotation: Any) -> str:
         return "one of " + ", ".join(str(value) for value in get_args(annotation))
     if origin in (list, tuple):
         inner = expected(get_args(annotation)[0]).removeprefix("a ")
-        return f"a list of {inner}s" if inner in ("whole number", "number", "word") else "a list"
+        fixed = origin is tuple and Ellipsis not in get_args(annotation)
+        count = f"{len(get_args(annotation))} " if fixed else ""
+        return f"a list of {count}{inner}s" if inner in ("whole number", "number", "word") else "a list"
     return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def holds_bool(value: Any) -> bool:
+    """Whether a value is true or false, or a list with one."""
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(holds_bool, value)))
 
 
 def accepts_bool(annotation: Any) -> bool:

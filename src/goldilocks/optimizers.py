@@ -28,9 +28,11 @@ def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Itera
     """
     weights, rest = split_parameters(network)
     groups: list[dict[str, Any]] = [{"params": weights}]
+    kind: Any = find_class(node, Optimizer, "optimizer", packages)
     if rest:
-        groups.append({"params": rest, "weight_decay": 0.0} if node.get("weight_decay") else {"params": rest})
-    offered = {implementation(find_class(node, Optimizer, "optimizer", packages), weights + rest): True}
+        decays = "weight_decay" in parameters_of(kind)
+        groups.append({"params": rest, **({"weight_decay": 0.0} if decays else {})})
+    offered = {implementation(kind, weights + rest): True}
     return build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
 
 

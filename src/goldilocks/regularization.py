@@ -39,6 +39,8 @@ def add_penalty_gradients(parameters: Sequence[Tensor], l1: float, l2: float) ->
     The penalty is not part of the reported loss, so that train/loss and val/loss can be compared.
     """
     weights = [weight for weight in parameters if weight.grad is not None]
+    if not weights:  # torch takes no empty list
+        return
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     if l2:
         torch._foreach_add_(gradients, weights, alpha=l2)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from goldilocks.results import compare, read_result
@@ -17,7 +18,7 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
     metrics = result.get("metrics") or {}
     if metrics:
         console.print(metrics_table(metrics))
-    console.print(f"[bold]{result['status']}[/bold]{explanation(result)}")
+    console.print(f"[bold]{result['status']}[/bold]{escape(explanation(result))}")
     seconds = result.get("seconds") or {}
     if result.get("epochs"):
         console.print(
@@ -25,10 +26,10 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
             f"   seconds {seconds['total']:.1f}   examples/s {result['examples_per_second'] or 0:,.0f}"
             f"   parameters {result['num_parameters']:,}"
         )
-    console.print(f"run folder   {folder}")
-    console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent))}")
+    console.print(f"run folder   {folder}", markup=False)
+    console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent))}", markup=False)
     if result["status"] == "interrupted":
-        console.print(f"python train.py resume={shlex.quote(str(folder))}")
+        console.print(f"python train.py resume={shlex.quote(str(folder))}", markup=False)
 
 
 def metrics_table(metrics: Mapping[str, float]) -> Table:
@@ -52,7 +53,7 @@ def print_comparison(before: Path, after: Path, tolerance: float, console: Conso
             table.add_row(name, f"{old:.6g}", f"{new:.6g}", f"{difference:.2g}")
         console.print(table)
     limit = {"equal": f" within {tolerance:g}", "different": f" by more than {tolerance:g}"}.get(verdict, "")
-    console.print(f"[bold]{verdict}[/bold]{limit}: {before} and {after}")
+    console.print(f"[bold]{verdict}[/bold]{limit}: {escape(f'{before} and {after}')}")
     return verdict
 
 
@@ -79,12 +80,12 @@ def trials_table(folder: Path, trials: Sequence[Any], objective: Mapping[str, st
 
     varied = list(dict.fromkeys(key for trial in trials for key in trial.varied))
     table = Table("trial", objective["metric"], *varied, "status", "epochs", "seconds", box=None, pad_edge=False)
-    table.title = f"{folder} (best first)"
+    table.title = escape(f"{folder} (best first)")
     for trial in sorted(trials, key=lambda t: (value(t) is None, sign * (value(t) or 0.0))):
         result = trial.result or {"status": "waiting"}
         number = "" if value(trial) is None else f"{value(trial):.4f}"
         seconds = (result.get("seconds") or {}).get("total")
-        cells = [trial.varied.get(key, "") for key in varied]
+        cells = [escape(trial.varied.get(key, "")) for key in varied]
         table.add_row(
             str(trial.number),
             number,

@@ -57,7 +57,7 @@ def find_run(run: str, log_dir: str | Path) -> Path:
     """
     runs = Path(log_dir) / "runs"
     if run == "last":
-        folders = [folder for folder in runs.glob("*") if (folder / "result.json").exists()]
+        folders = [path.parent for path in runs.glob("*/result.json") if (path.parent / "config.yaml").exists()]
         if not folders:
             raise Refused(f"last: there is no run in {runs}; train one with: python train.py")
         return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)

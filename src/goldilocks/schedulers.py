@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from goldilocks.config import build, check_arguments, find_class, parameters_of
+from goldilocks.errors import Refused
 
 LENGTH = ("total_steps", "T_max")  # what torch's classes call the number of steps in the whole run
 OURS = ("interval", "monitor")
@@ -71,6 +72,13 @@ def build_schedule(
     live = {"max_lr": [group["lr"] for group in optimizer.param_groups], **dict.fromkeys(LENGTH, length)}
     kind: Any = find_class(node, LRScheduler, "scheduler", packages)
     offered = {key: live[key] for key in live if key in parameters_of(kind)}
+    follows, monitor = "metrics" in parameters_of(kind.step), ours.get("monitor")
+    if follows and monitor is None:
+        raise Refused("scheduler.monitor=null: this schedule follows a metric; write scheduler.monitor=val/loss")
+    if follows and ours.get("interval") == "step":
+        raise Refused("scheduler.interval=step: a metric is there once an epoch; write scheduler.interval=epoch")
+    if monitor is not None and not follows:
+        raise Refused(f"scheduler.monitor={monitor}: this schedule follows no metric; leave it out")
     scheduler = build(node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer)
     return Schedule(scheduler, **ours)
 

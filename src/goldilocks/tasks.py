@@ -3,6 +3,7 @@
 Legend: B batch, C outputs.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -31,12 +32,21 @@ LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {
     "multiclass": {"cross_entropy": F.cross_entropy},
 }
 
+
+class StandardisedR2(R2Score):
+    """R2 of standardised values: the same number, without the cancellation in single precision far from zero."""
+
+    def compute(self) -> Tensor:
+        """Not a number for a single row, where the library raises."""
+        return super().compute() if self.total > 1 else torch.tensor(math.nan)
+
+
 # The metrics of a task; the first is also computed in training. All take predictions [B] or [B, C] and targets.
 METRICS: dict[str, dict[str, Callable[[Spec], Metric]]] = {
     "regression": {
         "rmse": lambda spec: MeanSquaredError(squared=False),
         "mae": lambda spec: MeanAbsoluteError(),
-        "r2": lambda spec: R2Score(),
+        "r2": lambda spec: StandardisedR2(),
     },
     "binary": {
         "accuracy": lambda spec: BinaryAccuracy(validate_args=False),
@@ -127,14 +137,14 @@ class Task(nn.Module):
     @torch.no_grad()
     def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
         """Takes raw outputs [B, C] and targets of a stage into its metrics."""
-        metrics = self.stage_metrics(stage)
         output = output.float()
+        scaled = (output.squeeze(-1), target.squeeze(-1))
         if self.spec.task == "regression":
             output, target = self.predict(output).squeeze(-1), self.predict(target).squeeze(-1)
         elif self.spec.task == "binary":
             output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).long()
-        for metric in metrics.values():
-            metric.update(output, target)
+        for metric in self.stage_metrics(stage).values():
+            metric.update(*(scaled if isinstance(metric, StandardisedR2) else (output, target)))
 
     def compute_metrics(self, stage: str) -> dict[str, float]:
         """The stage's metrics since the last call, by `stage/name`."""

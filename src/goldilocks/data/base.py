@@ -75,7 +75,7 @@ class TableData(pl.LightningDataModule):
         task = self.task if self.task != "auto" else infer_task(table.target)
         target, classes = encode_target(table.target, task)
         parts = split_rows(target, self.fractions, self.seed, stratify=task != "regression")
-        features = table.features.astype(np.float32)
+        features = table.features.astype(np.float64)
         if not self.scaler:
             self.scaler = fit_scaler(features[parts["train"]], self.scaling)
         features = apply_scaler(features, self.scaler)
@@ -164,6 +164,10 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
     Returns:
         regression [N, targets]; binary [N, 1] of 0 and 1; multiclass [N] of class indices; and the sorted classes.
     """
+    if task != "regression" and target.ndim > 1:
+        if target.shape[1] > 1:
+            raise Refused(f"data.task={task}: the target has {target.shape[1]} columns; write data.task=regression")
+        target = target[:, 0]
     if task == "regression":
         if not np.issubdtype(target.dtype, np.number):
             raise Refused("data.task=regression: the target holds words, not numbers; write data.task=auto")
@@ -174,10 +178,9 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
         raise Refused(f"data.task=binary: the target has {len(classes)} values, not 2; write data.task=auto")
     if len(classes) < 2:
         raise Refused(f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn")
-    rare = np.bincount(index.reshape(-1)).min()
+    rare = np.bincount(index).min()
     if rare < 3:
         raise Refused(f"data.task={task}: a class has only {rare} rows; at least 3 are needed, one for each split")
-    index = index.reshape(len(target))
     return (index[:, None] if task == "binary" else index), classes
 
 
@@ -216,13 +219,14 @@ def split_rows(
 def fit_scaler(features: NDArray[Any], scaling: str) -> dict[str, Tensor]:
     """Shift and scale of each feature: scaled = (feature - shift) / scale. A constant feature becomes 0."""
     values = torch.from_numpy(features).double()
+    constant = values.amin(0) == values.amax(0)  # not by the scale, which rounding may leave above 0
     if scaling == "standard":
-        shift, scale = values.mean(0), values.std(0, correction=0)
+        shift, scale = torch.where(constant, values[0], values.mean(0)), values.std(0, correction=0)
     elif scaling == "minmax":
         shift, scale = values.amin(0), values.amax(0) - values.amin(0)
     else:
         shift, scale = torch.zeros_like(values[0]), torch.ones_like(values[0])
-    return {"shift": shift, "scale": torch.where(scale > 0, scale, torch.ones_like(scale))}
+    return {"shift": shift, "scale": torch.where(constant, torch.ones_like(scale), scale)}
 
 
 def apply_scaler(features: NDArray[Any], scaler: Mapping[str, Tensor]) -> NDArray[Any]:

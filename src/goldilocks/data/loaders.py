@@ -97,7 +97,7 @@ def batch_edges(num_rows: int, batch_size: int) -> list[int]:
     ([0, 4, 8, 10], [0, 4, 9])
     """
     edges = [*range(0, num_rows, batch_size), num_rows]
-    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+    if batch_size > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
         del edges[-2]
     return edges
 

@@ -1,0 +1,200 @@
+import csv
+from pathlib import Path
+
+import pytest
+from pytorch_lightning.loggers import Logger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from goldilocks.config import build
+from goldilocks.loggers import ENDED, CSVLogger, TensorBoardLogger, plain
+from goldilocks.results import STATUSES
+
+OPTIONS = {
+    "optimizer": "nadam",
+    "optimizer.lr": 1e-3,
+    "model.width": [64, 32],
+    "model.depth": None,
+    "trainer.deterministic": True,
+}
+
+
+def read_back(folder):
+    """The folder as TensorBoard reads it."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    events.Reload()
+    return events
+
+
+def hparams(folder):
+    """What the HPARAMS tab finds: by tag, the plugin's message."""
+    content = {tag: meta.plugin_data.content for tag, meta in read_back(folder).summary_metadata.items()}
+    return {tag: HParamsPluginData.FromString(content[tag]) for tag in content if tag.startswith("_hparams_")}
+
+
+def scalars(folder, tag):
+    return [(event.step, event.value) for event in read_back(folder).Scalars(tag)]
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- TensorBoard ------------------------------------------------------------------------------------------------------
+
+
+def test_scalars_are_read_back_at_their_steps(tmp_path):
+    logger = TensorBoardLogger(str(tmp_path))
+    for step in (9, 19, 29):
+        logger.log_metrics({"val/loss": 1 / step, "train/loss": 2.0}, step=step)
+    logger.close("done")
+    assert scalars(tmp_path, "val/loss") == [(step, pytest.approx(1 / step)) for step in (9, 19, 29)]
+    assert scalars(tmp_path, "train/loss") == [(9, 2.0), (19, 2.0), (29, 2.0)]
+
+
+def test_the_event_file_is_all_that_lies_in_the_folder_itself(tmp_path):
+    logger = TensorBoardLogger(str(tmp_path))
+    logger.log_hyperparams(OPTIONS)
+    logger.log_metrics({"val/loss": 1.0}, step=0)
+    logger.save()
+    logger.finalize("success")
+    logger.close("done")
+    names = [path.name for path in tmp_path.rglob("*")]
+    assert len(names) == 1
+    assert names[0].startswith("events.out.tfevents")
+
+
+def test_text_is_shown_as_it_is_written(tmp_path):
+    logger = TensorBoardLogger(str(tmp_path))
+    logger.log_text("network", "MLP(\n  (0): Linear\n)")
+    logger.close("done")
+    (event,) = read_back(tmp_path).Tensors("network/text_summary")
+    assert event.tensor_proto.string_val[0].decode() == "    MLP(\n      (0): Linear\n    )"
+
+
+def test_hyperparameters_are_there_from_the_start(tmp_path):
+    """In a killed run too: a start, no end, and no list of metrics, which TensorBoard would take for all runs."""
+    logger = TensorBoardLogger(str(tmp_path))
+    logger.log_hyperparams(OPTIONS)
+    logger.log_metrics({"best/val/loss": 0.5}, step=3)
+    logger.save()
+    found = hparams(tmp_path)
+    assert set(found) == {"_hparams_/session_start_info"}
+    start = found["_hparams_/session_start_info"].session_start_info
+    read = {key: getattr(value, value.WhichOneof("kind")) for key, value in start.hparams.items()}
+    assert read == {
+        "optimizer": "nadam",
+        "optimizer.lr": 1e-3,
+        "model.width": "[64, 32]",
+        "model.depth": "null",
+        "trainer.deterministic": True,
+    }
+    assert scalars(tmp_path, "best/val/loss") == [(3, 0.5)]
+    logger.close("done")
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("done", Status.STATUS_SUCCESS),
+        ("pruned", Status.STATUS_SUCCESS),
+        ("failed", Status.STATUS_FAILURE),
+        ("diverged", Status.STATUS_FAILURE),
+        ("interrupted", Status.STATUS_RUNNING),
+    ],
+)
+def test_the_end_tells_the_true_status(status, shown, tmp_path):
+    logger = TensorBoardLogger(str(tmp_path))
+    logger.log_hyperparams(OPTIONS)
+    logger.close(status)
+    end = hparams(tmp_path)["_hparams_/session_end_info"].session_end_info
+    assert end.status == shown
+
+
+def test_every_status_of_a_result_has_one_in_tensorboard():
+    assert ENDED.keys() == set(STATUSES)
+
+
+def test_a_resumed_run_hides_what_it_will_write_again(tmp_path):
+    killed = TensorBoardLogger(str(tmp_path))
+    for step in range(8):
+        killed.log_metrics({"val/loss": 100.0 + step}, step=step)
+    killed.save()
+    (written,) = tmp_path.iterdir()
+    written.rename(tmp_path / "events.out.tfevents.1000000000.host.1.0")  # of an earlier second: files are read by name
+    resumed = TensorBoardLogger(str(tmp_path), resume_step=5)
+    for step in range(5, 10):
+        resumed.log_metrics({"val/loss": float(step)}, step=step)
+    resumed.close("done")
+    assert len(list(tmp_path.iterdir())) == 2
+    expected = [(step, 100.0 + step) for step in range(5)] + [(step, float(step)) for step in range(5, 10)]
+    assert sorted(scalars(tmp_path, "val/loss")) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(True, True), (3, 3), (0.5, 0.5), ("a", "a"), (None, "null"), ([1, 2], "[1, 2]")]
+)
+def test_values_are_what_tensorboard_takes(value, expected):
+    assert plain(value) == expected
+    assert type(plain(value)) is type(expected)
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_an_epoch_is_on_the_disk_at_once(tmp_path):
+    logger = CSVLogger(str(tmp_path))
+    for step, loss in ((9, 0.5), (19, 0.25)):
+        logger.log_metrics({"train/loss": loss, "epoch": step // 10}, step=step)
+        assert len(rows(tmp_path)) == step // 10 + 1
+    assert rows(tmp_path) == [
+        {"step": "9", "train/loss": "0.5", "epoch": "0"},
+        {"step": "19", "train/loss": "0.25", "epoch": "1"},
+    ]
+
+
+def test_the_best_is_left_out_for_the_rows_tell_it(tmp_path):
+    CSVLogger(str(tmp_path)).log_metrics({"val/loss": 1.0, "best/val/loss": 1.0}, step=0)
+    assert rows(tmp_path) == [{"step": "0", "val/loss": "1.0"}]
+
+
+def test_a_metric_that_comes_later_or_not_at_all_leaves_an_empty_cell(tmp_path):
+    logger = CSVLogger(str(tmp_path))
+    logger.log_metrics({"train/loss": 3.0}, step=0)
+    logger.log_metrics({"train/loss": 2.0, "val/loss": 5.0}, step=1)
+    logger.log_metrics({"train/loss": 1.0}, step=2)
+    assert [row["train/loss"] for row in rows(tmp_path)] == ["3.0", "2.0", "1.0"]
+    assert [row["val/loss"] for row in rows(tmp_path)] == ["", "5.0", ""]
+
+
+@pytest.mark.parametrize(("resume_step", "kept"), [(10, [9]), (19, [9]), (20, [9, 19]), (100, [9, 19, 29]), (0, [])])
+def test_resuming_drops_the_rows_that_will_be_written_again(resume_step, kept, tmp_path):
+    before = CSVLogger(str(tmp_path))
+    for step in (9, 19, 29):
+        before.log_metrics({"val/loss": 100.0 + step}, step=step)
+    logger = CSVLogger(str(tmp_path), resume_step=resume_step)
+    assert [int(row["step"]) for row in rows(tmp_path)] == kept
+    logger.log_metrics({"val/loss": 1.0, "val/f1": 0.5}, step=200)
+    logger.log_metrics({"val/loss": 2.0, "val/f1": 0.7}, step=201)
+    assert [int(row["step"]) for row in rows(tmp_path)] == [*kept, 200, 201]
+    assert [row["val/loss"] for row in rows(tmp_path)] == [*(str(100.0 + step) for step in kept), "1.0", "2.0"]
+    assert rows(tmp_path)[-1]["val/f1"] == "0.7"
+
+
+def test_resuming_without_a_table_begins_one(tmp_path):
+    CSVLogger(str(tmp_path), resume_step=10).log_metrics({"val/loss": 1.0}, step=10)
+    assert rows(tmp_path) == [{"step": "10", "val/loss": "1.0"}]
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("tensorboard", [TensorBoardLogger]), ("csv", [CSVLogger]), ("none", [])])
+def test_each_option_is_built_into_the_run_folder(name, kinds, tmp_path, compose):
+    node = compose(f"logger={name}").logger
+    offered = {"save_dir": str(tmp_path), "resume_step": None}
+    built = [build(dict(option), Logger, f"logger.{key}", offered=offered) for key, option in node.items()]
+    assert [type(logger) for logger in built] == kinds
+    for logger in built:
+        logger.log_metrics({"val/loss": 1.0}, step=0)
+        logger.save()
+        assert any(Path(tmp_path).iterdir())

@@ -1,0 +1,245 @@
+import itertools
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.optim import lr_scheduler as library
+
+from goldilocks.cli import options
+from goldilocks.errors import Refused
+from goldilocks.schedulers import build_schedule, has_length, steps_in_epoch, try_schedule
+
+EPOCHS, STEPS = 6, 5  # of a run, and in an epoch
+TOTAL = EPOCHS * STEPS
+RATE = 0.4
+COMPOSED = {}
+
+
+@pytest.fixture
+def option(compose):
+    """An option of conf/scheduler as plain values."""
+
+    def plain(name, *words):
+        if (name, *words) not in COMPOSED:
+            cfg = OmegaConf.to_container(compose(f"scheduler={name}", *words), resolve=True)
+            COMPOSED[name, *words] = cfg["scheduler"]
+        return dict(COMPOSED[name, *words])
+
+    return plain
+
+
+def make_optimizer(lr=RATE, momentum=0.9):
+    layer = nn.Linear(2, 2)
+    groups = [{"params": [layer.weight]}, {"params": [layer.bias], "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+
+
+def make(node, optimizer=None, **options):
+    optimizer = optimizer or make_optimizer()
+    return build_schedule(node, optimizer, **{"steps_per_epoch": STEPS, "max_epochs": EPOCHS, **options}), optimizer
+
+
+def rates(node, metrics=None, epochs=EPOCHS):
+    """The rate that each optimizer step of a run uses."""
+    schedule, optimizer = make(node, max_epochs=epochs)
+    used = []
+    for epoch in range(epochs):
+        for _ in range(STEPS):
+            used.append(optimizer.param_groups[0]["lr"])
+            assert optimizer.param_groups[1]["lr"] == used[-1]
+            optimizer.step()
+            schedule.on_step()
+        schedule.on_epoch_end({} if metrics is None else metrics[epoch])
+    return used
+
+
+def one_cycle(step, total=TOTAL, start=0.3, div=25.0, final=1e4):
+    """Two halves of cosines: from lr / 25 up to lr, then down to lr / 25 / 10,000 at the last step."""
+    top = start * total - 1
+    low, end = RATE / div, RATE / div / final
+    if step <= top:
+        return RATE + (low - RATE) * (1 + math.cos(math.pi * step / top)) / 2
+    return end + (RATE - end) * (1 + math.cos(math.pi * (step - top) / (total - 1 - top))) / 2
+
+
+FORMULAS = {  # the rate at step k in epoch e
+    "constant": lambda k, e: RATE,
+    "exponential": lambda k, e: RATE * 0.98**e,
+    "step": lambda k, e: RATE * 0.5 ** (e // 20),
+    "cosine": lambda k, e: RATE * (1 + math.cos(math.pi * k / TOTAL)) / 2,
+    "onecycle": lambda k, e: one_cycle(k),
+    "plateau": lambda k, e: RATE,  # nothing to follow; see below
+}
+
+
+@pytest.mark.parametrize("name", options("scheduler"))
+def test_each_option_follows_its_formula(name, option):
+    expected = [FORMULAS[name](k, k // STEPS) for k in range(TOTAL)]
+    assert rates(option(name)) == pytest.approx(expected, rel=1e-6)
+
+
+REFERENCES = {  # torch's own class, driven by hand: when it is stepped, and how it is made
+    "constant": ("epoch", lambda optimizer: library.ConstantLR(optimizer, factor=1.0, total_iters=0)),
+    "exponential": ("epoch", lambda optimizer: library.ExponentialLR(optimizer, gamma=0.98)),
+    "step": ("epoch", lambda optimizer: library.StepLR(optimizer, step_size=20, gamma=0.5)),
+    "cosine": ("step", lambda optimizer: library.CosineAnnealingLR(optimizer, T_max=45 * STEPS)),
+    "onecycle": ("step", lambda optimizer: library.OneCycleLR(optimizer, max_lr=RATE, total_steps=45 * STEPS)),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_each_option_is_torchs_class_stepped_at_its_interval(name, option):
+    interval, kind = REFERENCES[name]
+    optimizer = make_optimizer()
+    reference, expected = kind(optimizer), []
+    for _ in range(45):
+        for _ in range(STEPS):
+            expected.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if interval == "step":
+                reference.step()
+        if interval == "epoch":
+            reference.step()
+    assert rates(option(name), epochs=45) == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_cycle_moves_the_momentum_the_other_way(option):
+    schedule, optimizer = make(option("onecycle"))
+    found = []
+    for _ in range(TOTAL):
+        found.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]))
+        optimizer.step()
+        schedule.on_step()
+    ups = [(later[0] > one[0], later[1] > one[1]) for one, later in itertools.pairwise(found)]
+    assert all(rate != momentum for rate, momentum in ups)
+    assert min(momentum for _, momentum in found) == pytest.approx(0.85)
+
+
+# --- what comes from the run ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("interval", "length"), [("step", TOTAL), ("epoch", EPOCHS)])
+@pytest.mark.parametrize(("name", "attribute"), [("onecycle", "total_steps"), ("cosine", "T_max")])
+def test_the_length_is_that_of_the_run_in_the_units_of_the_interval(interval, length, name, attribute, option):
+    schedule, _ = make({**option(name), "interval": interval})
+    assert getattr(schedule.scheduler, attribute) == length
+
+
+def test_the_top_of_one_cycle_is_the_optimizers_rate(option):
+    _, optimizer = make(option("onecycle"), make_optimizer(lr=0.07))
+    assert [group["max_lr"] for group in optimizer.param_groups] == [0.07, 0.07]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.07 / 25)
+
+
+def test_what_the_option_says_wins_over_the_run(option):
+    schedule, _ = make({**option("cosine"), "T_max": 7})
+    assert schedule.scheduler.T_max == 7
+    assert has_length(option("cosine"))
+    assert has_length(option("onecycle"))
+    assert not has_length({**option("cosine"), "T_max": 7})
+    assert not any(has_length(option(name)) for name in ("constant", "exponential", "step", "plateau"))
+
+
+@pytest.mark.parametrize("name", ["onecycle", "cosine"])
+def test_a_whole_run_of_steps_is_within_the_schedule(name, option):
+    """torch's 1cycle raises beyond its last step; the last step of a run must not."""
+    found = rates(option(name))
+    assert len(found) == TOTAL
+    assert found[-1] == min(found)
+
+
+def test_an_interval_of_epochs_ignores_steps_and_the_other_way_round(option):
+    schedule, optimizer = make({**option("exponential"), "gamma": 0.5})
+    schedule.on_step()
+    assert optimizer.param_groups[0]["lr"] == RATE
+    optimizer.step()
+    schedule.on_epoch_end({})
+    assert optimizer.param_groups[0]["lr"] == RATE / 2
+    schedule, optimizer = make({**option("exponential"), "gamma": 0.5, "interval": "step"})
+    schedule.on_epoch_end({})
+    assert optimizer.param_groups[0]["lr"] == RATE
+    optimizer.step()
+    schedule.on_step()
+    assert optimizer.param_groups[0]["lr"] == RATE / 2
+
+
+@pytest.mark.parametrize(("batches", "accumulate", "steps"), [(10, 1, 10), (10, 3, 4), (9, 3, 3), (1, 8, 1)])
+def test_the_last_step_of_an_epoch_may_take_fewer_batches(batches, accumulate, steps):
+    assert steps_in_epoch(batches, accumulate) == steps
+
+
+# --- plateau ----------------------------------------------------------------------------------------------------------
+
+
+def epoch_rates(node, values, key="val/loss"):
+    """The rate of each epoch after the metric's values before it; None: not computed."""
+    schedule, optimizer = make(node, max_epochs=len(values))
+    found = []
+    for value in values:
+        optimizer.step()
+        schedule.on_epoch_end({} if value is None else {key: value})
+        found.append(optimizer.param_groups[0]["lr"] / RATE)
+    return found
+
+
+def test_plateau_halves_the_rate_after_its_patience(option):
+    node = option("plateau")
+    assert (node["monitor"], node["mode"], node["patience"]) == ("val/loss", "min", 8)
+    assert epoch_rates(node, [1.0] * 19) == [1.0] * 9 + [0.5] * 9 + [0.25]
+    assert epoch_rates(node, [1 / n for n in range(1, 20)]) == [1.0] * 19
+
+
+def test_plateau_ignores_epochs_without_its_metric(option):
+    node = {**option("plateau"), "patience": 2}
+    assert epoch_rates(node, [1.0, None, 1.0, None, None, 1.0, None, 1.0]) == [1.0] * 7 + [0.5]
+    assert epoch_rates(node, [1.0] * 9, key="train/loss") == [1.0] * 9
+
+
+def test_plateau_follows_the_objective_and_its_direction(option):
+    node = option("plateau", "objective.metric=val/accuracy", "scheduler.patience=1")
+    assert (node["monitor"], node["mode"]) == ("val/accuracy", "max")
+    assert epoch_rates(node, [0.5, 0.6, 0.7, 0.8], key="val/accuracy") == [1.0] * 4
+    assert epoch_rates(node, [0.8, 0.7, 0.6], key="val/accuracy") == [1.0, 1.0, 0.5]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "place"),
+    [
+        ("constant", "interval", "batch", "scheduler.interval=batch: "),
+        ("constant", "factor", -1.0, "scheduler"),
+        ("step", "step_size", "x", "scheduler.step_size=x: "),
+        ("step", "step_size", True, "scheduler.step_size=true: "),
+        ("step", "stepsize", 3, "scheduler.stepsize: "),
+        ("exponential", "gamma", "fast", "scheduler.gamma=fast: "),
+        ("onecycle", "pct_start", 1.5, "scheduler"),
+        ("onecycle", "anneal_strategy", "log", "scheduler.anneal_strategy=log: "),
+        ("plateau", "factor", 1.5, "scheduler"),
+        ("plateau", "mode", "best", "scheduler.mode=best: "),
+        ("plateau", "monitor", 3, "scheduler.monitor=3: "),
+        ("cosine", "optimizer", "adam", "scheduler.optimizer: "),
+    ],
+)
+def test_values_that_the_schedule_rejects_are_refused_in_one_line(name, key, value, place, option):
+    with pytest.raises(Refused) as caught:
+        try_schedule({**option(name), key: value}, make_optimizer())
+    assert str(caught.value).startswith(place)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("plateau", {"monitor": None}),  # has nothing to follow: step() would lack its metric after the first epoch
+        ("plateau", {"interval": "step"}),  # a metric is there once an epoch
+        ("step", {"monitor": "val/loss"}),  # would take the metric for the number of the epoch
+        ("cosine", {"monitor": "val/loss"}),
+    ],
+)
+def test_a_monitor_without_use_or_a_plateau_without_a_monitor_is_refused(name, given, option):
+    with pytest.raises(Refused, match=r"^scheduler\."):
+        try_schedule({**option(name), **given}, make_optimizer())
