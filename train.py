@@ -5,10 +5,10 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from goldilocks.cli import cli
+from goldilocks.cli import CONF, cli
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> None:
     from goldilocks.run import train  # torch is imported here, once the configuration is composed
 

@@ -1,6 +1,6 @@
 """Test scores over several splits: `python scripts/scores.py [--seeds 5] [overrides ...]`.
 
-Trains one run for each seed of the split (data.seed=0, 1, ...) and prints mean and standard deviation of the test metrics.
+Trains one run for each seed of the split (data.seed=0, 1, ...); prints mean and standard deviation of the test metrics.
 Nothing may be chosen by these numbers: they are the test set's.
 """
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from goldilocks.config import check_arguments, find_class, one_line
+from goldilocks.config import check_arguments, find_class
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
@@ -91,9 +91,12 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     try:
         container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        if isinstance(cause := error.__cause__, Refused):
-            raise cause from error
-        raise Refused(f"{getattr(error, 'full_key', None) or 'the configuration'}: {one_line(error)}") from error
+        cause: BaseException | None = error
+        while cause is not None:  # a resolver of ours may have refused
+            if isinstance(cause, Refused):
+                raise cause from error
+            cause = cause.__cause__ or cause.__context__
+        raise Refused(f"{error.full_key or 'the configuration'}: {str(error.msg).splitlines()[0]}") from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

@@ -48,13 +48,13 @@ def refusals() -> Iterator[Outcome]:
     os.environ[FULL_ERROR] = "1"  # hydra.main then raises instead of printing several lines
     try:
         yield outcome
-    except (Refused, HydraException, OmegaConfBaseException) as error:
-        if given == "1":
-            raise
-        print(f"error: {explain(error)}", file=sys.stderr)
-        outcome.code = 2
-    except SystemExit as ended:
-        outcome.code = int(ended.code or 0)
+    except (Refused, HydraException, OmegaConfBaseException, SystemExit) as error:
+        mistake = error.__cause__ if isinstance(error, SystemExit) else error
+        outcome.code = int(error.code or 0) if isinstance(error, SystemExit) else 2
+        if mistake is not None and given == "1":
+            raise mistake from None
+        if mistake is not None:
+            print(f"error: {explain(mistake)}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         outcome.code = 130

@@ -21,7 +21,8 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     """
     known = sorted(set(known))
     lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    begun = [name for name in lowered if len(word) > 1 and name.startswith(word.lower())]
+    close = begun or difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     if close:
         return f"did you mean {lowered[close[0]]}?"
     return f"write one of: {', '.join(known)}" if known else "there is nothing to choose from"

@@ -88,7 +88,12 @@ def read_config(folder: Path) -> DictConfig:
 
 def read_overrides(folder: Path) -> list[str]:
     """The words of the command line that a run was started with."""
-    return [str(word) for word in OmegaConf.load(folder / "overrides.yaml")]
+    return plain_words(OmegaConf.load(folder / "overrides.yaml"))
+
+
+def plain_words(words: Any) -> list[str]:
+    """Overrides as they were written: `${...}` in them is not for this list to resolve."""
+    return [str(word) for word in OmegaConf.to_container(words, resolve=False)]
 
 
 def is_trial(folder: Path) -> bool:

@@ -42,7 +42,7 @@ EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted":
 def train(cfg: DictConfig) -> None:
     """What Hydra calls: one run, which ends the process with its exit code, or one trial of a sweep."""
     hydra = HydraConfig.get()
-    choices, overrides = chosen(hydra.runtime.choices, cfg), list(hydra.overrides.task)
+    choices, overrides = chosen(hydra.runtime.choices, cfg), results.plain_words(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
         folder = Path(hydra.runtime.output_dir)
         if run(cfg, overrides, choices, folder=folder, test=False)["status"] == "interrupted":
@@ -51,8 +51,7 @@ def train(cfg: DictConfig) -> None:
     try:
         folder, result = resume(cfg, overrides) if cfg.resume else start(cfg, overrides, choices)
     except Refused as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(2) from refusal  # Hydra would print a line of its own about any other exception
     print_result(folder, result)
     raise SystemExit(EXIT_CODES[result["status"]])
 

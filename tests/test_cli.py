@@ -1,0 +1,216 @@
+"""The command line: help without torch, and every wrong input as one line, exit code 2, nothing left behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL, read_result
+
+from goldilocks.cli import card, groups, help_text, options
+
+# What is written, and the line that is printed (after `error: `; * stands for anything).
+WRONG = [
+    # options, keys, groups
+    ("optimizer=nadm", "optimizer=nadm: no such option; did you mean nadam? (adam, adamax, *)"),
+    ("data=mnsit", "data=mnsit: no such option; write one of: breast_cancer, diabetes, digits, iris, wine"),
+    ("regularization=[dropot]", "regularization=dropot: no such option; did you mean dropout? *"),
+    ("logger=[tensorboard,wandbb]", "logger=wandbb: no such option; *"),
+    ("experiment=nothing", "experiment=nothing: no such option; *"),
+    ("optimizer.lrr=0.1", "optimizer.lrr: no such key in optimizer; did you mean optimizer.lr?"),
+    ("optimizer=sgd optimizer.betas=[0.9,0.99]", "optimizer.betas: no such key in optimizer; *"),
+    ("model.widht=10", "model.widht: no such key in model; did you mean model.width?"),
+    ("optimiser=adam", "optimiser: no such key; did you mean optimizer?"),
+    ("sede=1", "sede: no such key; did you mean seed?"),
+    ("+optimizer.foo=1", "optimizer.foo: NAdam has no such key; write one of: betas, *"),
+    ("+foo=1", "foo: the configuration has no such key; write one of: callbacks, *"),
+    ("+callbacks.mine.patience=3", "callbacks.mine: needs an option with a _target_, *"),
+    ("~model", "model: is missing; the configuration needs it"),
+    ("~optimizer.lr", None),  # the class's own default: allowed
+    ("model = deep", "*cannot be read; write key=value, *"),
+    ("model", "*cannot be read; write key=value, *"),
+    ("optimizer.lr=${nothing}", "optimizer.lr: Interpolation key 'nothing' not found"),
+    # types
+    ("optimizer.lr=fast", "optimizer.lr=fast: a number is expected"),
+    ("optimizer.lr=null", "optimizer.lr=null: a number is expected"),
+    ("data.batch_size=true", "data.batch_size=true: a whole number is expected, not true or false"),
+    ("data.batch_size=3.5", "data.batch_size=3.5: *"),
+    ("model.width=[1,a]", "model.width=[1,a]: a whole number or a list of whole numbers is expected"),
+    ("model.activation=rellu", "model.activation=rellu: must be 'sigmoid', 'tanh', 'relu', *"),
+    ("trainer.precision=8", "trainer.precision=8: must be *32*"),
+    ("seed=-1", "seed=-1: must be greater than or equal to 0"),
+    ("name=a/b", "name=a/b: *"),
+    # ranges
+    ("regularization.dropout=1.5", "regularization.dropout=1.5: must be less than 1"),
+    ("regularization=l2 regularization.l2=-1", "regularization.l2=-1: must be greater than or equal to 0"),
+    ("data.batch_size=0", "data.batch_size=0: must be greater than or equal to 1"),
+    ("data.val_fraction=1", "data.val_fraction=1: must be less than 1"),
+    ("data.val_fraction=0.6 data.test_fraction=0.5", "data.val_fraction=0.6 and data.test_fraction=0.5 leave no rows *"),
+    ("data.test_fraction=0.001", "data.test_fraction=0.001: *"),
+    ("trainer.max_epochs=-1", "trainer.max_epochs=-1: must be greater than or equal to 1"),
+    ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1: must be greater than 0"),
+    ("optimizer.lr=-1", "optimizer.lr=-1: Invalid learning rate: -1.0"),
+    ("optimizer=nesterov optimizer.momentum=0", "optimizer: Nesterov momentum requires a momentum and zero dampening"),
+    ("optimizer.betas=[0.9,1.5]", "optimizer: Invalid beta parameter at index 1: 1.5"),
+    ("scheduler=onecycle scheduler.pct_start=2", "scheduler.pct_start=2: *"),
+    ("callbacks.early_stopping.patience=-1", "callbacks.early_stopping.patience=-1: must be greater than or equal to 0"),
+    # what does not go together
+    ("objective.metric=val/r2", "objective.metric=val/r2: multiclass has no such metric; write one of: train/loss, *"),
+    ("objective.metric=val/acc", "objective.metric=val/acc: no such metric; did you mean val/accuracy?"),
+    ("objective.metric=test/loss", "objective.metric=test/loss: the test set must not decide; write val/loss"),
+    ("objective.mode=max", "objective.mode=max: min is better for loss; leave objective.mode out"),
+    ("callbacks.early_stopping.monitor=val/rmse", "callbacks.early_stopping.monitor=val/rmse: multiclass has no *"),
+    ("scheduler=plateau scheduler.monitor=val/mae", "scheduler.monitor=val/mae: multiclass has no such metric; *"),
+    ("scheduler=plateau scheduler.monitor=null", "scheduler.monitor=null: this schedule follows a metric; *"),
+    ("data.val_fraction=0", "objective.metric=val/loss: data.val_fraction=0 leaves no validation set; *"),
+    ("task.loss=mse", "task.loss=mse: is not for multiclass; write one of: auto, cross_entropy"),
+    ("data.task=binary", "data.task=binary: the target has 3 values, not 2; write data.task=auto"),
+    ("data=diabetes regularization=label_smoothing", "regularization.label_smoothing=0.1: smooths class targets, *"),
+    ("model=linear regularization=dropout", "regularization.dropout=0.1: this model has no hidden layer *"),
+    ("model=pyramid model.depth=2", "model.width=[256,128,64]: 3 values for 2 hidden layers; *"),
+    ("model.width=[10,10]", "model.width=[10,10]: 2 values for * hidden layer*"),
+    ("regularization.dropout=[0.1,0.2,0.3,0.4]", "regularization.dropout=[0.1,0.2,0.3,0.4]: 4 values for *"),
+    ("trainer.precision=16-mixed trainer=cpu", "trainer.precision=16-mixed: needs a GPU; *"),
+    # what must not be built
+    ("model._target_=os.system", "model._target_=os.system: package os is not allowed (allowed: goldilocks, *"),
+    ("model._target_=torch.os.system", "model._target_=torch.os.system: must be a subclass of torch.nn.modules.module.*"),
+    ("model._target_=torch.load", "model._target_=torch.load: must be a subclass of *"),
+    ("model._target_=torch.nn.Linnear", "model._target_=torch.nn.Linnear: Linnear is not in torch.nn; did you mean Linear?"),
+    ("optimizer._target_=torch.nn.Linear", "optimizer._target_=torch.nn.Linear: must be a subclass of torch.optim.*"),
+    # runs that are not there
+    ("resume=nowhere", "nowhere: no such run folder; write a folder of logs/runs, or last"),
+    ("resume=last", "last: there is no run in logs/runs; train one with: python train.py"),
+    ("resume=.", ".: is not a run folder, it has no config.yaml; *"),
+]
+
+
+def matches(line: str, pattern: str) -> bool:
+    """Whether a line is the pattern, in which * stands for anything (brackets for themselves)."""
+    parts = pattern.split("*")
+    position = 0
+    for index, part in enumerate(parts):
+        found = line.find(part, position)
+        if found < 0 or (index == 0 and found != 0):
+            return False
+        position = found + len(part)
+    return pattern.endswith("*") or position == len(line)
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len([line for _, line in WRONG if line]) >= 30
+
+
+@pytest.mark.parametrize(("words", "line"), WRONG, ids=[words for words, _ in WRONG])
+def test_wrong_input_is_one_line_and_leaves_nothing(command, tmp_path: Path, words: str, line: str | None) -> None:
+    given = [words] if words == "model = deep" else words.split()
+    small = [word for word in SMALL if not words.startswith(("resume", "data=", word.partition("=")[0] + "="))]
+    ended = command(*(small if "resume" not in words else []), *given)
+    if line is None:
+        assert ended.code == 0
+        return
+    printed = [text for text in ended.err.splitlines() if text.startswith("error: ")]
+    assert ended.code == 2
+    assert len(printed) == 1, ended.err
+    assert len(ended.err.splitlines()) == 1, ended.err
+    assert matches(printed[0].removeprefix("error: "), line), printed[0]
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_wrong_trial_refuses_the_whole_sweep(command, tmp_path: Path) -> None:
+    ended = command("-m", *SMALL, "optimizer.lr=0.01,-1", "name=s")
+    assert ended.code == 2
+    assert "optimizer.lr=-1" in ended.err
+    assert "none was started" in ended.err
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_full_error_shows_the_traceback(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from goldilocks.errors import Refused
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    for words in (["optimizer.lr=-1"], ["-m", "optimizer.lr=-1,0.1"]):
+        with pytest.raises(Refused):
+            command(*words)
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+# --- damaged runs -----------------------------------------------------------------------------------------------------
+
+
+def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / name), *words], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_damaged_runs_are_refused(command, tmp_path: Path) -> None:
+    run = command(*SMALL).folder
+    other = command(*SMALL, "model.width=7").folder
+    config = (run / "config.yaml").read_text()
+    best, last = run / "checkpoints" / "best.ckpt", run / "checkpoints" / "last.ckpt"
+
+    best.write_bytes((other / "checkpoints" / "best.ckpt").read_bytes())
+    refused = script("evaluate.py", str(run), cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "holds the weights of another network" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+    result = read_result(run)
+    for damage, words in [
+        (lambda: last.write_bytes(last.read_bytes()[:100]), "cannot be read as a checkpoint, it is truncated or damaged"),
+        (lambda: (run / "result.json").write_text('{"status": '), "its result.json cannot be read"),
+        (lambda: (run / "config.yaml").write_text("a: [1"), "its config.yaml cannot be read"),
+        (lambda: (run / "config.yaml").unlink(), "is not a run folder, it has no config.yaml"),
+    ]:
+        (run / "config.yaml").write_text(config)
+        (run / "result.json").write_text(str({**result, "status": "running"}).replace("'", '"').replace("None", "null"))
+        damage()
+        ended = command(f"resume={run}")
+        assert ended.code == 2
+        assert words in ended.err
+        assert len(ended.err.splitlines()) == 1
+
+
+def test_a_strangers_run_folder_cannot_run_code(command, tmp_path: Path) -> None:
+    run = command(*SMALL).folder
+    text = (run / "config.yaml").read_text()
+    evil = text.replace("_target_: goldilocks.models.mlp.MLP", "_target_: os.system").replace("packages: []", "packages: [os]")
+    assert evil != text
+    (run / "config.yaml").write_text(evil)
+    result = read_result(run)
+    (run / "result.json").write_text((run / "result.json").read_text().replace(result["status"], "running"))
+    ended = command(f"resume={run}")
+    assert ended.code == 2
+    assert "package os is not allowed" in ended.err
+
+
+# --- help and start ---------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_option() -> None:
+    text = help_text()
+    for group in groups():
+        for option in options(group):
+            assert f"  {option} " in text
+            assert card(group, option) in text
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--cfg", "job"], ["-sc", "query=bash"]], ids=["help", "cfg", "completion"]
+)
+def test_the_start_does_not_import_torch(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', *sys.argv[2:]]; path = sys.orig_argv[-1]\n"
+        "try: runpy.run_path(ROOT, run_name='__main__')\n"
+        "except SystemExit as ended: assert not ended.code, ended.code\n"
+        "heavy = {'torch', 'pytorch_lightning', 'sklearn', 'numpy', 'pydantic', 'rich'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    ).replace("ROOT", repr(str(ROOT / "train.py")))
+    environment = {**os.environ, "COMP_LINE": "train.py optimizer=", "COMP_POINT": "19"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "x", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    expected = {"--help": "nadam", "--cfg": "torch.optim.NAdam", "-sc": "optimizer=nadam"}[words[0]]
+    assert expected in done.stdout

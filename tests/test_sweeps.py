@@ -1,0 +1,153 @@
+"""Sweeps by multirun: what they leave, and what does not stop them."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL, read_result
+from omegaconf import OmegaConf
+from test_train import start, wait_for
+
+SWEEP = ["-m", *SMALL, "name=s"]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_grid_runs_every_combination(command, tmp_path: Path) -> None:
+    ended = command(*SWEEP, "model=shallow,deep", "optimizer=sgd,adam,nadam")
+    assert ended.code == 0, ended.err
+    folder = tmp_path / "logs/sweeps/s"
+    rows = table(folder)
+    assert [(row["model"], row["optimizer"]) for row in rows] == [
+        (model, optimizer) for model in ("shallow", "deep") for optimizer in ("sgd", "adam", "nadam")
+    ]
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == list("012345")
+    for row in rows:
+        result = read_result(folder / row["trial"])
+        assert result["status"] == row["status"] == "done"
+        assert float(row["objective"]) == result["metrics"]["val/loss"]
+        assert not [key for key in result["metrics"] if key.startswith("test/")], "a trial must not touch the test set"
+        assert result["choices"]["model"] == row["model"]
+        assert {"config.yaml", "overrides.yaml", "environment.json", "checkpoints"} <= {
+            path.name for path in (folder / row["trial"]).iterdir()
+        }
+    assert not (tmp_path / "logs/runs").exists()
+    assert len(OmegaConf.load(folder / "sweep.yaml").trials) == 6
+    printed = [line.split() for line in ended.out.splitlines()]
+    values = [float(words[1]) for words in printed if len(words) > 5 and words[0].isdigit()]
+    assert len(values) == 6
+    assert values == sorted(values), "best first"
+
+
+def test_list_valued_choices_and_better_when_higher(command, tmp_path: Path) -> None:
+    ended = command(*SWEEP, "regularization=none,dropout,[dropout,l2]", "objective.metric=val/accuracy")
+    assert ended.code == 0, ended.err
+    folder = tmp_path / "logs/sweeps/s"
+    assert [read_result(folder / str(n))["choices"]["regularization"] for n in range(3)] == [
+        [],
+        ["dropout"],
+        ["dropout", "l2"],
+    ]
+    printed = [line.split() for line in ended.out.splitlines()]
+    values = [float(words[1]) for words in printed if len(words) > 4 and words[0].isdigit()]
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_failing_trial_does_not_stop_the_others_and_is_done_again(command, tmp_path: Path, monkeypatch) -> None:
+    from goldilocks.module import TrainingModule
+
+    original = TrainingModule.on_validation_epoch_start
+
+    def broken(self) -> None:
+        if self.seed == 1:
+            raise RuntimeError("unlucky")
+        original(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingModule, "on_validation_epoch_start", broken)
+        ended = command(*SWEEP, "seed=0,1,2")
+    folder = tmp_path / "logs/sweeps/s"
+    assert ended.code == 1
+    assert [row["status"] for row in table(folder)] == ["done", "failed", "done"]
+    assert table(folder)[1]["error"] == "RuntimeError: unlucky"
+    assert "1 of 3 trials failed" in ended.err
+    stamps = {n: (folder / n / "result.json").stat().st_mtime_ns for n in "012"}
+    ended = command(*SWEEP, "seed=0,1,2")
+    assert ended.code == 0, ended.err
+    assert "2 of 3 trials are done already" in ended.err
+    assert [row["status"] for row in table(folder)] == ["done"] * 3
+    again = {n: (folder / n / "result.json").stat().st_mtime_ns for n in "012"}
+    assert (again["0"], again["2"]) == (stamps["0"], stamps["2"])
+    assert again["1"] > stamps["1"]
+    assert not (folder / "1" / "traceback.txt").exists()
+
+
+def test_a_wider_grid_under_the_same_name_does_what_is_missing(command, tmp_path: Path) -> None:
+    assert command(*SWEEP, "optimizer=sgd,adam").code == 0
+    folder = tmp_path / "logs/sweeps/s"
+    stamps = [(folder / n / "result.json").stat().st_mtime_ns for n in "01"]
+    assert command(*SWEEP, "optimizer=nadam,adam,sgd").code == 0
+    assert stamps == [(folder / n / "result.json").stat().st_mtime_ns for n in "01"]
+    assert {row["trial"]: row["optimizer"] for row in table(folder)} == {"0": "sgd", "1": "adam", "2": "nadam"}
+
+
+def test_a_diverging_trial_is_recorded_and_not_a_failure(command, tmp_path: Path) -> None:
+    ended = command(*SWEEP, "data=diabetes", "optimizer=sgd", "optimizer.lr=0.01,1e9")
+    assert ended.code == 0, ended.err
+    assert [row["status"] for row in table(tmp_path / "logs/sweeps/s")] == ["done", "diverged"]
+
+
+def test_sweeps_without_a_name_get_new_ones(command, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert command("-m", *SMALL, "seed=0,1").code == 0
+    assert len(list((tmp_path / "logs/sweeps").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["resume=last"], "resume: is for a single run"),
+        (["optimizer.lr=interval(0,1)"], "a range without steps"),
+        (["optimizer=adam,nadm"], "optimizer=nadm: no such option"),
+        (["seed=0,1", "model.depth=1,-1"], "model.depth=-1: must be greater than or equal to 0"),
+        (["model=linear,deep", "regularization=none,dropout"], "this model has no hidden layer"),
+    ],
+)
+def test_a_wrong_sweep_is_refused_whole(command, tmp_path: Path, words: list[str], line: str) -> None:
+    ended = command(*SWEEP, *words)
+    assert ended.code == 2
+    assert line in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_name_that_is_not_a_sweep_is_refused(command, tmp_path: Path) -> None:
+    (tmp_path / "logs/sweeps/s").mkdir(parents=True)
+    assert command(*SWEEP, "seed=0,1").code == 2
+
+
+def test_ctrl_c_keeps_what_is_done(command, tmp_path: Path) -> None:
+    folder = tmp_path / "logs/sweeps/s"
+    words = ["-m", "data=iris", "trainer=cpu", "callbacks.progress_bar=null", "callbacks.early_stopping=null", "name=s"]
+    process = start(*words, "trainer.max_epochs=3,100000", cwd=tmp_path)
+    wait_for(lambda: (folder / "1" / "metrics.csv").exists())
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert [row["status"] for row in table(folder)] == ["done", "interrupted"]
+    assert "best first" in out
+
+
+def test_a_trial_can_be_evaluated(command, tmp_path: Path) -> None:
+    assert command(*SWEEP, "seed=0,1").code == 0
+    path = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "logs/sweeps/s/1"]
+    done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert "test/accuracy" in read_result(tmp_path / "logs/sweeps/s/1")["metrics"]
