@@ -1,12 +1,12 @@
-"""Several steps in one call of `training_step` give what one at a time gives, and what a loop without Lightning gives."""
+"""Several steps in one call of `training_step` give what one at a time gives, and what a bare loop gives."""
 
 import logging
 
 import pytest
 import torch
 import torch.nn.functional as F
-from fitting import CONSTANT, LR, Watcher, assert_same, fit, make, nadam, sgd, vector
 
+from fitting import CONSTANT, LR, Watcher, assert_same, fit, make, nadam, sgd, vector
 from goldilocks.data.loaders import epoch_seed
 
 ONE_CYCLE = {"_target_": LR + "OneCycleLR", "interval": "step"}
@@ -119,7 +119,9 @@ BARE = [case for case in CASES if case not in ("regression", "max_steps", "max_s
 
 
 @pytest.mark.parametrize("case", BARE)
-@pytest.mark.parametrize("optimizer", [nadam, lambda p: torch.optim.AdamW(p, lr=5e-3, fused=True)], ids=["nadam", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer", [nadam, lambda p: torch.optim.AdamW(p, lr=5e-3, fused=True)], ids=["nadam", "adamw"]
+)
 def test_a_loop_without_lightning_gives_the_same_weights(optimizer, case):
     """To the bit; with penalties to 1e-6, for here they are added to the gradients and there to the loss."""
     options = CASES[case]

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, read_result
 from omegaconf import OmegaConf
+
+from conftest import ROOT, SMALL, read_result
 from test_train import start, wait_for
 
 SWEEP = ["-m", *SMALL, "name=s"]

@@ -214,7 +214,7 @@ def test_metrics_keep_no_gradients():
     output, target = draw("binary")
     task = make("binary")
     task.update_metrics("val", output.requires_grad_(), target)
-    assert not any(value.requires_grad for value in task.stage_metrics("val")["auroc"].preds)
+    assert not any(value.requires_grad for value in task.metrics["val"]["auroc"].preds)
 
 
 # --- the objective ----------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, read_result
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from conftest import ROOT, SMALL, read_result
 from goldilocks import results
 
 KEYS = {

@@ -45,7 +45,6 @@ class Settings:
         scheduler: Node,
         trainer: Node,
         callbacks: Node,
-        logger: Node,
         task: Node,
         objective: Node,
         seed: Annotated[int, Field(ge=0, lt=2**32)],
@@ -53,10 +52,11 @@ class Settings:
         log_dir: str,
         resume: str | None,
         packages: list[str],
+        logger: Node | None = None,  # Hydra composes nothing from logger=[]
     ) -> None:
         self.data, self.model, self.regularization = data, model, regularization
         self.optimizer, self.scheduler, self.trainer = optimizer, scheduler, trainer
-        self.callbacks, self.logger = callbacks, logger
+        self.callbacks, self.logger = callbacks, logger or {}
         self.task, self.objective = task, objective
         self.seed, self.name, self.log_dir, self.resume, self.packages = seed, name, log_dir, resume, packages
 
@@ -130,7 +130,8 @@ def check_network(settings: Settings, network: nn.Module) -> None:
     """Refuses a dropout rate that no layer of the network takes up."""
     rate = settings.regularization["dropout"]
     wanted = any(rate) if isinstance(rate, list) else rate
-    if wanted and not any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in network.modules()):
+    layers = network.modules()
+    if wanted and not any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in layers):
         raise Refused(
             f"regularization.dropout={rate}: this model has no hidden layer for it to act on;"
             " write regularization.dropout=0 or choose a deeper model"
@@ -141,7 +142,7 @@ def warnings_for(settings: Settings, network: nn.Module) -> list[str]:
     """What will run but is probably not meant: each says why and what to write instead."""
     found = []
     layers = list(network.modules())
-    drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in layers)
+    drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in layers)
     if drops and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
         found.append(
             "dropout before BatchNorm shifts the variance between training and evaluation (arXiv 1801.05134):"

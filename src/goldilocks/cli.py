@@ -105,8 +105,8 @@ def options(group: str) -> list[str]:
 
 def card(group: str, option: str) -> str:
     """The first comment line of an option's file: what it is."""
-    first = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
-    return first.removeprefix("#").strip()
+    lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if not line.startswith("# @package")).removeprefix("#").strip()
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -125,8 +125,8 @@ def explain(error: BaseException) -> str:
         return explain_key(match[1])
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):
         return f"{match[2] or 'the configuration'} refers to {match[1]}, which does not exist"
-    if match := re.search(r"[Ii]n '([^']+)'.*?(?:[Aa]vailable|not found)", text):
-        return text
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{match[1]}: several values; write -m for a sweep over them, or [a,b] for a list"
     if type(error).__name__ == "OverrideParseException" or "mismatched input" in text or "token recognition" in text:
         return explain_override(getattr(error, "override", None) or text)
     return text
@@ -135,6 +135,9 @@ def explain(error: BaseException) -> str:
 def explain_option(missing: str) -> str:
     """`optimizer/nadm` was asked for: names the group's options."""
     group, _, option = missing.removesuffix(".yaml").rpartition("/")
+    if group.startswith("hydra/"):
+        known = ["basic", *(options(group) if (CONF / group).is_dir() else [])]
+        return f"{group}={option}: no such option, or its plugin is not installed; {near_miss(option, known)}"
     if not group or not (CONF / group).is_dir():
         return f"{option or missing}: no such configuration; " + near_miss(option or missing, groups())
     known = options(group)

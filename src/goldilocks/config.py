@@ -116,6 +116,11 @@ def culprit(where: str, arguments: Mapping[str, Any], message: str) -> str:
     return f"{where}.{quoted[0]}={shown(arguments[quoted[0]])}" if len(quoted) == 1 else where
 
 
+def is_mapping(annotation: Any) -> bool:
+    """Whether a parameter takes a node as it is, instead of what it would build."""
+    return dict in (get_origin(annotation), *map(get_origin, get_args(annotation)))
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -156,7 +161,7 @@ def check_arguments(
                 known = [name for name in parameters if name not in given]
                 raise Refused(f"{path}: {name_of(function)} has no such key; {near_miss(key, known)}")
             checked[key] = value
-        elif isinstance(value, Mapping) and "_target_" in value and get_origin(hints_of(function).get(key)) is not dict:
+        elif isinstance(value, Mapping) and "_target_" in value and not is_mapping(hints_of(function).get(key)):
             checked[key] = build(value, nested_base(function, key, path), path, packages=packages)
         else:
             checked[key] = check_value(function, key, value, path)
@@ -186,10 +191,8 @@ def reasons(error: ValidationError, annotation: Any) -> str:
     found = [entry for entry in error.errors() if entry["type"] != "is_instance_of"]
     kinds = ("_type", "_parsing", "none_required", "missing")
     of_kind = [entry for entry in found if not entry["type"].endswith(kinds)]
-    message = "; ".join(dict.fromkeys(entry["msg"].removeprefix("Input should be ") for entry in of_kind))
-    if not message:
-        return f"{expected(annotation)} is expected"
-    return f"must be {message}" if not message.startswith(("Value error", "List", "Tuple")) else message
+    message = "; ".join(dict.fromkeys(entry["msg"].replace("Input should be", "must be") for entry in of_kind))
+    return message.replace("String should match", "must match") or f"{expected(annotation)} is expected"
 
 
 def expected(annotation: Any) -> str:

@@ -83,7 +83,7 @@ def trials_table(folder: Path, trials: Sequence[Any], objective: Mapping[str, st
     table.title = escape(f"{folder} (best first)")
     for trial in sorted(trials, key=lambda t: (value(t) is None, sign * (value(t) or 0.0))):
         result = trial.result or {"status": "waiting"}
-        number = "" if value(trial) is None else f"{value(trial):.4f}"
+        number = "" if value(trial) is None else f"{value(trial):.4g}"
         seconds = (result.get("seconds") or {}).get("total")
         cells = [escape(trial.varied.get(key, "")) for key in varied]
         table.add_row(

@@ -93,7 +93,7 @@ def read_overrides(folder: Path) -> list[str]:
 
 def plain_words(words: Any) -> list[str]:
     """Overrides as they were written: `${...}` in them is not for this list to resolve."""
-    return [str(word) for word in OmegaConf.to_container(words, resolve=False)]
+    return [str(word) for word in OmegaConf.to_container(words, resolve=False) or []]
 
 
 def is_trial(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from torch import nn
 from goldilocks import results
 from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.checks import Settings, check, check_network, check_with_data, warnings_for
-from goldilocks.config import build
+from goldilocks.config import build, one_line
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
@@ -138,7 +138,12 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
     data = build(settings.data, TableData, "data", packages=settings.packages)
     if fitted is not None and type(data).__qualname__ in fitted:
         data.load_state_dict(fitted[type(data).__qualname__])
-    data.setup()
+    try:
+        data.setup()
+    except Refused:
+        raise
+    except (ValueError, OSError) as error:  # what a source of data says about a file
+        raise Refused(f"data: {one_line(error)}") from error
     return data
 
 
@@ -202,7 +207,36 @@ def run(
     state = results.load_checkpoint(checkpoint) if resumed and checkpoint.exists() else None
     if state is not None:
         results.load_weights(parts.module, state, checkpoint)
-    result: dict[str, Any] = {
+    result = first_result(cfg, parts, choices)
+    results.write_start(folder, cfg, overrides, result)
+    trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
+    trainer.set_threads(result["num_parameters"] * parts.data.batch_size)
+    log_start(trainer, cfg, parts, choices)
+    tested: dict[str, float] = {}
+    handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
+    try:
+        trainer.fit(parts.module, parts.data, ckpt_path=checkpoint if state else None, weights_only=True)
+        diverged = parts.module.diverged or recorder_of(trainer).best_epoch is None
+        result["status"] = "diverged" if diverged else "done"
+        if test and not diverged:
+            tested = evaluate(trainer, parts, folder)
+    except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
+        result["status"] = "interrupted"
+    except Exception as error:
+        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        result |= {"status": "failed", "error": results.exception_summary(error)}
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    result |= outcome(recorder_of(trainer), trainer.global_step)
+    result["metrics"] |= tested
+    log_end(trainer, result["status"], tested)
+    results.write_result(folder, result)
+    return result
+
+
+def first_result(cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """What result.json says while a run is running: every key, nothing achieved."""
+    return {
         "status": "running",
         **outcome(Recorder(parts.objective), steps=0),
         "num_parameters": sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad),
@@ -211,37 +245,23 @@ def run(
         "config_hash": results.config_hash(cfg),
         "error": None,
     }
-    results.write_start(folder, cfg, overrides, result)
-    trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
-    trainer.set_threads(result["num_parameters"] * parts.data.batch_size)
-    handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
+
+
+def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> None:
+    """Tells the loggers the options and the network."""
     for logger in trainer.loggers:
         logger.log_hyperparams(results.flat_options(cfg, choices))
         if hasattr(logger, "log_text"):
             logger.log_text("network", str(parts.module.network))
-    try:
-        trainer.fit(parts.module, parts.data, ckpt_path=checkpoint if state else None, weights_only=True)
-        diverged = parts.module.diverged or recorder_of(trainer).best_epoch is None
-        result["status"] = "diverged" if diverged else "done"
-        if test and not diverged:
-            result["metrics"] = evaluate(trainer, parts, folder)
-    except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
-        result["status"] = "interrupted"
-    except Exception as error:
-        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        result |= {"status": "failed", "error": results.exception_summary(error)}
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    tested = result["metrics"]
-    result |= outcome(recorder_of(trainer), trainer.global_step)
-    result["metrics"] |= tested
+
+
+def log_end(trainer: Trainer, status: str, tested: Mapping[str, float]) -> None:
+    """Tells the loggers the test's metrics and how the run ended."""
     for logger in trainer.loggers:
         if tested:
-            logger.log_metrics(tested, step=trainer.global_step)
+            logger.log_metrics(dict(tested), step=trainer.global_step)
         if hasattr(logger, "close"):
-            logger.close(result["status"])
-    results.write_result(folder, result)
-    return result
+            logger.close(status)
 
 
 def outcome(recorder: Recorder, steps: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Legend: B batch, C outputs.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -112,12 +112,11 @@ class Task(nn.Module):
         self.register_buffer("target_mean", torch.tensor(spec.target_mean or (0.0,)))
         self.register_buffer("target_std", torch.tensor(spec.target_std or (1.0,)))
         names = metric_names(spec.task)
-        self.metrics = nn.ModuleDict(
-            {
-                f"{stage}_metrics": nn.ModuleDict({name: METRICS[spec.task][name](spec) for name in names[stage]})
-                for stage in STAGES
-            }
-        )
+        # Not registered as submodules: they are no part of a checkpoint, and switching every one of them between
+        # training and evaluation takes longer than a small network's step.
+        self.metrics: dict[str, dict[str, Metric]] = {
+            stage: {name: METRICS[spec.task][name](spec) for name in names[stage]} for stage in STAGES
+        }
 
     def loss(self, output: Tensor, target: Tensor, *, smooth: bool = False) -> Tensor:
         """The mean loss of a batch. output: [B, C]; target: [B] class indices, else [B, C]. `smooth` in training."""
@@ -143,22 +142,20 @@ class Task(nn.Module):
             output, target = self.predict(output).squeeze(-1), self.predict(target).squeeze(-1)
         elif self.spec.task == "binary":
             output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).long()
-        for metric in self.stage_metrics(stage).values():
+        for metric in self.metrics[stage].values():
+            if metric.device != output.device:
+                metric.to(output.device)
             metric.update(*(scaled if isinstance(metric, StandardisedR2) else (output, target)))
 
     def compute_metrics(self, stage: str) -> dict[str, float]:
         """The stage's metrics since the last call, by `stage/name`."""
-        computed = {f"{stage}/{name}": metric.compute().item() for name, metric in self.stage_metrics(stage).items()}
+        computed = {f"{stage}/{name}": metric.compute().item() for name, metric in self.metrics[stage].items()}
         self.reset_metrics(stage)
         return computed
 
     def reset_metrics(self, stage: str) -> None:
-        for metric in self.stage_metrics(stage).values():
+        for metric in self.metrics[stage].values():
             metric.reset()
-
-    def stage_metrics(self, stage: str) -> dict[str, Metric]:
-        metrics: Any = self.metrics[f"{stage}_metrics"]
-        return dict(metrics.items())
 
 
 def smooth_binary(target: Tensor, amount: float) -> Tensor:

@@ -101,6 +101,7 @@ class TableData(pl.LightningDataModule):
         """Shuffled batches of `batch_size`, several in an item where the trainer executes several steps at once."""
         return self.loader(
             "train",
+            max_batches=self.limit("limit_train_batches"),
             batches_per_item=getattr(self.trainer, "batches_per_item", 1),
             shuffle_seed=getattr(self.trainer, "shuffle_seed", self.seed),
         )
@@ -115,10 +116,15 @@ class TableData(pl.LightningDataModule):
         """The rows in order, in large batches. A limit counts batches of `batch_size`."""
         if stage not in self.tensors:
             return []
-        max_batches = getattr(self.trainer, limit, None)
-        if isinstance(max_batches, int):
+        max_batches = self.limit(limit)
+        if max_batches is not None:
             return self.loader(stage, max_batches=max_batches)
         return self.loader(stage, batch_size=max(EVALUATION_ROWS, self.batch_size))
+
+    def limit(self, name: str) -> int | None:
+        """Batches of `batch_size` that the trainer's option allows; Lightning turns null into the share 1.0."""
+        limit = getattr(self.trainer, name, None)
+        return limit if isinstance(limit, int) else None
 
     def loader(self, stage: str, **options: Any) -> TensorLoader:
         """A loader over a stage's rows on the trainer's device."""
