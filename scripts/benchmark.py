@@ -1,7 +1,7 @@
 """What the template costs, as ratios measured in one run: `python scripts/benchmark.py [train]`.
 
 train: steps a second of a run, with metrics, TensorBoard, checkpoints and early stopping on, over those of a bare
-PyTorch loop with the same network, rows, optimizer and clipping. Pairs are interleaved; medians and spreads are printed.
+PyTorch loop with the same network, rows, optimizer and clipping. Pairs are interleaved; medians and spreads printed.
 """
 
 import argparse

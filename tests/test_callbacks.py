@@ -22,7 +22,6 @@ from goldilocks.callbacks import (
     checkpoint,
     progress,
     recorder,
-    recorder_of,
 )
 from goldilocks.config import check_arguments
 from goldilocks.errors import Refused
@@ -135,11 +134,6 @@ def test_the_state_is_plain_and_goes_round():
     assert copied == state
     assert state["best_epoch"] == 1
     assert {type(value) for value in state.values()} <= {int, float, dict}
-
-
-def test_every_trainer_finds_its_recorder():
-    made = make()
-    assert recorder_of(made.trainer) is made.recorder
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Several steps in one call of `training_step` give what one at a time gives, and what a bare loop gives."""
 
+import itertools
 import logging
 
 import pytest
@@ -35,7 +36,18 @@ CASES = {
         "accumulate_grad_batches": 3,
     },
 }
-STEPS = {"accumulation": 24, "everything": 24, "max_steps": 30, "max_steps and accumulation": 11, "limit": 30}
+STEPS = {
+    "accumulation": 16,
+    "everything": 16,
+    "max_steps": 30,
+    "max_steps and accumulation": 11,
+    "limit": 20,
+}  # else 44
+
+
+def short(case, **options):
+    """A case's fit of two epochs."""
+    return fit(**{"max_epochs": 2, **CASES[case], **options})
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +57,25 @@ def single():
 
     def of(case):
         if case not in fitted:
-            fitted[case] = fit(steps_per_execution=1, **CASES[case])
+            fitted[case] = short(case, steps_per_execution=1)
         return fitted[case]
 
     return of
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("several", [2, 7, 16, 64, "auto"])
-def test_several_steps_at_once_give_the_same_bits(several, case, single):
+@pytest.mark.parametrize(("case", "several"), [*itertools.product(CASES, [2, 7, 16, 64]), ("everything", "auto")])
+def test_several_steps_at_once_give_the_same_bits(case, several, single):
     reference = single(case)
-    found = fit(steps_per_execution=several, **CASES[case])
+    found = short(case, steps_per_execution=several)
     assert found.module.raw
-    assert reference.trainer.global_step == STEPS.get(case, 66)
+    assert reference.trainer.global_step == STEPS.get(case, 44)
     assert reference.log.gradients  # every step was seen
     assert len(found.log.rates) == found.trainer.global_step
     assert_same(found, reference)
 
 
-@pytest.mark.parametrize("several", [1, 2, 7, 64])
-@pytest.mark.parametrize("max_steps", [1, 21, 22, 23, 65])
+@pytest.mark.parametrize("several", [1, 7, 64])
+@pytest.mark.parametrize("max_steps", [1, 21, 22, 23])
 def test_max_steps_is_exact_and_its_epoch_is_validated(max_steps, several):
     """Also where it ends within a chunk or an epoch: the best epoch must be judged as with any other chunk."""
     found = fit(steps_per_execution=several, max_steps=max_steps)
@@ -77,7 +88,7 @@ def test_max_steps_is_exact_and_its_epoch_is_validated(max_steps, several):
 # --- against a loop without Lightning ---------------------------------------------------------------------------------
 
 
-def bare_loop(made, case, optimizer, epochs=3):
+def bare_loop(made, case, optimizer, epochs=2):
     """The same training, written by hand in plain PyTorch. Penalties are part of the loss here."""
     network, (x, y) = made.network, made.data.tensors["train"]
     strengths = {"l1": 0.0, "l2": 0.0, "label_smoothing": 0.0, **case.get("regularization", {})}
@@ -118,14 +129,15 @@ def bare_loop(made, case, optimizer, epochs=3):
 BARE = [case for case in CASES if case not in ("regression", "max_steps", "max_steps and accumulation", "limit")]
 
 
-@pytest.mark.parametrize("case", BARE)
-@pytest.mark.parametrize(
-    "optimizer", [nadam, lambda p: torch.optim.AdamW(p, lr=5e-3, fused=True)], ids=["nadam", "adamw"]
-)
-def test_a_loop_without_lightning_gives_the_same_weights(optimizer, case):
+def fused_adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=5e-3, weight_decay=0.0, fused=True)
+
+
+@pytest.mark.parametrize(("case", "optimizer"), [*((case, nadam) for case in BARE), ("everything", fused_adamw)])
+def test_a_loop_without_lightning_gives_the_same_weights(case, optimizer):
     """To the bit; with penalties to 1e-6, for here they are added to the gradients and there to the loss."""
     options = CASES[case]
-    found = vector(fit(optimizer=optimizer, **options).network)
+    found = vector(short(case, optimizer=optimizer).network)
     expected = bare_loop(make(**options), options, optimizer)
     start = vector(make(**options).network)
     assert (expected - start).norm() > 0.1  # it was trained
@@ -141,9 +153,9 @@ def test_a_loop_without_lightning_gives_the_same_weights(optimizer, case):
 @pytest.mark.parametrize("case", CASES)
 def test_the_wrapped_path_gives_the_same_bits(case, single):
     watcher = Watcher()
-    wrapped = fit(callbacks=[watcher], **CASES[case])
+    wrapped = short(case, callbacks=[watcher])
     assert not wrapped.module.raw
-    assert len(watcher.gradients) == STEPS.get(case, 66)
+    assert len(watcher.gradients) == STEPS.get(case, 44)
     assert_same(wrapped, single(case))
 
 

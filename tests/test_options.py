@@ -22,7 +22,7 @@ from goldilocks.run import build_trainer, prepare, run
 COUNTS = {
     "callbacks": 2,
     "data": 6,
-    "experiment": 1,
+    "experiment": 2,
     "hydra/sweeper": 1,
     "logger": 3,
     "model": 5,

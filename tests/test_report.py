@@ -125,7 +125,7 @@ def test_a_trial_shows_its_value_what_varied_and_how_it_ended():
     trials = [trial(0, 0.5, model="deep", **{"optimizer.lr": "0.1"}), trial(1, None, "failed", model="wide")]
     assert table(trials, metric="val/f1", mode="max") == [
         ["trial", "val/f1", "model", "optimizer.lr", "status", "epochs", "seconds"],
-        ["0", "0.5000", "deep", "0.1", "done", "3", "1.5"],
+        ["0", "0.5", "deep", "0.1", "done", "3", "1.5"],
         ["1", "wide", "failed", "3"],
     ]
 

@@ -66,7 +66,8 @@ class TrainingModule(pl.LightningModule):
         steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
         optimizer = self.make_optimizer(self.network)
         epochs = self.trainer.planned_epochs(steps)
-        self.schedule = self.make_schedule(optimizer, steps_per_epoch=steps, max_epochs=epochs)
+        length = {"steps_per_epoch": steps, "max_epochs": epochs, "max_steps": self.trainer.steps_left(0)}
+        self.schedule = self.make_schedule(optimizer, **length)
         return {"optimizer": optimizer, "lr_scheduler": self.schedule.scheduler}
 
     @property
@@ -116,6 +117,7 @@ class TrainingModule(pl.LightningModule):
                 self.step(optimizer)
                 steps += 1
                 if self.trainer.steps_left(self.global_step + (steps if self.raw else 0)) == 0:
+                    self.trainer.should_stop = True  # the epoch that ends here is validated, wherever it is cut
                     break
         self.batch_index = index  # once an item: setting an attribute of a module is slow
         if self.raw:
@@ -134,6 +136,9 @@ class TrainingModule(pl.LightningModule):
         if self.raw:
             self.on_before_optimizer_step(optimizer)
         optimizer.step()
+        if not self.raw:  # Lightning calls this hook in automatic optimization only
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                callback.on_before_zero_grad(self.trainer, self, self.trainer.optimizers[0])
         optimizer.zero_grad()
         self.schedule.on_step()
 

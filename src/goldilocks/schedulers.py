@@ -51,6 +51,7 @@ def build_schedule(
     *,
     steps_per_epoch: int,
     max_epochs: int,
+    max_steps: int | None = None,
     packages: Iterable[str] = (),
 ) -> Schedule:
     """Builds the schedule of a configuration.
@@ -60,6 +61,7 @@ def build_schedule(
         optimizer: Whose rates it sets.
         steps_per_epoch: Optimizer steps in an epoch.
         max_epochs: Of the run.
+        max_steps: Of the run, where it ends within its last epoch.
         packages: See `build`.
 
     Raises:
@@ -68,7 +70,8 @@ def build_schedule(
     ours = {key: node[key] for key in OURS if key in node}
     check_arguments(check_schedule, ours, "scheduler")
     node = {key: value for key, value in node.items() if key not in OURS}
-    length = max_epochs * (steps_per_epoch if ours.get("interval") == "step" else 1)
+    steps = min(max_epochs * steps_per_epoch, max_steps or math.inf)
+    length = int(steps) if ours.get("interval") == "step" else max_epochs
     live = {"max_lr": [group["lr"] for group in optimizer.param_groups], **dict.fromkeys(LENGTH, length)}
     kind: Any = find_class(node, LRScheduler, "scheduler", packages)
     offered = {key: live[key] for key in live if key in parameters_of(kind)}

@@ -23,4 +23,7 @@ class EarlyStopping(library.EarlyStopping):
         patience: Annotated[int, Field(ge=0)] = 20,
         min_delta: Annotated[float, Field(ge=0)] = 0.0,
     ) -> None:
-        super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode)
+        every_epoch = True if monitor.startswith("train/") else None  # None: where validation ends
+        super().__init__(
+            monitor, min_delta=min_delta, patience=patience, mode=mode, check_on_train_epoch_end=every_epoch
+        )

@@ -34,6 +34,7 @@ class ProgressBar(library.ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         console = Console(stderr=True)
         self._printed = time.monotonic()
+        self._shown = recorder_of(trainer).epochs
         if not self._enabled or not trainer.is_global_zero or not console.is_terminal:
             return
         shown = (TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -47,21 +48,27 @@ class ProgressBar(library.ProgressBar):
             share = (given[-1] + 1) / max(float(self.total_train_batches), 1.0)
             self._progress.update(self._task, completed=trainer.current_epoch + share)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        recorder = recorder_of(trainer)
-        metric, best = recorder.objective.metric, recorder.best_value
-        now = trainer.callback_metrics.get(metric)
-        if now is None:
-            return
-        text = f"{metric} {float(now):.4g}" + (f" (best {best:.4g})" if best is not None else "")
-        if self._progress is not None:
-            self._progress.update(self._task, completed=trainer.current_epoch + 1, description=text)
-        elif self._enabled and trainer.is_global_zero and time.monotonic() - self._printed > self.LOG_SECONDS:
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} {text}", file=sys.stderr, flush=True)
-            self._printed = time.monotonic()
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show(trainer)
         self._stop()
+
+    def _show(self, trainer: pl.Trainer) -> None:
+        """Shows the epoch before: at its own end the module and the Recorder come after this callback."""
+        recorder = recorder_of(trainer)
+        now, done = trainer.callback_metrics.get(recorder.objective.metric), recorder.epochs
+        if now is None or done == self._shown:
+            return
+        self._shown = done
+        best = recorder.best_value
+        text = f"{recorder.objective.metric} {float(now):.4g}" + (f" (best {best:.4g})" if best is not None else "")
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, description=text)
+        elif self._enabled and trainer.is_global_zero and time.monotonic() - self._printed > self.LOG_SECONDS:
+            print(f"epoch {done}/{trainer.max_epochs} {text}", file=sys.stderr, flush=True)
+            self._printed = time.monotonic()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._stop()

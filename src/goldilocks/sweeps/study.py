@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.plugins.launcher import Launcher
+from hydra.core.utils import run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -42,20 +40,26 @@ class Trial:
     config_hash: str
     varied: dict[str, str]  # the overrides that differ between trials
     result: Mapping[str, Any] | None = None
+    config: DictConfig | None = None  # composed, Hydra's own part included
 
     @property
     def finished(self) -> bool:
         return self.result is not None and self.result["status"] in FINISHED
 
 
-def run_study(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> None:
+def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     """Runs a sweep. Ends the process with code 1 if a trial failed.
+
+    Args:
+        sweeper: What Hydra made: configuration, context, task and launcher.
+        arguments: The words of the command line, values to sweep over among them.
 
     Raises:
         Refused: if any trial's configuration is wrong; then nothing has been written.
     """
+    loader = sweeper.hydra_context.config_loader
     combinations = expand(OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)))
-    configs = [compose_trial(config, loader, words) for words, _ in combinations]
+    configs = [compose_trial(sweeper, words) for words, _ in combinations]
     check_trials(configs)
     folder, fresh = sweep_folder(configs[0])
     trials = number_trials(folder, combinations, configs)
@@ -64,7 +68,7 @@ def run_study(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argu
     if not fresh:
         print(f"{folder}: {len(trials) - len(waiting)} of {len(trials)} trials are done already", file=sys.stderr)
     try:
-        launch(folder, waiting, launcher)
+        launch(folder, waiting, sweeper)
     finally:
         write_trials(folder, trials)
         Console(highlight=False, soft_wrap=True).print(trials_table(folder, trials, configs[0].objective))
@@ -95,14 +99,16 @@ def expand(overrides: Sequence[Override]) -> list[tuple[list[str], dict[str, str
     ]
 
 
-def compose_trial(config: DictConfig, loader: ConfigLoader, words: list[str]) -> DictConfig:
-    """A trial's configuration, as the launcher will compose it again."""
+def compose_trial(sweeper: Any, words: list[str]) -> DictConfig:
+    """A trial's whole configuration, Hydra's own part included: frozen here, before the first trial starts."""
     if any(word.startswith("resume=") for word in words):
         raise Refused("resume: is for a single run; a sweep goes on by the same command with the same name")
-    cfg = loader.load_sweep_config(config, words)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    return sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, words)
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """The configuration of a run."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
 def check_trials(configs: Sequence[DictConfig]) -> None:
@@ -113,7 +119,7 @@ def check_trials(configs: Sequence[DictConfig]) -> None:
     specs: dict[str, Any] = {}
     for number, cfg in enumerate(configs):
         try:
-            settings: Settings = check(cfg)
+            settings: Settings = check(without_hydra(cfg))
             key = str(settings.data)
             if key not in specs:
                 specs[key] = build_data(settings).spec
@@ -148,12 +154,12 @@ def number_trials(
     next_number = max(known.values(), default=-1) + 1
     trials: dict[str, Trial] = {}
     for (words, varied), cfg in zip(combinations, configs, strict=True):
-        key = results.config_hash(cfg)
+        key = results.config_hash(without_hydra(cfg))
         if key in trials:
             continue  # the same configuration twice
         number = known.get(key, next_number)
         next_number = max(next_number, number + 1)
-        trials[key] = Trial(number, words, key, varied, trial_result(folder / str(number)))
+        trials[key] = Trial(number, words, key, varied, trial_result(folder / str(number)), cfg)
     return list(trials.values())
 
 
@@ -215,28 +221,51 @@ def trial_row(trial: Trial) -> dict[str, Any]:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def launch(folder: Path, trials: Sequence[Trial], launcher: Launcher) -> None:
-    """Launches trials and reads their results: one by one in this process, all at once with any other launcher."""
+def launch(folder: Path, trials: Sequence[Trial], sweeper: Any) -> None:
+    """Runs trials and reads their results: one by one in this process, or all at once with another launcher."""
+    in_process = type(sweeper.launcher).__name__ == "BasicLauncher"  # Hydra may load the class twice
+    batches = [[trial] for trial in trials] if in_process else [list(trials)]
     logging.getLogger("hydra").setLevel(logging.WARNING)  # one line for each trial is enough, and it is ours
-    batches = [[trial] for trial in trials] if isinstance(launcher, BasicLauncher) else [list(trials)]
     ended = 0
     for batch in batches:
         for trial in batch:
             shutil.rmtree(folder / str(trial.number), ignore_errors=True)  # of a trial that did not finish
             trial.result = None
-        words = [
-            [*trial.overrides, f"hydra.sweep.dir='{folder.as_posix()}'", f"hydra.sweep.subdir='{trial.number}'"]
-            for trial in batch
-        ]
         try:
-            if batch:
-                launcher.launch(words, initial_job_idx=batch[0].number)
+            if in_process:
+                launch_here(folder, batch[0], sweeper)
+            elif batch:
+                places = [place(folder, trial) for trial in batch]
+                words = [[*trial.overrides, *where] for trial, where in zip(batch, places, strict=True)]
+                sweeper.launcher.launch(words, initial_job_idx=batch[0].number)
         finally:
             for trial in batch:
                 trial.result = trial_result(folder / str(trial.number))
         for trial in batch:
             ended += 1
             print_trial(trial, f"{ended}/{len(trials)}")
+
+
+def place(folder: Path, trial: Trial) -> list[str]:
+    """The overrides that tell Hydra a trial's folder."""
+    return [f"hydra.sweep.dir='{folder.as_posix()}'", f"hydra.sweep.subdir='{trial.number}'"]
+
+
+def launch_here(folder: Path, trial: Trial, sweeper: Any) -> None:
+    """Runs a trial in this process, as Hydra's basic launcher does, but without composing it a second time."""
+    setup_globals()
+    config = trial.config
+    assert config is not None
+    with open_dict(config):
+        config.hydra.sweep.dir, config.hydra.sweep.subdir = folder.as_posix(), str(trial.number)
+        config.hydra.job.id, config.hydra.job.num = str(trial.number), trial.number
+    run_job(
+        hydra_context=sweeper.hydra_context,
+        task_function=sweeper.task_function,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
 
 
 def print_trial(trial: Trial, progress: str) -> None:

@@ -14,6 +14,7 @@ class StudySweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
         self.hydra_context = hydra_context
+        self.task_function = task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -21,6 +22,4 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from goldilocks.sweeps.study import run_study
 
-        assert self.config is not None and self.hydra_context is not None
-        assert self.launcher is not None
-        return run_study(self.config, self.hydra_context.config_loader, self.launcher, arguments)
+        return run_study(self, arguments)
