@@ -1,7 +1,7 @@
 """Test scores over several splits: `python scripts/scores.py [--seeds 5] [overrides ...]`.
 
 Trains one run for each seed of the split (data.seed=0, 1, ...); prints mean and standard deviation of the test metrics.
-Nothing may be chosen by these numbers: they are the test set's.
+Choose nothing by these numbers: they are the test set's.
 """
 
 import argparse
@@ -21,27 +21,18 @@ def main() -> int:
         from rich.console import Console
         from rich.table import Table
 
-        from goldilocks.evaluate import compose
-        from goldilocks.run import start
+        from goldilocks.evaluate import scores_by_split
 
-        scores: dict[str, list[float]] = {}
-        quiet = ["callbacks.progress_bar=null", "logger=none"]
-        for seed in range(given.seeds):
-            words = [*given.overrides, *quiet, f"data.seed={seed}"]
-            cfg, choices = compose(words)
-            folder, result = start(cfg, words, choices)
-            if result["status"] != "done":
-                print(f"{folder}: {result['status']}", file=sys.stderr)
-                outcome.code = 1
-            for name, value in result["metrics"].items():
-                if name.startswith("test/"):
-                    scores.setdefault(name, []).append(value)
+        scores, failed = scores_by_split(given.overrides, given.seeds)
         table = Table("metric", "mean", "sd", "by seed of the split", box=None, pad_edge=False)
         for name, values in scores.items():
             spread = statistics.stdev(values) if len(values) > 1 else math.nan
             listed = " ".join(f"{value:.3f}" for value in values)
             table.add_row(name, f"{statistics.mean(values):.4f}", f"{spread:.4f}", listed)
         Console(highlight=False, soft_wrap=True).print(table)
+        for folder, status in failed.items():
+            print(f"{folder}: {status}", file=sys.stderr)
+            outcome.code = 1
     return outcome.code
 
 

@@ -91,3 +91,23 @@ def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg, chosen(choices, cfg)
+
+
+def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[float]], dict[Path, str]]:
+    """Trains a run for each seed of the split, `data.seed` from 0.
+
+    Returns:
+        The test metrics by name, one value a seed; and the status of the runs that did not end well, by folder.
+    """
+    scores: dict[str, list[float]] = {}
+    failed: dict[Path, str] = {}
+    for seed in range(seeds):
+        words = ["callbacks.progress_bar=null", "logger=none", *overrides, f"data.seed={seed}"]
+        cfg, choices = compose(words)
+        folder, result = start(cfg, words, choices)
+        if result["status"] != "done":
+            failed[folder] = result["status"]
+        for name, value in result["metrics"].items():
+            if name.startswith("test/"):
+                scores.setdefault(name, []).append(value)
+    return scores, failed
