@@ -26,6 +26,7 @@ WRONG = [
     ("+optimizer.foo=1", "optimizer.foo: NAdam has no such key; write one of: betas, *"),
     ("+foo=1", "foo: the configuration has no such key; write one of: callbacks, *"),
     ("+callbacks.mine.patience=3", "callbacks.mine: needs an option with a _target_, *"),
+    ("~logger", "~logger: cannot be left out; write logger=none, or choose another option"),
     ("~model", "model: is missing; the configuration needs it"),
     ("~optimizer.lr", None),  # the class's own default: allowed
     ("model = deep", "*cannot be read; write key=value, *"),

@@ -322,7 +322,7 @@ def test_training_batches_are_shuffled_and_of_the_asked_size():
     data = ready(EmbeddedData("iris", batch_size=16))
     sizes = [size for item in data.train_dataloader() for size in item.sizes]
     assert sizes == [16] * 5 + [10]
-    rows = torch.cat([item.x for item in data.train_dataloader()])
+    rows = torch.cat([x for item in data.train_dataloader() for x, _ in item.split()])
     assert not torch.equal(rows, data.tensors["train"][0])
 
 
@@ -331,7 +331,7 @@ def test_evaluation_takes_all_rows_in_order_in_few_batches(stage):
     data = ready(EmbeddedData("digits", batch_size=16))
     items = list(getattr(data, f"{stage}_dataloader")())
     assert len(items) == math.ceil(360 / 8192) == 1
-    assert torch.equal(items[0].x, data.tensors[stage][0])
+    assert torch.equal(next(items[0].split())[0], data.tensors[stage][0])
     assert torch.equal(items[0].y, data.tensors[stage][1])
 
 

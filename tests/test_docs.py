@@ -69,7 +69,7 @@ def test_every_train_command_names_what_exists(command, compose):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from goldilocks.checks import check
-    from goldilocks.sweeps.study import expand
+    from goldilocks.sweeps.compose import expand
 
     overrides = OverridesParser.create().parse_overrides(words_of(command))
     combinations = [words for words, _ in expand(overrides)]

@@ -108,4 +108,6 @@ def test_lightning_finds_the_epochs_setter_where_it_looks():
     """Lightning calls `loader.sampler.set_epoch`; without it every epoch would have the same order."""
     loader = make(50, batch_size=8, shuffle_seed=0)
     loader.sampler.set_epoch(7)
-    assert torch.cat([item.y for item in loader]).tolist() == order(make(50, batch_size=8, shuffle_seed=0), epoch=7)
+    assert torch.cat([y for item in loader for _, y in item.split()]).tolist() == order(
+        make(50, batch_size=8, shuffle_seed=0), epoch=7
+    )

@@ -2,6 +2,7 @@ import io
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from goldilocks.report import metrics_table, print_result, trials_table
@@ -104,10 +105,10 @@ def test_every_status_can_be_printed(status):
 
 def trial(number, value, status="done", **varied):
     if status == "waiting":
-        return Trial(number, [], "", varied)
+        return Trial([], varied, OmegaConf.create(), {}, number=number)
     seconds = {"total": 1.5} if status == "done" else {}
     result = {"status": status, "objective": {"value": value}, "epochs": 3, "seconds": seconds}
-    return Trial(number, [], "", varied, result)
+    return Trial([], varied, OmegaConf.create(), {}, number=number, result=result)
 
 
 def table(trials, mode="min", metric="val/loss"):

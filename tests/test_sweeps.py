@@ -152,3 +152,42 @@ def test_a_trial_can_be_evaluated(command, tmp_path: Path) -> None:
     done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ})
     assert done.returncode == 0, done.stderr
     assert "test/accuracy" in read_result(tmp_path / "logs/sweeps/s/1")["metrics"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=3", "optimizer.lr=0.5"],
+        ["model=pyramid", "model.width=[8,4,2]", "optimizer=sgd"],
+        ["regularization=[dropout,l2]", "regularization.dropout=[0.1]", "trainer=smoke"],
+        ["experiment=digits", "data.batch_size=7", "name='a b'", "model=wide"],
+        ["+model.extra=1", "~optimizer.lr", "objective.metric=val/accuracy"],
+        ["optimizer.lr=${seed}", "log_dir=x", "callbacks.early_stopping=null"],
+    ],
+)
+def test_a_trial_composed_from_a_shared_base_equals_hydras_own(words: list[str]) -> None:
+    """The private function of Hydra's that applies the values is watched here."""
+    from types import SimpleNamespace
+
+    from hydra._internal.hydra import Hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    from goldilocks.cli import CONF, register_resolvers
+    from goldilocks.sweeps.compose import Composer
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra_file_or_module(None, None, str(CONF), "test")
+        loader = hydra.config_loader
+        command = loader.load_configuration("train", ["name=s"], RunMode.MULTIRUN)
+        composer = Composer(SimpleNamespace(config=command, hydra_context=SimpleNamespace(config_loader=loader)))
+        for _ in range(2):
+            mine, choices = composer.compose(words)
+            theirs = loader.load_sweep_config(command, words)
+            assert choices == dict(theirs.hydra.runtime.choices)
+            wanted = {str(key): value for key, value in OmegaConf.to_container(theirs).items() if key != "hydra"}
+            assert OmegaConf.to_container(mine) == wanted
+    finally:
+        GlobalHydra.instance().clear()

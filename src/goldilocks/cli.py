@@ -121,6 +121,8 @@ def explain(error: BaseException) -> str:
         return explain_option(str(missing))
     if match := re.search(r"Could not override '([^']+)'", text):
         return explain_key(match[1].split("@")[0])
+    if match := re.search(r"Could not delete '([^']+)'\. No match in the defaults list", text):
+        return f"~{match[1]}: cannot be left out; write {match[1].split('=')[0]}=none, or choose another option"
     if match := re.search(r"Could not delete from config\. '([^']+)'", text):
         return explain_key(match[1])
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):

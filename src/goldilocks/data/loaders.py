@@ -10,17 +10,31 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Rows gathered by one indexing operation: enough to make its cost small, few enough to stay in the processor's cache.
+GATHERED_BYTES = 2**19
+
 
 class Batches(NamedTuple):
     """Several batches in one: an item of the loader, for one call of `training_step`."""
 
-    x: Tensor  # [K * B, ...]
-    y: Tensor  # [K * B, ...]
+    x: Tensor  # [N, ...]
+    y: Tensor  # [N, ...]
+    rows: Tensor | slice  # of this item, in their order
     sizes: list[int]  # rows of each batch
 
     def split(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches one after the other."""
-        return zip(self.x.split(self.sizes), self.y.split(self.sizes), strict=True)
+        if isinstance(self.rows, slice):
+            yield from zip(self.x[self.rows].split(self.sizes), self.y[self.rows].split(self.sizes), strict=True)
+            return
+        batch_bytes = self.sizes[0] * self.x[0].nbytes
+        together = max(1, GATHERED_BYTES // max(batch_bytes, 1))
+        first = 0
+        for start in range(0, len(self.sizes), together):
+            sizes = self.sizes[start : start + together]
+            rows = self.rows[first : first + sum(sizes)]
+            first += len(rows)
+            yield from zip(self.x[rows].split(sizes), self.y[rows].split(sizes), strict=True)
 
 
 class TensorLoader:
@@ -80,7 +94,7 @@ class TensorLoader:
             edges = self.edges[first : first + self.batches_per_item + 1]
             rows = slice(edges[0], edges[-1]) if order is None else order[edges[0] : edges[-1]]
             sizes = [stop - start for start, stop in pairwise(edges)]
-            yield Batches(self.x[rows], self.y[rows], sizes)
+            yield Batches(self.x, self.y, rows, sizes)
 
     def order(self) -> Tensor | None:
         """The epoch's permutation of the rows, on the data's device; None for the rows' own order."""

@@ -6,7 +6,6 @@ missing.
 """
 
 import csv
-import itertools
 import logging
 import shutil
 import sys
@@ -17,16 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.core.utils import run_job, setup_globals
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from goldilocks import results
 from goldilocks.checks import Settings, check, check_with_data
 from goldilocks.errors import Refused
 from goldilocks.report import trials_table
+from goldilocks.run import build_data, build_network, chosen, quiet_libraries, run
+from goldilocks.sweeps.compose import Composer
 
 FINISHED = ("done", "diverged", "pruned")
 
@@ -35,12 +33,13 @@ FINISHED = ("done", "diverged", "pruned")
 class Trial:
     """One run of a sweep."""
 
-    number: int
     overrides: list[str]
-    config_hash: str
-    varied: dict[str, str]  # the overrides that differ between trials
+    varied: dict[str, str]  # the overrides that differ between trials, by key
+    config: DictConfig
+    choices: dict[str, Any]  # option by group
+    config_hash: str = ""
+    number: int = -1  # until the sweep's folder is known
     result: Mapping[str, Any] | None = None
-    config: DictConfig | None = None  # composed, Hydra's own part included
 
     @property
     def finished(self) -> bool:
@@ -57,13 +56,13 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     Raises:
         Refused: if any trial's configuration is wrong; then nothing has been written.
     """
-    loader = sweeper.hydra_context.config_loader
-    combinations = expand(OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)))
-    configs = [compose_trial(sweeper, words) for words, _ in combinations]
-    check_trials(configs)
-    folder, fresh = sweep_folder(configs[0])
-    trials = number_trials(folder, combinations, configs)
-    write_sweep(folder, arguments, configs[0], trials)
+    composer = Composer(sweeper)
+    planned = [Trial(words, varied, *composer.compose(words)) for words, varied in composer.expand(arguments)]
+    check_trials(planned)
+    first = planned[0].config
+    folder, fresh = sweep_folder(first)
+    trials = number_trials(folder, planned)
+    write_sweep(folder, arguments, first, trials)
     waiting = [trial for trial in trials if not trial.finished]
     if not fresh:
         print(f"{folder}: {len(trials) - len(waiting)} of {len(trials)} trials are done already", file=sys.stderr)
@@ -71,7 +70,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         launch(folder, waiting, sweeper)
     finally:
         write_trials(folder, trials)
-        Console(highlight=False, soft_wrap=True).print(trials_table(folder, trials, configs[0].objective))
+        Console(highlight=False, soft_wrap=True).print(trials_table(folder, trials, first.objective))
     failed = [trial for trial in trials if not trial.finished]
     if failed:
         print(f"{len(failed)} of {len(trials)} trials failed", file=sys.stderr)
@@ -81,45 +80,13 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
 # --- before anything is written ---------------------------------------------------------------------------------------
 
 
-def expand(overrides: Sequence[Override]) -> list[tuple[list[str], dict[str, str]]]:
-    """Every combination of the values: the words of each trial, and those of them that vary."""
-    values: list[list[tuple[str, str | None, str]]] = []
-    for override in overrides:
-        key = override.get_key_element()
-        if override.is_sweep_override():
-            if not override.is_discrete_sweep():
-                raise Refused(f"{override.input_line}: a range without steps; write values or range(start,stop,step)")
-            words = [str(value) for value in override.sweep_string_iterator()]
-            values.append([(f"{key}={word}", key, word) for word in words])
-        else:
-            values.append([(str(override.input_line), None, "")])
-    return [
-        ([word for word, _, _ in combination], {key: value for _, key, value in combination if key is not None})
-        for combination in itertools.product(*values)
-    ]
-
-
-def compose_trial(sweeper: Any, words: list[str]) -> DictConfig:
-    """A trial's whole configuration, Hydra's own part included: frozen here, before the first trial starts."""
-    if any(word.startswith("resume=") for word in words):
-        raise Refused("resume: is for a single run; a sweep goes on by the same command with the same name")
-    return sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, words)
-
-
-def without_hydra(cfg: DictConfig) -> DictConfig:
-    """The configuration of a run."""
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-
-
-def check_trials(configs: Sequence[DictConfig]) -> None:
+def check_trials(trials: Sequence[Trial]) -> None:
     """Checks every trial. Data are loaded once for each way they are configured, networks built without memory."""
-    from goldilocks.run import build_data, build_network, quiet_libraries
-
     quiet_libraries()
     specs: dict[str, Any] = {}
-    for number, cfg in enumerate(configs):
+    for number, trial in enumerate(trials):
         try:
-            settings: Settings = check(without_hydra(cfg))
+            settings: Settings = check(trial.config)
             key = str(settings.data)
             if key not in specs:
                 specs[key] = build_data(settings).spec
@@ -127,7 +94,7 @@ def check_trials(configs: Sequence[DictConfig]) -> None:
             with torch.device("meta"):
                 build_network(settings, specs[key])
         except Refused as refusal:
-            raise Refused(f"{refusal} (trial {number} of {len(configs)}; none was started)") from refusal
+            raise Refused(f"{refusal} (trial {number} of {len(trials)}; none was started)") from refusal
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
@@ -146,20 +113,19 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
     return folder, fresh
 
 
-def number_trials(
-    folder: Path, combinations: Sequence[tuple[list[str], dict[str, str]]], configs: Sequence[DictConfig]
-) -> list[Trial]:
-    """Numbers the trials: those that the folder knows keep their number, new ones follow."""
+def number_trials(folder: Path, planned: Sequence[Trial]) -> list[Trial]:
+    """Numbers the trials: those that the folder knows keep their number, new ones follow; none is done twice."""
     known = known_trials(folder)
     next_number = max(known.values(), default=-1) + 1
     trials: dict[str, Trial] = {}
-    for (words, varied), cfg in zip(combinations, configs, strict=True):
-        key = results.config_hash(without_hydra(cfg))
-        if key in trials:
-            continue  # the same configuration twice
-        number = known.get(key, next_number)
-        next_number = max(next_number, number + 1)
-        trials[key] = Trial(number, words, key, varied, trial_result(folder / str(number)), cfg)
+    for trial in planned:
+        trial.config_hash = results.config_hash(trial.config)
+        if trial.config_hash in trials:
+            continue
+        trial.number = known.get(trial.config_hash, next_number)
+        next_number = max(next_number, trial.number + 1)
+        trial.result = trial_result(folder / str(trial.number))
+        trials[trial.config_hash] = trial
     return list(trials.values())
 
 
@@ -233,7 +199,7 @@ def launch(folder: Path, trials: Sequence[Trial], sweeper: Any) -> None:
             trial.result = None
         try:
             if in_process:
-                launch_here(folder, batch[0], sweeper)
+                launch_here(folder, batch[0])
             elif batch:
                 places = [place(folder, trial) for trial in batch]
                 words = [[*trial.overrides, *where] for trial, where in zip(batch, places, strict=True)]
@@ -251,21 +217,18 @@ def place(folder: Path, trial: Trial) -> list[str]:
     return [f"hydra.sweep.dir='{folder.as_posix()}'", f"hydra.sweep.subdir='{trial.number}'"]
 
 
-def launch_here(folder: Path, trial: Trial, sweeper: Any) -> None:
-    """Runs a trial in this process, as Hydra's basic launcher does, but without composing it a second time."""
-    setup_globals()
-    config = trial.config
-    assert config is not None
-    with open_dict(config):
-        config.hydra.sweep.dir, config.hydra.sweep.subdir = folder.as_posix(), str(trial.number)
-        config.hydra.job.id, config.hydra.job.num = str(trial.number), trial.number
-    run_job(
-        hydra_context=sweeper.hydra_context,
-        task_function=sweeper.task_function,
-        config=config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
+def launch_here(folder: Path, trial: Trial) -> None:
+    """Runs a trial in this process, from the configuration that was composed and checked before the first one."""
+    own = folder / str(trial.number)
+    own.mkdir()
+    choices = chosen(trial.choices, trial.config)
+    try:
+        status = run(trial.config, trial.overrides, choices, folder=own, test=False)["status"]
+    except Exception as error:  # before training: the data are gone, say
+        results.write_result(own, {"status": "failed", "error": results.exception_summary(error)})
+        return
+    if status == "interrupted":
+        raise KeyboardInterrupt
 
 
 def print_trial(trial: Trial, progress: str) -> None:
