@@ -1,134 +1,137 @@
-"""What the template costs, as ratios measured in one run: `python scripts/benchmark.py [train]`.
+"""What the template costs, as ratios measured in one run: `python scripts/benchmark.py [start train sweep data]`.
 
-train: steps a second of a run, with metrics, TensorBoard, checkpoints and early stopping on, over those of a bare
-PyTorch loop with the same network, rows, optimizer and clipping. Pairs are interleaved; medians and spreads printed.
+start: printing the configuration and the help against importing Hydra; a run of one step against importing torch and
+Lightning. train: steps a second of a run, with metrics, TensorBoard, checkpoints and early stopping on, against a bare
+PyTorch loop over the same tensors with the same network, optimizer flags and clipping. sweep: seconds that a trial
+costs beyond its steps and its validation. data: the time of an epoch as the rows grow.
+
+What is compared is measured in turns, at least 7 times; medians and the range are printed. `--write` renews
+docs/benchmarks.md.
 """
 
 import argparse
-import contextlib
+import itertools
 import json
+import os
+import platform
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from goldilocks.cli import refusals
+from goldilocks.cli import cli, refusals
 
-CASES = {  # name: overrides; the shapes of the embedded sets, and larger
-    "breast_cancer: 30 inputs, 3 x 64, 341 rows": "data=breast_cancer model.width=64",
-    "digits: 64 inputs, 3 x 100, 1,078 rows": "data=digits",
-    "30 inputs, 3 x 64, 20,000 rows": "data=synthetic data.rows=33333 model.width=64",
-    "784 inputs, 3 x 100, 20,000 rows": "data=synthetic data.rows=33333 data.features=784 data.classes=10",
-    "784 inputs, 3 x 512, batch 256, 20,000 rows": "data=synthetic data.rows=33333 data.features=784 data.classes=10"
-    " model.width=512 data.batch_size=256",
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+WIDE = "data=synthetic data.rows=33333 data.features=784 data.classes=10"
+CASES = {  # name: overrides; two embedded sets, and larger
+    "30 inputs, 3 x 64, batch 32, 20,000 rows": "data=synthetic data.rows=33333 model.width=64",
+    "784 inputs, 3 x 100, batch 32, 20,000 rows": WIDE,
+    "784 inputs, 3 x 512, batch 256, 20,000 rows": f"{WIDE} model.width=512 data.batch_size=256",
+    "digits: 64 inputs, 3 x 100, batch 32, 1,078 rows": "data=digits",
+    "breast_cancer: 30 inputs, 3 x 64, batch 32, 341 rows": "data=breast_cancer model.width=64",
 }
 COMMON = "model=deep optimizer=adam callbacks.progress_bar=null callbacks.early_stopping.patience=1000"
+TRIALS = 20
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("part", nargs="?", default="train", choices=["train"])
-    parser.add_argument("--pairs", type=int, default=7, help="interleaved measurements (default: 7)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement (default: 2)")
-    parser.add_argument("--quick", action="store_true", help="one short pair each: does it run?")
-    parser.add_argument("--only", default="", help="only the cases whose name holds this")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--pairs", type=int, default=7, help="measurements of each (default: 7)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement of train (default: 2)")
+    parser.add_argument("--quick", action="store_true", help="one short measurement of each: does it run?")
+    parser.add_argument("--only", default="", help="of train, only the cases whose name holds this")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"{min(unknown)}: no such part; write some of: {' '.join(PARTS)}")
     if given.quick:
         given.pairs, given.seconds = 1, 0.1
     with refusals() as outcome:
-        rows = [measure_case(name, given.pairs, given.seconds) for name in CASES if given.only in name]
-        print_rows(rows)
+        rows = []
+        for part in given.parts or PARTS:
+            for row in PARTS[part](given):
+                rows.append({"part": part, **row})
+                print(f"{part:<6} {row['what']:<58} {shown(row)}", flush=True)
         if given.json:
-            given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+            given.json.write_text(json.dumps({**machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        if given.write:
+            PAGE.write_text(page(rows), encoding="utf-8")
     return outcome.code
 
 
-def measure_case(name: str, pairs: int, seconds: float) -> dict[str, Any]:
-    """Median and spread of the ratio of steps a second, by wall time and by CPU time."""
-    bare_loop(name, epochs=1)  # warms up
-    epochs = max(2, round(seconds / bare_loop(name, epochs=1)["wall"]))
-    ratios: dict[str, list[float]] = {"wall": [], "cpu": [], "steps": []}
-    speeds = []
-    for _ in range(pairs):
-        ours, bare = our_run(name, epochs), bare_loop(name, epochs)
-        ratios["wall"].append(bare["wall"] / ours["wall"])
-        ratios["cpu"].append(bare["cpu"] / ours["cpu"])
-        ratios["steps"].append(bare["wall"] / ours["train"])
-        speeds.append(bare["steps"] / bare["wall"])
-    return {"case": name, "epochs": epochs, "bare_steps_per_second": statistics.median(speeds), **ratios}
+# --- start ------------------------------------------------------------------------------------------------------------
 
 
-def compose_case(name: str, epochs: int) -> Any:
-    from goldilocks.evaluate import compose
+def start_part(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Ratios of the wall time of whole processes."""
+    train = [sys.executable, str(ROOT / "train.py")]
+    hydra, libraries = ([sys.executable, "-c", f"import {names}"] for names in ("hydra", "torch, pytorch_lightning"))
+    commands = {
+        "train.py --help / import hydra": ([*train, "--help"], hydra),
+        "train.py --cfg job / import hydra": ([*train, "--cfg", "job"], hydra),
+        "train.py, a run of one step / import torch, lightning": ([*train, "trainer.max_steps=1"], libraries),
+    }
+    rows = []
+    for what, (ours, bare) in commands.items():
+        process_seconds(ours)  # warms the disk's cache
+        ratios = [process_seconds(ours) / process_seconds(bare) for _ in range(given.pairs)]
+        rows.append({"what": what, "unit": "times", "values": ratios})
+    return rows
 
-    return compose([*COMMON.split(), *CASES[name].split(), f"trainer.max_epochs={epochs}"])
+
+def process_seconds(command: list[str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Shares of a bare loop's speed, by wall time and by CPU time."""
+    rows = []
+    for name in (name for name in CASES if given.only in name):
+        if given.quick:
+            CASES[name] = CASES[name].replace("data.rows=33333", "data.rows=1000")
+        bare_loop(name, epochs=1)  # warms up
+        epochs = max(2, round(given.seconds / bare_loop(name, epochs=1)["wall"]))
+        pairs = [(our_run(name, epochs), bare_loop(name, epochs)) for _ in range(given.pairs)]
+        for clock in ("wall", "cpu"):
+            shares = [bare[clock] / ours[clock] for ours, bare in pairs]
+            rows.append({"what": f"{name}, {clock} time", "unit": "of bare", "values": shares})
+    return rows
 
 
 def our_run(name: str, epochs: int) -> dict[str, float]:
-    """A whole fit, everything on. Its time is without validation, of which a bare loop has none.
-
-    Returns:
-        wall and cpu: of the whole fit less validation. train: of the epochs alone, as result.json has it.
-    """
-    from goldilocks.callbacks import recorder_of
-    from goldilocks.results import read_result
+    """Seconds of a whole fit, everything on, without validation, of which the bare loop has none."""
     from goldilocks.run import prepare, run
 
     cfg, choices = compose_case(name, epochs)
     parts = prepare(cfg)
-    clock: dict[str, float] = {"validation": 0.0, "validation_cpu": 0.0}
-    watch(parts.module, clock)
+    watch = Watch()
+    for hook, note in {"on_train_start": watch.start, "on_validation_start": watch.pause}.items():
+        setattr(parts.module, hook, before(note, getattr(parts.module, hook)))
+    for hook, note in {"on_validation_end": watch.resume, "on_train_end": watch.pause}.items():
+        setattr(parts.module, hook, after(getattr(parts.module, hook), note))
     with tempfile.TemporaryDirectory() as folder:
         result = run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
-        assert read_result(Path(folder)) == result
-        assert recorder_of(parts.module.trainer).epochs == epochs
-    return {
-        "wall": clock["ended"] - clock["began"] - clock["validation"],
-        "cpu": clock["ended_cpu"] - clock["began_cpu"] - clock["validation_cpu"],
-        "train": result["seconds"]["train"],
-    }
-
-
-def watch(module: Any, clock: dict[str, float]) -> None:
-    """Notes when training begins and ends, and the time in validation, by wrapping the module's hooks."""
-
-    def wrap(hook: str, note: Any, first: bool) -> None:
-        original = getattr(module, hook)
-
-        def wrapped(*args: Any) -> Any:
-            if first:
-                note()
-            returned = original(*args)
-            if not first:
-                note()
-            return returned
-
-        setattr(module, hook, wrapped)
-
-    def began() -> None:
-        clock["began"], clock["began_cpu"] = time.perf_counter(), time.process_time()
-
-    def ended() -> None:
-        clock["ended"], clock["ended_cpu"] = time.perf_counter(), time.process_time()
-
-    def validation_began() -> None:
-        clock["v"], clock["v_cpu"] = time.perf_counter(), time.process_time()
-
-    def validation_ended() -> None:
-        clock["validation"] += time.perf_counter() - clock["v"]
-        clock["validation_cpu"] += time.process_time() - clock["v_cpu"]
-
-    wrap("on_train_start", began, first=True)
-    wrap("on_train_end", ended, first=False)
-    wrap("on_validation_start", validation_began, first=True)
-    wrap("on_validation_end", validation_ended, first=False)
+    assert result["epochs"] == epochs
+    return {"wall": watch.wall, "cpu": watch.cpu}
 
 
 def bare_loop(name: str, epochs: int) -> dict[str, float]:
-    """The same training without the template: the loop that one would write by hand."""
+    """Seconds of the same training without the template: the loop that one would write by hand."""
     import torch
     from torch import nn
 
@@ -137,44 +140,166 @@ def bare_loop(name: str, epochs: int) -> dict[str, float]:
     from goldilocks.trainer import Trainer
 
     parts = prepare(compose_case(name, epochs)[0])
-    network = parts.module.network
-    Trainer(accelerator="cpu").set_threads(sum(p.numel() for p in network.parameters()) * parts.data.batch_size)
+    network, size = parts.module.network, parts.data.batch_size
+    Trainer(accelerator="cpu").set_threads(sum(p.numel() for p in network.parameters()) * size)
     optimizer = build_optimizer(parts.settings.optimizer, network)
     x, y = parts.data.tensors["train"]
-    size = parts.data.batch_size
     loss_function = nn.CrossEntropyLoss() if y.dtype == torch.long else nn.BCEWithLogitsLoss()
     clip = parts.settings.trainer["gradient_clip_val"]
     network.train()
-    steps = 0
-    wall, cpu = time.perf_counter(), time.process_time()
+    watch = Watch()
+    watch.start()
     for _ in range(epochs):
         order = torch.randperm(len(x))
-        for start in range(0, len(x), size):
-            rows = order[start : start + size]
+        for first in range(0, len(x), size):
+            rows = order[first : first + size]
             loss = loss_function(network(x[rows]), y[rows])
             loss.backward()
             if clip:
                 nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
             optimizer.zero_grad()
-            steps += 1
-    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "steps": steps}
+    watch.pause()
+    return {"wall": watch.wall, "cpu": watch.cpu}
 
 
-def print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def compose_case(name: str, epochs: int) -> Any:
+    from goldilocks.evaluate import compose
 
-    columns = ("case", "bare steps/s", "share, wall", "share, CPU", "share, epochs alone")
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        shares = (
-            f"{statistics.median(row[k]):.2f} ({min(row[k]):.2f}-{max(row[k]):.2f})" for k in ("wall", "cpu", "steps")
-        )
-        table.add_row(row["case"], f"{row['bare_steps_per_second']:,.0f}", *shares)
-    Console(highlight=False, soft_wrap=True).print(table)
+    return compose([*COMMON.split(), *CASES[name].split(), f"trainer.max_epochs={epochs}"])
+
+
+class Watch:
+    """A stopwatch for wall and CPU time that can be paused."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def start(self) -> None:
+        self.since = time.perf_counter(), time.process_time()
+
+    resume = start
+
+    def pause(self) -> None:
+        self.wall += time.perf_counter() - self.since[0]
+        self.cpu += time.process_time() - self.since[1]
+
+
+def before(note: Callable[[], Any], hook: Callable) -> Callable:
+    return lambda *given: (note(), hook(*given))[1]
+
+
+def after(hook: Callable, note: Callable[[], Any]) -> Callable:
+    return lambda *given: (hook(*given), note())[0]
+
+
+# --- sweep and data ---------------------------------------------------------------------------------------------------
+
+
+def sweep_part(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds a trial beyond steps and validation, in a sweep of several in one process that has warmed up."""
+    seconds = [sweep_overhead(2 if given.quick else TRIALS) for _ in range(2 if given.quick else given.pairs + 1)]
+    return [{"what": f"{TRIALS} trials in one process, each", "unit": "s", "values": seconds[1:]}]
+
+
+def sweep_overhead(trials: int) -> float:
+    from goldilocks.module import TrainingModule
+
+    sys.path.insert(0, str(ROOT))
+    import train
+
+    worked = Watch()
+    names = {"on_train_epoch_start": worked.resume, "on_validation_end": worked.pause}
+    originals = {name: getattr(TrainingModule, name) for name in names}
+    words = ["-m", "data=iris", "trainer.max_epochs=5", f"seed=range({trials})", "callbacks.progress_bar=null"]
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), open(os.devnull, "w") as nowhere:
+        sys.argv = ["train.py", *words]
+        screen, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), nowhere, nowhere
+        try:
+            TrainingModule.on_train_epoch_start = before(worked.resume, originals["on_train_epoch_start"])  # type: ignore[method-assign]
+            TrainingModule.on_validation_end = after(originals["on_validation_end"], worked.pause)  # type: ignore[method-assign]
+            began = time.perf_counter()
+            code = cli(train.main)
+            wall = time.perf_counter() - began
+        finally:
+            sys.stdout, sys.stderr = screen
+            for name, original in originals.items():
+                setattr(TrainingModule, name, original)
+    assert code == 0
+    return (wall - worked.wall) / trials
+
+
+def data_part(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """How the time of an epoch grows with the rows, 30 columns wide, and the memory of the largest."""
+    counts = [1_000, 10_000] if given.quick else [100_000, 1_000_000, 10_000_000]
+    seconds = {count: [epoch_seconds(count)] for count in counts}
+    for _ in range(given.pairs - 1):
+        for count in counts[:-1]:
+            seconds[count].append(epoch_seconds(count))
+    rows = []
+    for fewer, more in itertools.pairwise(counts):
+        ratios = [value / statistics.median(seconds[fewer]) for value in seconds[more]]
+        rows.append({"what": f"epoch of {more:,} rows / of {fewer:,}", "unit": "times", "values": ratios})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return [*rows, {"what": f"peak memory with {counts[-1]:,} rows", "unit": "GiB", "values": [peak]}]
+
+
+def epoch_seconds(rows: int) -> float:
+    """Seconds of the second of two epochs, validation left out."""
+    from goldilocks.evaluate import compose
+    from goldilocks.run import prepare, run
+
+    words = f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam trainer.max_epochs=2"
+    cfg, choices = compose([*words.split(), "callbacks.progress_bar=null"])
+    parts, seconds = prepare(cfg), []
+    with tempfile.TemporaryDirectory() as folder:
+        hook = parts.module.on_train_epoch_start
+        watch = Watch()
+        parts.module.on_train_epoch_start = before(watch.start, hook)  # type: ignore[method-assign]
+        parts.module.on_validation_start = watch.pause  # type: ignore[method-assign]
+        parts.module.on_validation_end = lambda: seconds.append(watch.wall)  # type: ignore[method-assign]
+        run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
+    return seconds[1] - seconds[0]
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+PARTS = {"start": start_part, "train": train_part, "sweep": sweep_part, "data": data_part}
+
+
+def shown(row: dict[str, Any]) -> str:
+    """Median, range and unit."""
+    values = row["values"]
+    span = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.median(values):.2f}{span} {row['unit']}"
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    from goldilocks.results import environment
+
+    found = environment()
+    versions = ", ".join(f"{name} {found['packages'][name]}" for name in ("torch", "pytorch-lightning", "hydra-core"))
+    return {
+        "machine": f"{found['cpu_count']} cores ({platform.machine()}), {platform.system()}",
+        "versions": f"Python {found['python']}, {versions}",
+        "commit": str(found["git"]["commit"])[:12] + (" with changes" if found["git"]["diff"] else ""),
+    }
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """docs/benchmarks.md."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `python scripts/benchmark.py --write`; the script's head says what is measured.",
+    ]
+    lines += ["Medians, and the range of the measurements in brackets.", ""]
+    lines += [f"- {name}: {value}" for name, value in machine().items()]
+    lines += ["", "| part | what | figure |", "| --- | --- | --- |"]
+    lines += [f"| {row['part']} | {row['what']} | {shown(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        sys.exit(main())
+    sys.exit(main())

@@ -43,7 +43,7 @@ class Trainer(pl.Trainer):
 
     Args:
         accelerator: Where to train; `auto`: CUDA, Apple's MPS, else the CPU.
-        devices: How many.
+        devices: How many; only 1 so far.
         precision: Of the arithmetic; `-mixed` keeps the weights in 32 bits.
         max_epochs: The run's length; early stopping ends most before.
         max_steps: Optimizer steps at most; None: no limit.
@@ -87,7 +87,7 @@ class Trainer(pl.Trainer):
         default_root_dir: str | None = None,
         shuffle_seed: int = 0,
     ) -> None:
-        check_device(accelerator, precision)
+        check_device(accelerator, precision, devices)
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.accumulate_batches = accumulate_grad_batches
         self.steps_per_execution = steps_per_execution
@@ -176,8 +176,10 @@ class Trainer(pl.Trainer):
             nn.utils.clip_grad_value_(parameters, self.clip_value, foreach=True)
 
 
-def check_device(accelerator: str, precision: int | str) -> None:
-    """Refuses what this machine's devices cannot do."""
+def check_device(accelerator: str, precision: int | str, devices: int = 1) -> None:
+    """Refuses what this machine's devices cannot do. A process for each of several devices is not built yet."""
+    if devices > 1:
+        raise Refused(f"trainer.devices={devices}: runs on several devices are not supported yet; write 1")
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if accelerator == "gpu" and not (cuda or mps):
         raise Refused("trainer.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu")
@@ -195,4 +197,4 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     values = {key: value for key, value in options.items() if key != "_target_"}
     checked = check_arguments(kind, values, "trainer", packages, given=live)
     if issubclass(kind, Trainer):
-        check_device(checked.get("accelerator", "auto"), checked.get("precision", 32))
+        check_device(checked.get("accelerator", "auto"), checked.get("precision", 32), checked.get("devices", 1))

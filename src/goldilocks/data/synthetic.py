@@ -1,5 +1,6 @@
 """Rows drawn at random, for benchmarks and for trying things without any data."""
 
+from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -33,11 +34,17 @@ class SyntheticData(TableData):
         self.rows, self.features, self.classes, self.noise = rows, features, classes, noise
 
     def load(self) -> Table:
-        random = np.random.default_rng(self.seed)
-        x = random.standard_normal((self.rows, self.features), dtype=np.float32)
-        hidden = np.tanh(x @ random.standard_normal((self.features, 16), dtype=np.float32) / self.features**0.5)
-        outputs = hidden @ random.standard_normal((16, max(self.classes, 1)), dtype=np.float32)
-        outputs = (outputs - outputs.mean(0)) / outputs.std(0)
-        outputs += self.noise * random.standard_normal(outputs.shape, dtype=np.float32)
-        target = outputs[:, 0] if self.classes == 0 else outputs.argmax(1)
-        return Table(x, target, tuple(f"x{number}" for number in range(self.features)))
+        return draw(self.rows, self.features, self.classes, self.noise, self.seed)
+
+
+@lru_cache(maxsize=1)
+def draw(rows: int, features: int, classes: int, noise: float, seed: int) -> Table:
+    """Draws a table; the trials of a sweep share the last one."""
+    random = np.random.default_rng(seed)
+    x = random.standard_normal((rows, features), dtype=np.float32)
+    hidden = np.tanh(x @ random.standard_normal((features, 16), dtype=np.float32) / features**0.5)
+    outputs = hidden @ random.standard_normal((16, max(classes, 1)), dtype=np.float32)
+    outputs = (outputs - outputs.mean(0)) / outputs.std(0)
+    outputs += noise * random.standard_normal(outputs.shape, dtype=np.float32)
+    target = outputs[:, 0] if classes == 0 else outputs.argmax(1)
+    return Table(x, target, tuple(f"x{number}" for number in range(features)))
