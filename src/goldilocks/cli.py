@@ -50,7 +50,8 @@ def refusals() -> Iterator[Outcome]:
         yield outcome
     except (Refused, HydraException, OmegaConfBaseException, SystemExit) as error:
         mistake = error.__cause__ if isinstance(error, SystemExit) else error
-        outcome.code = int(error.code or 0) if isinstance(error, SystemExit) else 2
+        code = error.code if isinstance(error, SystemExit) else 2
+        outcome.code = code if isinstance(code, int) else int(code is not None)
         if mistake is not None and given == "1":
             raise mistake from None
         if mistake is not None:

@@ -104,12 +104,13 @@ class Parts:
     objective: Objective
 
 
-def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None) -> Parts:
+def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True) -> Parts:
     """Builds everything that needs no folder. What can be refused is refused here, before anything is written.
 
     Args:
         cfg: The composed configuration.
         fitted: A checkpoint whose scaler the data take, instead of fitting one.
+        warn: Whether to print what is probably not meant.
     """
     quiet_libraries()
     settings = check(cfg)
@@ -118,7 +119,7 @@ def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None) -> Parts:
     check_with_data(settings, spec)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     network = build_network(settings, spec)
-    for warning in warnings_for(settings, network):
+    for warning in warnings_for(settings, network) if warn else []:
         print(f"warning: {warning}", file=sys.stderr)
     regularization = Regularization(**settings.regularization)
     packages = settings.packages
@@ -202,7 +203,7 @@ def run(
     Returns:
         What result.json holds.
     """
-    parts = parts or prepare(cfg)
+    parts = parts or prepare(cfg, warn=False)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     state = results.load_checkpoint(checkpoint) if resumed and checkpoint.exists() else None
     if state is not None:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from goldilocks import results
-from goldilocks.checks import Settings, check, check_with_data
+from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.errors import Refused
 from goldilocks.report import trials_table
 from goldilocks.run import build_data, build_network, chosen, quiet_libraries, run
@@ -84,6 +84,7 @@ def check_trials(trials: Sequence[Trial]) -> None:
     """Checks every trial. Data are loaded once for each way they are configured, networks built without memory."""
     quiet_libraries()
     specs: dict[str, Any] = {}
+    warnings: dict[str, None] = {}  # each once, in the order of the trials
     for number, trial in enumerate(trials):
         try:
             settings: Settings = check(trial.config)
@@ -92,9 +93,12 @@ def check_trials(trials: Sequence[Trial]) -> None:
                 specs[key] = build_data(settings).spec
             check_with_data(settings, specs[key])
             with torch.device("meta"):
-                build_network(settings, specs[key])
+                network = build_network(settings, specs[key])
+            warnings.update(dict.fromkeys(warnings_for(settings, network)))
         except Refused as refusal:
             raise Refused(f"{refusal} (trial {number} of {len(trials)}; none was started)") from refusal
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
