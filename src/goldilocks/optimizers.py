@@ -27,11 +27,11 @@ def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Itera
         Refused: for a value that the optimizer rejects.
     """
     weights, rest = split_parameters(network)
-    groups: list[dict[str, Any]] = [{"params": weights}]
     kind: Any = find_class(node, Optimizer, "optimizer", packages)
-    if rest:
-        decays = "weight_decay" in parameters_of(kind)
-        groups.append({"params": rest, **({"weight_decay": 0.0} if decays else {})})
+    by_default = parameters_of(kind)["weight_decay"].default if "weight_decay" in parameters_of(kind) else 0.0
+    groups: list[dict[str, Any]] = [{"params": weights + rest}]  # one call of the step's kernels for each group
+    if rest and node.get("weight_decay", by_default):
+        groups = [{"params": weights}, {"params": rest, "weight_decay": 0.0}]
     offered = {implementation(kind, weights + rest): True}
     return build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
 
