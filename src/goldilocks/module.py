@@ -100,29 +100,32 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, item: Any, batch_idx: int) -> None:
         """One optimizer step for each batch of the item (or for each `accumulate_grad_batches` of them)."""
-        optimizer = self.trainer.optimizers[0] if self.raw else self.optimizers()
-        accumulate, index = self.trainer.accumulate_batches, self.batch_index
-        outputs, targets, steps = [], [], 0
+        trainer, network, task = self.trainer, self.network, self.task  # looked up once: a module's attributes are slow
+        optimizer = trainer.optimizers[0] if self.raw else self.optimizers()
+        accumulate, index, in_epoch = trainer.accumulate_batches, self.batch_index, self.batches_in_epoch
+        losses, outputs, targets, steps = [], [], [], 0
+        steps_left = trainer.steps_left(self.global_step)
         for x, y in batches_of(item):
-            output = self.network(x)
-            loss = self.task.loss(output, y, smooth=True)
-            self.losses.append(loss.detach())
-            self.sizes.append(len(y))
+            output = network(x)
+            loss = task.loss(output, y, smooth=True)
+            losses.append(loss.detach())
             outputs.append(output.detach())
             targets.append(y)
-            window = min(accumulate, self.batches_in_epoch - index // accumulate * accumulate)
+            window = min(accumulate, in_epoch - index // accumulate * accumulate)
             self.descend(loss / window if window > 1 else loss)
             index += 1
-            if index % accumulate == 0 or index == self.batches_in_epoch:
+            if index % accumulate == 0 or index == in_epoch:
                 self.step(optimizer)
                 steps += 1
-                if self.trainer.steps_left(self.global_step + (steps if self.raw else 0)) == 0:
-                    self.trainer.should_stop = True  # the epoch that ends here is validated, wherever it is cut
+                if steps == steps_left:
+                    trainer.should_stop = True  # the epoch that ends here is validated, wherever it is cut
                     break
-        self.batch_index = index  # once an item: setting an attribute of a module is slow
+        self.batch_index = index
+        self.losses += losses
+        self.sizes += [len(target) for target in targets]
         if self.raw:
-            self.trainer.count_steps(steps)
-        self.task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
+            trainer.count_steps(steps)
+        task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
 
     def descend(self, loss: Tensor) -> None:
         """Adds a batch's gradients."""
