@@ -30,8 +30,8 @@ def main() -> int:
             listed = " ".join(f"{value:.3f}" for value in values)
             table.add_row(name, f"{statistics.mean(values):.4f}", f"{spread:.4f}", listed)
         Console(highlight=False, soft_wrap=True).print(table)
-        for folder, status in failed.items():
-            print(f"{folder}: {status}", file=sys.stderr)
+        for seed, status in failed.items():
+            print(f"data.seed={seed}: {status}", file=sys.stderr)
             outcome.code = 1
     return outcome.code
 

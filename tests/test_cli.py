@@ -42,6 +42,13 @@ WRONG = [
     ("trainer.precision=8", "trainer.precision=8: must be *32*"),
     ("seed=-1", "seed=-1: must be greater than or equal to 0"),
     ("name=a/b", "name=a/b: *"),
+    ("optimizer.lr=inf", "optimizer.lr=inf: must be a finite number"),
+    ("trainer=null", "Config group override must be a string or a list*"),
+    ("model.width=100000000000", "model.width=100000000000: must be less than or equal to 100000*"),
+    ("log_dir=/dev/null", "log_dir=/dev/null: cannot be written to (Not a directory); write another"),
+    ("trainer.check_val_every_n_epoch=9", "trainer.check_val_every_n_epoch=9: the run ends after 2 epochs, *"),
+    ("scheduler=step scheduler.step_size=0", "scheduler: its first step fails with ZeroDivisionError: *"),
+    ("scheduler=onecycle scheduler.div_factor=0", "scheduler*"),
     # ranges
     ("regularization.dropout=1.5", "regularization.dropout=1.5: must be less than 1"),
     ("regularization=l2 regularization.l2=-1", "regularization.l2=-1: must be greater than or equal to 0"),
@@ -93,6 +100,8 @@ WRONG = [
     ),
     ("optimizer._target_=torch.nn.Linear", "optimizer._target_=torch.nn.Linear: must be a subclass of torch.optim.*"),
     # runs that are not there
+    ("resume=3", "3: no such run folder; write a folder of logs/runs, or last"),
+    ("resume=", "the run is empty; write a folder of logs/runs, or last"),
     ("resume=nowhere", "nowhere: no such run folder; write a folder of logs/runs, or last"),
     ("resume=last", "last: there is no run in logs/runs; train one with: python train.py"),
     ("resume=.", ".: is not a run folder, it has no config.yaml; *"),

@@ -345,3 +345,14 @@ def test_setup_happens_once():
 def test_a_source_without_load_says_so():
     with pytest.raises(NotImplementedError):
         TableData().setup()
+
+
+def test_missing_values_are_refused_by_name():
+    from goldilocks.data.base import check_finite
+
+    features = np.ones((5, 2))
+    check_finite(features, ("a", "b"))
+    features[3, 1] = np.nan
+    features[4, 1] = np.inf
+    with pytest.raises(Refused, match="data: feature b holds 2 missing or infinite values"):
+        check_finite(features, ("a", "b"))

@@ -97,6 +97,17 @@ def test_a_wider_grid_under_the_same_name_does_what_is_missing(command, tmp_path
     assert command(*SWEEP, "optimizer=nadam,adam,sgd").code == 0
     assert stamps == [(folder / n / "result.json").stat().st_mtime_ns for n in "01"]
     assert {row["trial"]: row["optimizer"] for row in table(folder)} == {"0": "sgd", "1": "adam", "2": "nadam"}
+    assert command(*SWEEP, "optimizer=rmsprop,nadam").code == 0
+    assert [row["optimizer"] for row in table(folder)] == ["sgd", "adam", "nadam", "rmsprop"]
+
+
+def test_a_trial_whose_folder_cannot_be_made_does_not_stop_the_others(command, tmp_path: Path) -> None:
+    folder = tmp_path / "logs/sweeps/s"
+    assert command(*SWEEP, "seed=0,1").code == 0
+    (folder / "2").write_text("in the way")
+    ended = command(*SWEEP, "seed=0,1,2,3")
+    assert ended.code == 1
+    assert {row["trial"]: row["status"] for row in table(folder)} == dict.fromkeys("013", "done") | {"2": "failed"}
 
 
 def test_a_diverging_trial_is_recorded_and_not_a_failure(command, tmp_path: Path) -> None:
@@ -114,6 +125,7 @@ def test_sweeps_without_a_name_get_new_ones(command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (["name=a,b"], "a sweep has one name"),
         (["resume=last"], "resume: is for a single run"),
         (["optimizer.lr=interval(0,1)"], "a range without steps"),
         (["optimizer=adam,nadm"], "optimizer=nadm: no such option"),

@@ -56,6 +56,11 @@ def refusals() -> Iterator[Outcome]:
             raise mistake from None
         if mistake is not None:
             print(f"error: {explain(mistake)}", file=sys.stderr)
+    except ValueError as error:
+        if given == "1" or not raised_by_hydra(error):
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        outcome.code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         outcome.code = 130
@@ -63,6 +68,14 @@ def refusals() -> Iterator[Outcome]:
         os.environ.pop(FULL_ERROR)
         if given is not None:
             os.environ[FULL_ERROR] = given
+
+
+def raised_by_hydra(error: BaseException) -> bool:
+    """Whether Hydra raised an exception itself, about words that it could not use."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
 
 
 def register_resolvers() -> None:
@@ -107,7 +120,8 @@ def options(group: str) -> list[str]:
 def card(group: str, option: str) -> str:
     """The first comment line of an option's file: what it is."""
     lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
-    return next(line for line in lines if not line.startswith("# @package")).removeprefix("#").strip()
+    comments = (line for line in lines if line.startswith("#") and not line.startswith("# @package"))
+    return next(comments, "").removeprefix("#").strip()
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

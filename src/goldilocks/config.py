@@ -58,7 +58,7 @@ def build(
         return target(**checked, **extra, **live)
     except Refused:
         raise
-    except ValueError as error:
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise Refused(f"{culprit(where, arguments, one_line(error))}: {one_line(error)}") from error
 
 
@@ -283,7 +283,7 @@ def adapters_of(function: Any) -> dict[str, TypeAdapter]:
     """pydantic's checker for each annotated parameter; none where pydantic cannot make one."""
     adapters = {}
     for name, hint in hints_of(function).items():
-        for config in (ConfigDict(arbitrary_types_allowed=True), None):
+        for config in (ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False), None):
             try:
                 adapters[name] = TypeAdapter(hint, config=config)
                 break

@@ -1,6 +1,7 @@
 """A finished run again: tested from its checkpoint, or trained again and compared."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -93,21 +94,23 @@ def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     return cfg, chosen(choices, cfg)
 
 
-def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[float]], dict[Path, str]]:
-    """Trains a run for each seed of the split, `data.seed` from 0.
+def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[float]], dict[int, str]]:
+    """Trains a run for each seed of the split, `data.seed` from 0, in a folder that is removed afterwards.
 
     Returns:
-        The test metrics by name, one value a seed; and the status of the runs that did not end well, by folder.
+        The test metrics by name, one value a seed; and the status of the runs that did not end well, by seed.
     """
     scores: dict[str, list[float]] = {}
-    failed: dict[Path, str] = {}
-    for seed in range(seeds):
-        words = ["callbacks.progress_bar=null", "logger=none", *overrides, f"data.seed={seed}"]
-        cfg, choices = compose(words)
-        folder, result = start(cfg, words, choices)
-        if result["status"] != "done":
-            failed[folder] = result["status"]
-        for name, value in result["metrics"].items():
-            if name.startswith("test/"):
-                scores.setdefault(name, []).append(value)
+    failed: dict[int, str] = {}
+    with TemporaryDirectory() as folder:
+        for seed in range(seeds):
+            quiet = ["callbacks.progress_bar=null", "logger=none", f"log_dir='{Path(folder).as_posix()}'"]
+            words = [*quiet, *overrides, f"data.seed={seed}"]
+            cfg, choices = compose(words)
+            result = start(cfg, words, choices)[1]
+            if result["status"] != "done":
+                failed[seed] = result["status"]
+            for name, value in result["metrics"].items():
+                if name.startswith("test/"):
+                    scores.setdefault(name, []).append(value)
     return scores, failed

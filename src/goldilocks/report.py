@@ -27,7 +27,7 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
             f"   parameters {result['num_parameters']:,}"
         )
     console.print(f"run folder   {folder}", markup=False)
-    console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent))}", markup=False)
+    console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent.parent))}", markup=False)
     if result["status"] == "interrupted":
         console.print(f"python train.py resume={shlex.quote(str(folder))}", markup=False)
 

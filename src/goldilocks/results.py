@@ -37,7 +37,7 @@ def make_run_folder(parent: Path, name: str, config_hash: str, now: datetime | N
 
 def make_new_folder(parent: Path, name: str) -> Path:
     """Makes a folder that did not exist, in one atomic step."""
-    parent.mkdir(parents=True, exist_ok=True)
+    make_parent(parent)
     number = 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -47,6 +47,14 @@ def make_new_folder(parent: Path, name: str) -> Path:
             number += 1
         else:
             return folder
+
+
+def make_parent(folder: Path) -> None:
+    """Makes the folder that runs or sweeps lie in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"log_dir={folder.parent}: cannot be written to ({error.strerror}); write another") from error
 
 
 def find_run(run: str, log_dir: str | Path) -> Path:
@@ -61,6 +69,8 @@ def find_run(run: str, log_dir: str | Path) -> Path:
         if not folders:
             raise Refused(f"last: there is no run in {runs}; train one with: python train.py")
         return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
+    if not run:
+        raise Refused(f"the run is empty; write a folder of {runs}, or last")
     folder = Path(run)
     if not folder.is_dir():
         raise Refused(f"{run}: no such run folder; write a folder of {runs}, or last")

@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> None:
             raise KeyboardInterrupt
         return
     try:
-        folder, result = resume(cfg, overrides) if cfg.resume else start(cfg, overrides, choices)
+        folder, result = resume(cfg, overrides) if cfg.resume is not None else start(cfg, overrides, choices)
     except Refused as refusal:
         raise SystemExit(2) from refusal  # Hydra would print a line of its own about any other exception
     print_result(folder, result)
@@ -70,7 +70,7 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     Raises:
         Refused: for an override other than `trainer.max_epochs`, or fewer epochs than are done.
     """
-    folder = results.find_run(cfg.resume, cfg.log_dir)
+    folder = results.find_run(str(cfg.resume), cfg.log_dir)
     given = {word.partition("=")[0]: word for word in overrides}
     if ignored := [word for key, word in given.items() if key not in ("resume", "trainer.max_epochs", "log_dir")]:
         raise Refused(f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given")
@@ -87,7 +87,11 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     if before["status"] in ("done", "pruned", "diverged") and not extended:
         print(f"{folder} is {before['status']}: nothing to resume", file=sys.stderr)
         return folder, before
+    if extended and not (folder / "checkpoints" / "last.ckpt").exists():
+        raise Refused(f"{folder}: has no checkpoints/last.ckpt to go on from")
     words, test = results.read_overrides(folder), not results.is_trial(folder)
+    if more:
+        words = [*(word for word in words if not word.startswith("trainer.max_epochs=")), more]
     return folder, run(own, words, before["choices"], folder=folder, test=test, resumed=True)
 
 
@@ -143,7 +147,7 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
         data.setup()
     except Refused:
         raise
-    except (ValueError, OSError) as error:  # what a source of data says about a file
+    except (ValueError, OSError, MemoryError) as error:  # what a source of data says about a file
         raise Refused(f"data: {one_line(error)}") from error
     return data
 

@@ -103,4 +103,10 @@ def steps_in_epoch(num_batches: int, accumulate: int) -> int:
 
 def try_schedule(node: Mapping[str, Any], optimizer: Optimizer, packages: Iterable[str] = ()) -> None:
     """Builds the schedule on a dummy optimizer, so that values it rejects are refused before anything is loaded."""
-    build_schedule(node, optimizer, steps_per_epoch=10, max_epochs=10, packages=packages)
+    schedule = build_schedule(node, optimizer, steps_per_epoch=10, max_epochs=10, packages=packages)
+    optimizer.step()
+    try:
+        schedule.on_step()
+        schedule.on_epoch_end({schedule.monitor: 0.0} if schedule.monitor else {})
+    except (ValueError, ArithmeticError) as error:
+        raise Refused(f"scheduler: its first step fails with {type(error).__name__}: {error}") from error

@@ -76,7 +76,7 @@ class Trainer(pl.Trainer):
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
         accumulate_grad_batches: Count = 1,
         steps_per_execution: Count | Literal["auto"] = "auto",
-        threads: Count | Literal["auto"] = "auto",
+        threads: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto",
         deterministic: bool = False,
         check_val_every_n_epoch: Count = 1,
         limit_train_batches: Count | None = None,
@@ -88,6 +88,7 @@ class Trainer(pl.Trainer):
         shuffle_seed: int = 0,
     ) -> None:
         check_device(accelerator, precision, devices)
+        check_intervals(check_val_every_n_epoch, max_epochs)
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.accumulate_batches = accumulate_grad_batches
         self.steps_per_execution = steps_per_execution
@@ -188,6 +189,15 @@ def check_device(accelerator: str, precision: int | str, devices: int = 1) -> No
         raise Refused(f"trainer.precision={precision}: needs a GPU; write trainer.precision=bf16-mixed or 32")
 
 
+def check_intervals(check_val_every_n_epoch: int, max_epochs: int) -> None:
+    """Refuses a run that would end before its first validation."""
+    if check_val_every_n_epoch > max_epochs:
+        raise Refused(
+            f"trainer.check_val_every_n_epoch={check_val_every_n_epoch}: the run ends after {max_epochs} epochs, before"
+            f" any validation; write {max_epochs} at most"
+        )
+
+
 def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> None:
     """Checks the trainer's options without building one, which takes long enough to be felt in a sweep."""
     from goldilocks.config import check_arguments, find_class
@@ -198,3 +208,4 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     checked = check_arguments(kind, values, "trainer", packages, given=live)
     if issubclass(kind, Trainer):
         check_device(checked.get("accelerator", "auto"), checked.get("precision", 32), checked.get("devices", 1))
+        check_intervals(checked.get("check_val_every_n_epoch", 1), checked.get("max_epochs", 200))

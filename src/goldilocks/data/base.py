@@ -76,6 +76,7 @@ class TableData(pl.LightningDataModule):
         target, classes = encode_target(table.target, task)
         parts = split_rows(target, self.fractions, self.seed, stratify=task != "regression")
         features = table.features.astype(np.float64)
+        check_finite(features, table.feature_names)
         if not self.scaler:
             self.scaler = fit_scaler(features[parts["train"]], self.scaling)
         features = apply_scaler(features, self.scaler)
@@ -145,6 +146,17 @@ class TableData(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the fitted scaler from a checkpoint."""
         self.scaler = state_dict["scaler"]
+
+
+def check_finite(features: NDArray[Any], names: tuple[str, ...]) -> None:
+    """Refuses missing and infinite values, which would end as a diverged run."""
+    bad = ~np.isfinite(features).reshape(len(features), -1)
+    if bad.any():
+        column = int(bad.any(0).argmax())
+        name = names[column] if column < len(names) else column
+        raise Refused(
+            f"data: feature {name} holds {bad[:, column].sum()} missing or infinite values; fill or drop them"
+        )
 
 
 def infer_task(target: NDArray[Any]) -> TaskName:

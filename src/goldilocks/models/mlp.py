@@ -10,7 +10,7 @@ from goldilocks.errors import Refused
 from goldilocks.models.activations import Activation, make_activation
 from goldilocks.models.init import Init, init_linear
 
-Width = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -42,7 +42,7 @@ class MLP(nn.Sequential):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        depth: Annotated[int, Field(ge=0)] | None = 3,
+        depth: Annotated[int, Field(ge=0, le=1000)] | None = 3,
         width: Width | list[Width] = 100,
         activation: Activation = "relu",
         init: Init = "auto",

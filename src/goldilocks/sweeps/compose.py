@@ -73,6 +73,8 @@ def expand(overrides: Sequence[Override]) -> list[tuple[list[str], dict[str, str
             continue
         if not override.is_discrete_sweep():
             raise Refused(f"{override.input_line}: a range without steps; write values or range(start,stop,step)")
+        if key in ("name", "log_dir"):
+            raise Refused(f"{override.input_line}: a sweep has one {key}; write a single value")
         words = [str(value) for value in override.sweep_string_iterator()]
         values.append([(f"{key}={word}", key, word) for word in words])
     return [

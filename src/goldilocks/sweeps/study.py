@@ -63,14 +63,15 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     folder, fresh = sweep_folder(first)
     trials = number_trials(folder, planned)
     write_sweep(folder, arguments, first, trials)
+    everything = sorted([*earlier_trials(folder, trials), *trials], key=lambda trial: trial.number)
     waiting = [trial for trial in trials if not trial.finished]
     if not fresh:
         print(f"{folder}: {len(trials) - len(waiting)} of {len(trials)} trials are done already", file=sys.stderr)
     try:
         launch(folder, waiting, sweeper)
     finally:
-        write_trials(folder, trials)
-        Console(highlight=False, soft_wrap=True).print(trials_table(folder, trials, first.objective))
+        write_trials(folder, everything)
+        Console(highlight=False, soft_wrap=True).print(trials_table(folder, everything, first.objective))
     failed = [trial for trial in trials if not trial.finished]
     if failed:
         print(f"{len(failed)} of {len(trials)} trials failed", file=sys.stderr)
@@ -113,7 +114,7 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
     fresh = not folder.exists()
     if not fresh and not (folder / "sweep.yaml").exists():
         raise Refused(f"name={cfg.name}: {folder} exists and is not a sweep; choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
+    results.make_parent(folder)
     return folder, fresh
 
 
@@ -148,6 +149,26 @@ def trial_result(folder: Path) -> dict[str, Any] | None:
     return results.read_result(folder) if (folder / "result.json").exists() else None
 
 
+def earlier_trials(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials of earlier commands under this name, for the tables."""
+    mine = {trial.number for trial in trials}
+    stored = OmegaConf.to_container(OmegaConf.load(folder / "sweep.yaml"))
+    assert isinstance(stored, dict)
+    return [
+        Trial(
+            entry["overrides"],
+            entry["varied"],
+            OmegaConf.create(),
+            {},
+            entry["config_hash"],
+            int(number),
+            trial_result(folder / str(number)),
+        )
+        for number, entry in sorted(stored["trials"].items())
+        if int(number) not in mine
+    ]
+
+
 def write_sweep(folder: Path, arguments: Sequence[str], cfg: DictConfig, trials: Sequence[Trial]) -> None:
     """Adds this command's trials to sweep.yaml."""
     path = folder / "sweep.yaml"
@@ -156,7 +177,9 @@ def write_sweep(folder: Path, arguments: Sequence[str], cfg: DictConfig, trials:
     command = "python train.py -m " + " ".join(arguments)
     stored["objective"] = OmegaConf.to_container(cfg.objective, resolve=True)
     stored["commands"] = list(dict.fromkeys([*stored["commands"], command]))
-    stored["trials"] |= {t.number: {"config_hash": t.config_hash, "overrides": t.overrides} for t in trials}
+    stored["trials"] |= {
+        t.number: {"config_hash": t.config_hash, "overrides": t.overrides, "varied": t.varied} for t in trials
+    }
     temporary = path.with_suffix(".tmp")
     OmegaConf.save(OmegaConf.create(stored), temporary)
     temporary.replace(path)
@@ -210,7 +233,7 @@ def launch(folder: Path, trials: Sequence[Trial], sweeper: Any) -> None:
                 sweeper.launcher.launch(words, initial_job_idx=batch[0].number)
         finally:
             for trial in batch:
-                trial.result = trial_result(folder / str(trial.number))
+                trial.result = trial_result(folder / str(trial.number)) or trial.result
         for trial in batch:
             ended += 1
             print_trial(trial, f"{ended}/{len(trials)}")
@@ -224,12 +247,14 @@ def place(folder: Path, trial: Trial) -> list[str]:
 def launch_here(folder: Path, trial: Trial) -> None:
     """Runs a trial in this process, from the configuration that was composed and checked before the first one."""
     own = folder / str(trial.number)
-    own.mkdir()
     choices = chosen(trial.choices, trial.config)
     try:
+        own.mkdir()
         status = run(trial.config, trial.overrides, choices, folder=own, test=False)["status"]
-    except Exception as error:  # before training: the data are gone, say
-        results.write_result(own, {"status": "failed", "error": results.exception_summary(error)})
+    except Exception as error:  # before training: the data are gone, or the folder cannot be made
+        trial.result = {"status": "failed", "error": results.exception_summary(error)}
+        if own.is_dir():
+            results.write_result(own, trial.result)
         return
     if status == "interrupted":
         raise KeyboardInterrupt
