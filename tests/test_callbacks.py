@@ -167,7 +167,7 @@ def test_the_best_checkpoint_holds_the_weights_of_the_best_epoch(tmp_path):
 
 
 def test_without_a_judged_epoch_there_is_no_best_checkpoint(tmp_path):
-    fit(callbacks=[BestCheckpoint(str(tmp_path))], check_val_every_n_epoch=5)
+    fit(callbacks=[BestCheckpoint(str(tmp_path))], max_epochs=5, max_steps=1, check_val_every_n_epoch=5)
     assert not list(tmp_path.iterdir())
 
 

@@ -64,7 +64,7 @@ def test_a_run_that_is_done_tells_what_it_took_and_where_it_lies():
 
 
 def test_the_commands_quote_what_a_shell_would_split():
-    assert "tensorboard --logdir 'my logs/runs'\n" in result("my logs/runs/a")
+    assert "tensorboard --logdir 'my logs'\n" in result("my logs/runs/a")
     assert "python train.py resume='my logs/runs/a'\n" in result("my logs/runs/a", status="interrupted")
 
 
