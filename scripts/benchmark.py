@@ -12,6 +12,7 @@ docs/benchmarks.md.
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import resource
@@ -107,6 +108,9 @@ def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
         bare_loop(name, epochs=1)  # warms up
         epochs = max(2, round(given.seconds / bare_loop(name, epochs=1)["wall"]))
         pairs = [(our_run(name, epochs), bare_loop(name, epochs)) for _ in range(given.pairs)]
+        for side, whose in enumerate(("ours", "bare")):
+            speeds = [pair[side]["steps"] / pair[side]["wall"] for pair in pairs]
+            rows.append({"what": f"{name}, {whose}", "unit": "steps/s", "values": speeds})
         for clock in ("wall", "cpu"):
             shares = [bare[clock] / ours[clock] for ours, bare in pairs]
             rows.append({"what": f"{name}, {clock} time", "unit": "of bare", "values": shares})
@@ -127,7 +131,7 @@ def our_run(name: str, epochs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         result = run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
     assert result["epochs"] == epochs
-    return {"wall": watch.wall, "cpu": watch.cpu}
+    return {"wall": watch.wall, "cpu": watch.cpu, "steps": result["steps"]}
 
 
 def bare_loop(name: str, epochs: int) -> dict[str, float]:
@@ -160,7 +164,7 @@ def bare_loop(name: str, epochs: int) -> dict[str, float]:
             optimizer.step()
             optimizer.zero_grad()
     watch.pause()
-    return {"wall": watch.wall, "cpu": watch.cpu}
+    return {"wall": watch.wall, "cpu": watch.cpu, "steps": epochs * math.ceil(len(x) / size)}
 
 
 def compose_case(name: str, epochs: int) -> Any:
