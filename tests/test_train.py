@@ -221,6 +221,20 @@ def test_a_run_that_fails_is_recorded(command, monkeypatch: pytest.MonkeyPatch) 
     assert "broken" in (ended.folder / "traceback.txt").read_text()
 
 
+def test_a_run_that_fails_before_training_is_recorded(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    import goldilocks.run
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(goldilocks.run, "log_start", broken)
+    ended = command(*SMALL)
+    assert ended.code == 1
+    assert read_result(ended.folder)["status"] == "failed"
+    assert "no space left" in ended.out
+    assert "broken" in (ended.folder / "traceback.txt").read_text()
+
+
 def test_a_run_that_diverges_is_recorded(command) -> None:
     ended = command("data=diabetes", "optimizer=sgd", "optimizer.lr=1e6", "trainer.max_epochs=9")
     assert ended.code == 1

@@ -214,9 +214,14 @@ def run(
         results.load_weights(parts.module, state, checkpoint)
     result = first_result(cfg, parts, choices)
     results.write_start(folder, cfg, overrides, result)
-    trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
-    trainer.set_threads(result["num_parameters"] * parts.data.batch_size)
-    log_start(trainer, cfg, parts, choices)
+    try:
+        trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
+        trainer.set_threads(result["num_parameters"] * parts.data.batch_size)
+        log_start(trainer, cfg, parts, choices)
+    except Exception as error:  # a logger that cannot reach its server, a full disk
+        result |= failure(folder, error)
+        results.write_result(folder, result)
+        return result
     tested: dict[str, float] = {}
     handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
     try:
@@ -228,8 +233,7 @@ def run(
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
         result["status"] = "interrupted"
     except Exception as error:
-        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        result |= {"status": "failed", "error": results.exception_summary(error)}
+        result |= failure(folder, error)
     finally:
         signal.signal(signal.SIGINT, handler)
     result |= outcome(recorder_of(trainer), trainer.global_step)
@@ -237,6 +241,12 @@ def run(
     log_end(trainer, result["status"], tested)
     results.write_result(folder, result)
     return result
+
+
+def failure(folder: Path, error: BaseException) -> dict[str, Any]:
+    """Writes the traceback of the exception that is being handled; returns what result.json says of it."""
+    (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    return {"status": "failed", "error": results.exception_summary(error)}
 
 
 def first_result(cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> dict[str, Any]:
