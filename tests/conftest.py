@@ -1,6 +1,7 @@
 """What the tests share: the command line in this process, in an empty folder."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,12 @@ SMALL = ["data=iris", "trainer.max_epochs=2", "trainer=cpu", "callbacks.progress
 def one_thread() -> None:
     """Small networks are faster on one thread, and tests run side by side."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests find out about this machine is not for its user's runs; processes that they start inherit it."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning.loggers import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.api_pb2 import Status
@@ -52,6 +53,16 @@ def test_scalars_are_read_back_at_their_steps(tmp_path):
     logger.close("done")
     assert scalars(tmp_path, "val/loss") == [(step, pytest.approx(1 / step)) for step in (9, 19, 29)]
     assert scalars(tmp_path, "train/loss") == [(9, 2.0), (19, 2.0), (29, 2.0)]
+
+
+def test_values_of_several_kinds_are_scalars(tmp_path):
+    """An epoch's numbers are one event; a group of curves is the library's business."""
+    logger = TensorBoardLogger(str(tmp_path))
+    logger.log_metrics({"plain": 1, "tensor": torch.tensor(2.0), "group": {"a": 3.0, "b": 4.0}}, step=5)
+    logger.close("done")
+    assert scalars(tmp_path, "plain") == [(5, 1.0)]
+    assert scalars(tmp_path, "tensor") == [(5, 2.0)]
+    assert scalars(tmp_path / "group_a", "group") == [(5, 3.0)]
 
 
 def test_the_event_file_is_all_that_lies_in_the_folder_itself(tmp_path):
@@ -144,10 +155,12 @@ def test_values_are_what_tensorboard_takes(value, expected):
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_an_epoch_is_on_the_disk_at_once(tmp_path):
+def test_a_row_an_epoch_is_on_the_disk_once_it_is_saved(tmp_path):
     logger = CSVLogger(str(tmp_path))
     for step, loss in ((9, 0.5), (19, 0.25)):
         logger.log_metrics({"train/loss": loss, "epoch": step // 10}, step=step)
+        logger.save()
+        logger.save()  # nothing new
         assert len(rows(tmp_path)) == step // 10 + 1
     assert rows(tmp_path) == [
         {"step": "9", "train/loss": "0.5", "epoch": "0"},
@@ -156,15 +169,17 @@ def test_a_row_an_epoch_is_on_the_disk_at_once(tmp_path):
 
 
 def test_the_best_is_left_out_for_the_rows_tell_it(tmp_path):
-    CSVLogger(str(tmp_path)).log_metrics({"val/loss": 1.0, "best/val/loss": 1.0}, step=0)
+    logger = CSVLogger(str(tmp_path))
+    logger.log_metrics({"val/loss": 1.0, "best/val/loss": 1.0}, step=0)
+    logger.finalize("success")
     assert rows(tmp_path) == [{"step": "0", "val/loss": "1.0"}]
 
 
 def test_a_metric_that_comes_later_or_not_at_all_leaves_an_empty_cell(tmp_path):
     logger = CSVLogger(str(tmp_path))
-    logger.log_metrics({"train/loss": 3.0}, step=0)
-    logger.log_metrics({"train/loss": 2.0, "val/loss": 5.0}, step=1)
-    logger.log_metrics({"train/loss": 1.0}, step=2)
+    for step, metrics in enumerate([{"train/loss": 3.0}, {"train/loss": 2.0, "val/loss": 5.0}, {"train/loss": 1.0}]):
+        logger.log_metrics(metrics, step=step)
+        logger.save()
     assert [row["train/loss"] for row in rows(tmp_path)] == ["3.0", "2.0", "1.0"]
     assert [row["val/loss"] for row in rows(tmp_path)] == ["", "5.0", ""]
 
@@ -174,17 +189,21 @@ def test_resuming_drops_the_rows_that_will_be_written_again(resume_step, kept, t
     before = CSVLogger(str(tmp_path))
     for step in (9, 19, 29):
         before.log_metrics({"val/loss": 100.0 + step}, step=step)
+    before.save()
     logger = CSVLogger(str(tmp_path), resume_step=resume_step)
     assert [int(row["step"]) for row in rows(tmp_path)] == kept
     logger.log_metrics({"val/loss": 1.0, "val/f1": 0.5}, step=200)
     logger.log_metrics({"val/loss": 2.0, "val/f1": 0.7}, step=201)
+    logger.save()
     assert [int(row["step"]) for row in rows(tmp_path)] == [*kept, 200, 201]
     assert [row["val/loss"] for row in rows(tmp_path)] == [*(str(100.0 + step) for step in kept), "1.0", "2.0"]
     assert rows(tmp_path)[-1]["val/f1"] == "0.7"
 
 
 def test_resuming_without_a_table_begins_one(tmp_path):
-    CSVLogger(str(tmp_path), resume_step=10).log_metrics({"val/loss": 1.0}, step=10)
+    logger = CSVLogger(str(tmp_path), resume_step=10)
+    logger.log_metrics({"val/loss": 1.0}, step=10)
+    logger.save()
     assert rows(tmp_path) == [{"step": "10", "val/loss": "1.0"}]
 
 

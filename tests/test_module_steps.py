@@ -6,6 +6,7 @@ import logging
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fitting import CONSTANT, LR, Watcher, assert_same, fit, make, nadam, sgd, vector
 from goldilocks.data.loaders import epoch_seed
@@ -200,3 +201,38 @@ def test_epochs_and_seeds_have_randomness_of_their_own():
     losses = [m["train/loss"] for seed in (3, 4) for m in fit(seed=seed, **still).history.metrics]
     assert len(set(losses)) == 6
     assert losses[:3] == [m["train/loss"] for m in fit(**still).history.metrics]
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make the CPU wait for a GPU: numbers read from tensors, and shapes that depend on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.name().split("::")[1] in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2"):
+            self.found.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_nothing_within_an_epoch_waits_for_the_device(task):
+    """SGD, which keeps no step counts; others keep theirs where torch does not wait for them."""
+    waits = Waits()
+    options = {"regularization": {"l1": 1e-4, "l2": 1e-3}, "gradient_clip_val": 0.5, "schedule": ONE_CYCLE}
+    momentum = {"optimizer": lambda groups: sgd(groups, momentum=0.9)}
+    made = make(task=task, steps_per_execution=4, max_epochs=2, network={"dropout": 0.2}, **options, **momentum)
+    step = made.module.training_step
+
+    def watched(*given):
+        with waits:
+            step(*given)
+
+    made.module.training_step = watched
+    made.trainer.fit(made.module, made.data)
+    assert made.trainer.global_step == 44
+    assert waits.found == []
+    with waits:
+        torch.ones(3).sum().item()
+    assert waits.found == ["aten::_local_scalar_dense"]

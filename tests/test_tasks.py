@@ -31,6 +31,7 @@ def draw(task, rows=64, outputs=None, seed=0):
 
 def score(task, output, target, stage="val"):
     """The metrics of a stage that came in two unequal pieces."""
+    task.reset_metrics(stage)
     task.update_metrics(stage, output[:50], target[:50])
     task.update_metrics(stage, output[50:], target[50:])
     return task.compute_metrics(stage)
@@ -192,8 +193,9 @@ def test_metrics_start_anew_and_stages_are_apart(task):
     output, target = draw(task)
     module = make(task, output.shape[1])
     first = score(module, output, target)
-    score(module, *draw(task, seed=5))
+    module.update_metrics("val", *draw(task, seed=5))
     module.update_metrics("test", *draw(task, seed=6))
+    assert module.compute_metrics("val") != first
     assert score(module, output, target) == first
     module.update_metrics("val", *draw(task, seed=7))
     module.reset_metrics("val")

@@ -7,13 +7,12 @@ from pytorch_lightning import callbacks as library
 from pytorch_lightning.loggers import Logger
 
 from fitting import Watcher, fit, gradients, make, sgd, vector
-from goldilocks import trainer as trainer_module
 from goldilocks.callbacks import EarlyStopping, LastCheckpoint, LearningRateMonitor, ProgressBar
 from goldilocks.config import build
 from goldilocks.data.loaders import epoch_seed
 from goldilocks.errors import Refused
-from goldilocks.run import prepare, run
-from goldilocks.trainer import AUTO_STEPS, SHARED_WORK, STEP_HOOKS, Trainer, check_device, try_trainer
+from goldilocks.run import prepare
+from goldilocks.trainer import AUTO_STEPS, STEP_HOOKS, Trainer, ValidationLoop, check_device, try_trainer
 
 NODE = {"_target_": "goldilocks.trainer.Trainer", "accelerator": "cpu"}
 
@@ -212,34 +211,16 @@ def test_penalties_are_clipped_with_the_rest():
     assert norms.tolist() == pytest.approx([0.1] * 22, rel=1e-4)
 
 
-# --- threads and devices ----------------------------------------------------------------------------------------------
+# --- loops and devices ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def threads(monkeypatch):
-    """Threads set in a test, as a list; torch keeps its own."""
-    given = []
-    monkeypatch.setattr(torch, "set_num_threads", given.append)
-    monkeypatch.setattr(trainer_module, "ALL_THREADS", 12)
-    return given
-
-
-@pytest.mark.parametrize(
-    ("option", "work", "expected"),
-    [("auto", SHARED_WORK - 1, 1), ("auto", SHARED_WORK, 12), (3, 1, 3), (3, 10 * SHARED_WORK, 3)],
-)
-def test_threads(option, work, expected, threads):
-    make_trainer(threads=option).set_threads(work)
-    assert threads == [expected]
-
-
-def test_a_run_sets_its_threads_by_parameters_times_rows(threads, compose, tmp_path, monkeypatch):
-    words = ["data=iris", "trainer=smoke", "callbacks=none", "logger=none", "model.width=8", "model.depth=1"]
-    cfg = compose(*words)
-    for work, expected in ((67 * 32 + 1, 1), (67 * 32, 12)):  # 4 x 8 + 8 weights and biases, 8 x 3 + 3: 67
-        monkeypatch.setattr(trainer_module, "SHARED_WORK", work)
-        assert run(cfg, words, {}, folder=tmp_path, parts=prepare(cfg))["status"] == "done"
-        assert threads.pop() == expected
+def test_lightnings_private_validation_loop_takes_ours():
+    fitted = fit()
+    loop = fitted.trainer.fit_loop.epoch_loop.val_loop
+    assert isinstance(loop, ValidationLoop)
+    assert loop._verified  # Lightning still asks
+    assert len(fitted.history.metrics) == 3
+    assert all("val/loss" in metrics for metrics in fitted.history.metrics)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ batches and makes several optimizer steps, with the same result as one at a time
 therefore belong to this module (manual optimization), never to Lightning's trainer.
 """
 
+import copy
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from goldilocks.data.loaders import Batches, epoch_seed
+from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.optimizers import split_parameters
 from goldilocks.regularization import Regularization, add_penalty_gradients
 from goldilocks.schedulers import Schedule, steps_in_epoch
@@ -55,6 +57,7 @@ class TrainingModule(pl.LightningModule):
         self.regularization = regularization or Regularization()
         self.seed = seed
         self.schedule: Schedule
+        self.flat: FlatParameters | None = None
         self.diverged = False
         self.epoch_metrics: dict[str, float] = {}  # of this epoch only: a stage that was skipped is not in it
 
@@ -65,6 +68,8 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
         optimizer = self.make_optimizer(self.network)
+        one_device = isinstance(self.trainer.strategy, SingleDeviceStrategy)
+        self.flat = FlatParameters(optimizer) if one_device and can_be_flat(optimizer) else None
         epochs = self.trainer.planned_epochs(steps)
         length = {"steps_per_epoch": steps, "max_epochs": epochs, "max_steps": self.trainer.steps_left(0)}
         self.schedule = self.make_schedule(optimizer, **length)
@@ -82,16 +87,13 @@ class TrainingModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.weights, _ = split_parameters(self.network)
-        self.parameters_to_clip = [p for p in self.network.parameters() if p.requires_grad]
+        self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.raw = runs_raw(self.trainer)
         self.has_penalty = bool(self.regularization.l1 or self.regularization.l2)
         self.batches_in_epoch = self.num_batches
 
     def on_train_epoch_start(self) -> None:
-        seed = epoch_seed(self.seed, self.current_epoch, self.global_rank)
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
+        seed_generators(epoch_seed(self.seed, self.current_epoch, self.global_rank), self.device)
         self.batch_index = 0
         self.losses: list[Tensor] = []
         self.sizes: list[int] = []
@@ -142,14 +144,17 @@ class TrainingModule(pl.LightningModule):
         if not self.raw:  # Lightning calls this hook in automatic optimization only
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 callback.on_before_zero_grad(self.trainer, self, self.trainer.optimizers[0])
-        optimizer.zero_grad()
+        for parameter in self.trained:
+            parameter.grad = None
         self.schedule.on_step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Penalties, then clipping. With a gradient scaler Lightning calls this after unscaling."""
+        """Penalties, then clipping. Where it is wrapped, Lightning calls this within the step, after unscaling."""
         if self.has_penalty:
             add_penalty_gradients(self.weights, self.regularization.l1, self.regularization.l2)
-        self.trainer.clip(self.parameters_to_clip)
+        self.trainer.clip(self.trained)
+        if self.flat is not None:
+            self.flat.gather()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.trainer.align_log_step()
@@ -162,6 +167,19 @@ class TrainingModule(pl.LightningModule):
         self.diverged = not math.isfinite(loss)
         if self.diverged:  # nothing good can follow
             self.trainer.should_stop = True
+
+    def trial_step(self, x: Tensor, y: Tensor) -> Callable[[], None]:
+        """A training step on a batch that moves a copy of the network, for measurements."""
+        network = copy.deepcopy(self.network)
+        optimizer = self.make_optimizer(network)
+
+        def step() -> None:
+            with torch.random.fork_rng(devices=[]):
+                self.task.loss(network(x), y, smooth=True).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -189,11 +207,14 @@ class TrainingModule(pl.LightningModule):
         self.task.reset_metrics(stage)
 
     def evaluate(self, stage: str, item: Any) -> None:
+        outputs, targets = [], []
         for x, y in batches_of(item):
-            output = self.network(x)
-            self.evaluated_loss += self.task.loss(output, y).double() * len(y)
-            self.evaluated_rows += len(y)
-            self.task.update_metrics(stage, output, y)
+            outputs.append(self.network(x))
+            targets.append(y)
+        output, target = torch.cat(outputs), torch.cat(targets)
+        self.evaluated_loss += self.task.loss(output, target).double() * len(target)
+        self.evaluated_rows += len(target)
+        self.task.update_metrics(stage, output, target)
 
     def end_evaluation(self, stage: str) -> None:
         loss = float(self.evaluated_loss / self.evaluated_rows)
@@ -225,3 +246,17 @@ def runs_raw(trainer: Trainer) -> bool:
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return isinstance(trainer.strategy, SingleDeviceStrategy) and scaler is None and not trainer.step_watchers()
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seeds Python, numpy and torch on a device.
+
+    `torch.manual_seed` does so for every kind of device, which takes as long as a small network's step.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)

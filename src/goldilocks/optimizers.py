@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from goldilocks.config import build, find_class, parameters_of
 
-FUSED_ON_CPU = ("SGD", "Adam", "AdamW", "Adagrad")  # of torch.optim; the rest run for each, all tensors at once
+FUSED_ON_CPU = ("SGD", "Adam", "AdamW", "Adagrad")  # of torch.optim
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -21,7 +21,7 @@ def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
 def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Iterable[str] = ()) -> Optimizer:
     """Builds the optimizer of a configuration on a network's parameters.
 
-    `weight_decay` holds for the weights only. Where torch has a fused step, it is used: one call for all tensors.
+    `weight_decay` holds for the weights only. The step is the fastest that torch has, unless the node names one.
 
     Raises:
         Refused: for a value that the optimizer rejects.
@@ -32,15 +32,20 @@ def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Itera
     groups: list[dict[str, Any]] = [{"params": weights + rest}]  # one call of the step's kernels for each group
     if rest and node.get("weight_decay", by_default):
         groups = [{"params": weights}, {"params": rest, "weight_decay": 0.0}]
-    offered = {implementation(kind, weights + rest): True}
+    offered = implementation(kind, weights + rest)
     return build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
 
 
-def implementation(kind: Any, parameters: list[nn.Parameter]) -> str:
-    """The faster of torch's implementations of an optimizer for these parameters: `fused` or `foreach`."""
+def implementation(kind: Any, parameters: list[nn.Parameter]) -> dict[str, bool]:
+    """The keyword for the fastest of torch's implementations of an optimizer: fused, else all tensors at once.
+
+    On the CPU `foreach` walks through the tensors too, and its copies cost more than they save.
+    """
     on_cpu = any(parameter.device.type == "cpu" for parameter in parameters)
     fused = "fused" in parameters_of(kind) and (not on_cpu or kind.__name__ in FUSED_ON_CPU)
-    return "fused" if fused and all(parameter.is_floating_point() for parameter in parameters) else "foreach"
+    if fused and all(parameter.is_floating_point() for parameter in parameters):
+        return {"fused": True}
+    return {"foreach": not on_cpu}
 
 
 def try_optimizer(node: Mapping[str, Any], packages: Iterable[str] = ()) -> Optimizer:

@@ -111,13 +111,16 @@ def is_trial(folder: Path) -> bool:
     return (folder.resolve().parent / "sweep.yaml").exists()
 
 
-def write_start(folder: Path, cfg: DictConfig, overrides: Iterable[str], result: Mapping[str, Any]) -> None:
+def write_start(
+    folder: Path, cfg: DictConfig, overrides: Iterable[str], result: Mapping[str, Any], threads: int | None = None
+) -> None:
     """Writes what is known before training. result.json comes last: with it the folder is a run's."""
     (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "traceback.txt").unlink(missing_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
-    now = {**environment(), "seed": cfg.seed, "started": datetime.now().isoformat(timespec="seconds")}
+    started = datetime.now().isoformat(timespec="seconds")
+    now = {**environment(), "threads": threads, "seed": cfg.seed, "started": started}
     path = folder / "environment.json"
     if path.exists():  # resumed: the first start stays on record
         first = json.loads(path.read_text(encoding="utf-8"))
@@ -268,6 +271,15 @@ def first_mismatch(module: torch.nn.Module, checkpoint: Mapping[str, Any]) -> st
 # --- environment ------------------------------------------------------------------------------------------------------
 
 
+def recorded_threads(folder: Path) -> int | None:
+    """Threads of the CPU that a run was first started with; None where that is not on record."""
+    try:
+        threads = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["threads"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return threads if isinstance(threads, int) and threads >= 1 else None
+
+
 @cache
 def environment() -> dict[str, Any]:
     """Code, packages and hardware; read once a process."""
@@ -278,7 +290,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "threads": torch.get_num_threads(),
         "packages": {
             d.name: d.version for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())
         },

@@ -34,7 +34,8 @@ from goldilocks.regularization import Regularization
 from goldilocks.report import print_result
 from goldilocks.schedulers import build_schedule, has_length
 from goldilocks.tasks import Objective, Task
-from goldilocks.trainer import Trainer
+from goldilocks.threads import ALL_THREADS, choose_threads
+from goldilocks.trainer import Trainer, trains_on_cpu
 
 EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
@@ -213,10 +214,11 @@ def run(
     if state is not None:
         results.load_weights(parts.module, state, checkpoint)
     result = first_result(cfg, parts, choices)
-    results.write_start(folder, cfg, overrides, result)
+    threads = (results.recorded_threads(folder) if resumed else None) or threads_for(parts)
+    results.write_start(folder, cfg, overrides, result, threads)
     try:
+        torch.set_num_threads(threads)
         trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
-        trainer.set_threads(result["num_parameters"] * parts.data.batch_size)
         log_start(trainer, cfg, parts, choices)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         result |= failure(folder, error)
@@ -236,11 +238,24 @@ def run(
         result |= failure(folder, error)
     finally:
         signal.signal(signal.SIGINT, handler)
-    result |= outcome(recorder_of(trainer), trainer.global_step)
+    result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
     log_end(trainer, result["status"], tested)
     results.write_result(folder, result)
     return result
+
+
+def threads_for(parts: Parts) -> int:
+    """Threads of the CPU to train with: as many as the option says, or as pay."""
+    option = parts.settings.trainer.get("threads", "auto")
+    if option != "auto":
+        return option
+    if not trains_on_cpu(parts.settings.trainer.get("accelerator", "auto")):
+        return ALL_THREADS
+    network, rows = parts.module.network, parts.data.batch_size
+    work, batch = sum(p.numel() for p in network.parameters()) * rows, [t[:rows] for t in parts.data.tensors["train"]]
+    description = f"{network} {rows} {parts.settings.optimizer}"
+    return choose_threads(work, description, lambda: parts.module.trial_step(*batch))
 
 
 def failure(folder: Path, error: BaseException) -> dict[str, Any]:
@@ -253,7 +268,7 @@ def first_result(cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> d
     """What result.json says while a run is running: every key, nothing achieved."""
     return {
         "status": "running",
-        **outcome(Recorder(parts.objective), steps=0),
+        **Recorder(parts.objective).outcome(steps=0),
         "num_parameters": sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad),
         "learning_rate": parts.settings.optimizer.get("lr"),
         "choices": dict(choices),
@@ -277,24 +292,6 @@ def log_end(trainer: Trainer, status: str, tested: Mapping[str, float]) -> None:
             logger.log_metrics(dict(tested), step=trainer.global_step)
         if hasattr(logger, "close"):
             logger.close(status)
-
-
-def outcome(recorder: Recorder, steps: int) -> dict[str, Any]:
-    """What the run has come to so far."""
-    seconds = recorder.train_seconds
-    return {
-        "objective": {
-            "metric": recorder.objective.metric,
-            "mode": recorder.objective.mode,
-            "value": recorder.best_value,
-        },
-        "metrics": dict(recorder.best_metrics),
-        "best_epoch": recorder.best_epoch,
-        "epochs": recorder.epochs,
-        "steps": steps,
-        "seconds": {"total": round(recorder.elapsed(), 3), "train": round(seconds, 3)},
-        "examples_per_second": round(recorder.rows / seconds, 1) if seconds else None,
-    }
 
 
 def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:

@@ -148,10 +148,8 @@ class Task(nn.Module):
             metric.update(*(scaled if isinstance(metric, StandardisedR2) else (output, target)))
 
     def compute_metrics(self, stage: str) -> dict[str, float]:
-        """The stage's metrics since the last call, by `stage/name`."""
-        computed = {f"{stage}/{name}": metric.compute().item() for name, metric in self.metrics[stage].items()}
-        self.reset_metrics(stage)
-        return computed
+        """The stage's metrics since they were reset, by `stage/name`."""
+        return {f"{stage}/{name}": metric.compute().item() for name, metric in self.metrics[stage].items()}
 
     def reset_metrics(self, stage: str) -> None:
         for metric in self.metrics[stage].values():

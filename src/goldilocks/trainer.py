@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from pydantic import Field
 from pytorch_lightning import callbacks as library
+from pytorch_lightning.loops import _EvaluationLoop
+from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 from torch import nn
 
 from goldilocks.errors import Refused
@@ -16,8 +20,6 @@ log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal[16, 32, 64, "32", "64", "16-mixed", "bf16-mixed", "bf16-true", "32-true", "64-true"]
-ALL_THREADS = torch.get_num_threads()
-SHARED_WORK = 10_000_000  # parameters times rows of a batch from which several threads are faster than one
 AUTO_STEPS = 64  # batches in a call of training_step: 0.95 of a bare loop's speed, where 16 give 0.89
 
 STEP_HOOKS = (
@@ -38,6 +40,35 @@ CONTENT_WITH_SOME = (
 )
 
 
+class NoProfiler(PassThroughProfiler):
+    """Measures nothing. Lightning asks about 150 times an epoch, and its own makes a generator each time."""
+
+    def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
+        return NOTHING
+
+
+NOTHING: AbstractContextManager = nullcontext()
+
+
+class ValidationLoop(_EvaluationLoop):
+    """Lightning's, without reading the signatures of our hooks again in every epoch.
+
+    Private names of Lightning; tests/test_trainer.py watches them.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        super().__init__(trainer, TrainerFn.FITTING, RunningStage.VALIDATING, verbose=False, inference_mode=False)
+        self._verified = False
+
+    def _verify_dataloader_idx_requirement(self) -> None:
+        if not self._verified:
+            super()._verify_dataloader_idx_requirement()
+            self._verified = True
+
+    def _build_step_args_from_hook_kwargs(self, hook_kwargs: Any, step_hook_name: str) -> tuple:
+        return tuple(hook_kwargs.values())  # validation_step takes them all
+
+
 class Trainer(pl.Trainer):
     """Lightning's trainer, one keyword an option of conf/trainer/.
 
@@ -52,7 +83,7 @@ class Trainer(pl.Trainer):
         accumulate_grad_batches: Batches whose gradients make one optimizer step.
         steps_per_execution: Batches in one call of the training step; `auto`: 64, or 1 where a callback watches single
             steps. Changes the speed, not the result.
-        threads: Of the CPU; `auto`: one for a small network, whose steps are too short to be shared, else all.
+        threads: Of the CPU, set by the run; `auto`: one for a small network, else what a short measurement chooses.
         deterministic: Only algorithms that give the same bits twice on the same device.
         check_val_every_n_epoch: Epochs between validations.
         limit_train_batches: Batches of `data.batch_size` in an epoch; None: all.
@@ -114,12 +145,9 @@ class Trainer(pl.Trainer):
             enable_model_summary=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
+            profiler=NoProfiler(),
         )
-
-    def set_threads(self, work: int) -> None:
-        """Sets the threads of the CPU for a run, by a step's length: parameters times rows of a batch."""
-        several = ALL_THREADS if work >= SHARED_WORK else 1
-        torch.set_num_threads(several if self.threads == "auto" else self.threads)
+        self.fit_loop.epoch_loop.val_loop = ValidationLoop(self)
 
     # --- how many steps -----------------------------------------------------------------------------------------------
 
@@ -181,12 +209,19 @@ def check_device(accelerator: str, precision: int | str, devices: int = 1) -> No
     """Refuses what this machine's devices cannot do. A process for each of several devices is not built yet."""
     if devices > 1:
         raise Refused(f"trainer.devices={devices}: runs on several devices are not supported yet; write 1")
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if accelerator == "gpu" and not (cuda or mps):
+    if accelerator == "gpu" and not has_gpu():
         raise Refused("trainer.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu")
-    on_cpu = accelerator == "cpu" or not (cuda or mps)
-    if on_cpu and str(precision) in ("16", "16-mixed"):
+    if trains_on_cpu(accelerator) and str(precision) in ("16", "16-mixed"):
         raise Refused(f"trainer.precision={precision}: needs a GPU; write trainer.precision=bf16-mixed or 32")
+
+
+def has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def trains_on_cpu(accelerator: str) -> bool:
+    """Whether an option's accelerator is the CPU on this machine."""
+    return accelerator == "cpu" or not has_gpu()
 
 
 def check_intervals(check_val_every_n_epoch: int, max_epochs: int) -> None:

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from pydantic import Field
 from pytorch_lightning.callbacks import Checkpoint
 
-from goldilocks.callbacks.recorder import recorder_of
+from goldilocks.callbacks.recorder import recorder_of, save_logs
 
 
 class BestCheckpoint(Checkpoint):
@@ -34,22 +34,29 @@ class BestCheckpoint(Checkpoint):
 class LastCheckpoint(Checkpoint):
     """Saves last.ckpt at the end of an epoch, from which an interrupted run resumes.
 
-    Resuming is exact from any epoch's end, so a short epoch need not be saved.
+    Resuming is exact from any epoch's end, so a short epoch need not be saved. A large network's checkpoint takes long:
+    no more than a fiftieth of the time goes into saving.
 
     Args:
         dirpath: Live: the folder of the checkpoints.
         min_seconds: Least time between two saves. The last epoch is always saved.
     """
 
+    SHARE = 0.02  # of the time
+
     def __init__(self, dirpath: str, min_seconds: Annotated[float, Field(ge=0)] = 1.0) -> None:
         self.path = Path(dirpath) / "last.ckpt"
         self.min_seconds = min_seconds
-        self._saved = time.monotonic()
+        self._saved, self._took = time.monotonic(), 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if time.monotonic() - self._saved >= self.min_seconds or is_last_epoch(trainer):
+        now = time.monotonic()
+        due = now - self._saved >= max(self.min_seconds, self._took / self.SHARE if self.min_seconds else 0.0)
+        if due or is_last_epoch(trainer):
+            save_logs(trainer)  # what comes before the checkpoint is not written again by a run that resumes
             trainer.save_checkpoint(self.path)
             self._saved = time.monotonic()
+            self._took = self._saved - now
 
 
 def is_last_epoch(trainer: pl.Trainer) -> bool:

@@ -9,6 +9,8 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from goldilocks.tasks import Objective
 
+SAVE_SECONDS = 1.0  # between two times that the loggers' files are written, which takes as long as a few small steps
+
 
 class Recorder(Checkpoint):
     """Keeps the best epoch's metrics and the time; writes each epoch to the loggers, `best/...` when the best changes.
@@ -30,6 +32,7 @@ class Recorder(Checkpoint):
         self.train_seconds = 0.0
         self.total_seconds = 0.0
         self._began = time.perf_counter()
+        self._saved = -math.inf
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_began = time.perf_counter()
@@ -42,7 +45,8 @@ class Recorder(Checkpoint):
         self._validation_seconds += time.perf_counter() - self._validation_began
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.train_seconds += time.perf_counter() - self._epoch_began - self._validation_seconds
+        now = time.perf_counter()
+        self.train_seconds += now - self._epoch_began - self._validation_seconds
         self.epochs += 1
         self.rows += sum(pl_module.sizes)
         metrics, step = dict(pl_module.epoch_metrics), trainer.global_step - 1
@@ -54,7 +58,9 @@ class Recorder(Checkpoint):
             scalars |= {f"best/{key}": metric for key, metric in self.best_metrics.items()}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=step)
-            logger.save()
+        if now - self._saved >= SAVE_SECONDS:
+            save_logs(trainer)
+            self._saved = now
 
     def is_best(self, epoch: int) -> bool:
         """Whether an epoch that has just ended is the best so far."""
@@ -63,6 +69,19 @@ class Recorder(Checkpoint):
     def elapsed(self) -> float:
         """Seconds since the run began, its interrupted parts included."""
         return self.total_seconds + time.perf_counter() - self._began
+
+    def outcome(self, steps: int) -> dict[str, Any]:
+        """What the run has come to so far, as result.json says it."""
+        seconds = self.train_seconds
+        return {
+            "objective": {"metric": self.objective.metric, "mode": self.objective.mode, "value": self.best_value},
+            "metrics": dict(self.best_metrics),
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "steps": steps,
+            "seconds": {"total": round(self.elapsed(), 3), "train": round(seconds, 3)},
+            "examples_per_second": round(self.rows / seconds, 1) if seconds else None,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -82,3 +101,9 @@ class Recorder(Checkpoint):
 def recorder_of(trainer: pl.Trainer) -> Recorder:
     """The Recorder that every run has."""
     return next(callback for callback in trainer.callbacks if isinstance(callback, Recorder))  # type: ignore[attr-defined]
+
+
+def save_logs(trainer: pl.Trainer) -> None:
+    """Writes to the disk what the loggers hold."""
+    for logger in trainer.loggers:
+        logger.save()

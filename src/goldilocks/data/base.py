@@ -15,7 +15,10 @@ from goldilocks.data.spec import Spec, TaskName
 from goldilocks.errors import Refused
 
 MAX_CLASSES = 20  # a target of more distinct whole numbers is taken for a quantity
-EVALUATION_ROWS = 8192  # rows in a batch where no gradient is needed
+# Rows in a batch where no gradient is needed. On the CPU more of them leave the processor's cache: measured with layers
+# of 64 to 2,048 units, 1,024 rows take 0.8 to 1.0 of the time of 8,192.
+EVALUATION_ROWS, EVALUATION_ROWS_ON_CPU = 8192, 1024
+EVALUATION_BATCHES = 64  # in an item, whose metrics are computed at once
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -119,18 +122,23 @@ class TableData(pl.LightningDataModule):
             return []
         max_batches = self.limit(limit)
         if max_batches is not None:
-            return self.loader(stage, max_batches=max_batches)
-        return self.loader(stage, batch_size=max(EVALUATION_ROWS, self.batch_size))
+            return self.loader(stage, max_batches=max_batches, batches_per_item=EVALUATION_BATCHES)
+        rows = EVALUATION_ROWS_ON_CPU if self.device.type == "cpu" else EVALUATION_ROWS
+        return self.loader(stage, batch_size=max(rows, self.batch_size), batches_per_item=EVALUATION_BATCHES)
 
     def limit(self, name: str) -> int | None:
         """Batches of `batch_size` that the trainer's option allows; Lightning turns null into the share 1.0."""
         limit = getattr(self.trainer, name, None)
         return limit if isinstance(limit, int) else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are used."""
+        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+
     def loader(self, stage: str, **options: Any) -> TensorLoader:
         """A loader over a stage's rows on the trainer's device."""
-        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        self.tensors[stage] = tuple(tensor.to(device) for tensor in self.tensors[stage])  # type: ignore[assignment]
+        self.tensors[stage] = tuple(tensor.to(self.device) for tensor in self.tensors[stage])  # type: ignore[assignment]
         x, y = self.tensors[stage]
         return TensorLoader(x, y, **{"batch_size": self.batch_size, **options})
 
