@@ -86,6 +86,14 @@ def test_where_nothing_can_be_remembered_it_is_measured(machine, monkeypatch, tm
     assert choose_threads(SMALL_WORK, "net", lambda: step_of(machine, {1: 0.001, 2: 0.001})) == 1
 
 
+def test_a_step_that_fails_is_left_to_the_run_itself(machine):
+    def make_step():
+        raise RuntimeError("shapes do not fit")
+
+    assert choose_threads(SMALL_WORK, "net", make_step) == 1
+    assert not memory().exists()
+
+
 # --- in a run ---------------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +112,16 @@ def test_a_run_takes_and_records_what_pays_and_a_resumed_one_keeps_it(machine, c
     assert threads_for(prepare(cfg)) == 1
     assert run(cfg, WORDS, {}, folder=folder, parts=prepare(cfg), resumed=True)["status"] == "done"
     assert machine[-1] == results.recorded_threads(folder) == 12
+
+
+def test_trials_that_differ_in_rates_share_one_measurement(machine, compose, monkeypatch):
+    monkeypatch.setattr(threads, "SMALL_WORK", 0)
+    monkeypatch.setattr(threads, "seconds", lambda step, count: 1.0)
+    for words in (["optimizer.lr=0.1"], ["regularization.dropout=0.5"], ["regularization.dropout=0.2", "seed=3"]):
+        threads_for(prepare(compose(*WORDS, "model.depth=1", "regularization.dropout=0.1", *words)))
+    assert len(json.loads(memory().read_text())) == 1
+    threads_for(prepare(compose(*WORDS, "model.depth=2", "regularization.dropout=0.1")))
+    assert len(json.loads(memory().read_text())) == 2
 
 
 def test_measuring_changes_nothing_that_is_trained(compose):

@@ -254,7 +254,9 @@ def threads_for(parts: Parts) -> int:
         return ALL_THREADS
     network, rows = parts.module.network, parts.data.batch_size
     work, batch = sum(p.numel() for p in network.parameters()) * rows, [t[:rows] for t in parts.data.tensors["train"]]
-    description = f"{network} {rows} {parts.settings.optimizer}"
+    # No rates and strengths: the trials of a sweep over them share one measurement.
+    layers = [(type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False))) for layer in network.modules()]
+    description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
     return choose_threads(work, description, lambda: parts.module.trial_step(*batch))
 
 

@@ -35,7 +35,10 @@ def choose_threads(work: int, description: str, make_step: Callable[[], Callable
     key = hashlib.sha256(f"{machine} {description}".encode()).hexdigest()[:16]
     known = remembered()
     if key not in known:
-        known[key] = measure(make_step(), ALL_THREADS)
+        try:
+            known[key] = measure(make_step(), ALL_THREADS)
+        except Exception:  # the run's own first step fails likewise, and is recorded
+            return 1
         remember(known)
     return known[key]
 

@@ -124,7 +124,6 @@ class Trainer(pl.Trainer):
         self.accumulate_batches = accumulate_grad_batches
         self.steps_per_execution = steps_per_execution
         self.shuffle_seed = shuffle_seed
-        self.threads = threads
         callbacks = callbacks or []
         super().__init__(
             accelerator=accelerator,
