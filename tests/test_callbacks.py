@@ -25,6 +25,7 @@ from goldilocks.callbacks import (
 )
 from goldilocks.config import check_arguments
 from goldilocks.errors import Refused
+from goldilocks.loggers import CSVLogger
 from goldilocks.tasks import Objective
 
 nan, inf = math.nan, math.inf
@@ -202,6 +203,54 @@ def test_the_last_checkpoint_is_saved_at_most_so_often_and_after_the_last_epoch(
     saves = Saves(str(tmp_path), min_seconds)
     fit(callbacks=[Clock(), saves], max_epochs=6)
     assert saves.epochs == expected
+
+
+def test_a_checkpoint_that_takes_long_is_saved_so_seldom_that_it_takes_a_fiftieth(tmp_path, monkeypatch):
+    """An epoch takes 1 second and a save 0.05: at least 2.5 seconds lie between two. 0 still means every epoch."""
+    for min_seconds, expected in ((1.0, [0, 3, 6, 7]), (0.0, list(range(8)))):
+        seconds = SimpleNamespace(now=0.0)
+        monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda now=seconds: now.now))
+
+        class Clock(pl.Callback):
+            def on_train_epoch_start(self, trainer, pl_module, now=seconds):
+                now.now += 1.0
+
+        saves = Saves(str(tmp_path), min_seconds)
+        made = make(callbacks=[Clock(), saves], max_epochs=8)
+        save = made.trainer.save_checkpoint
+
+        def slow(path, save=save, now=seconds):
+            now.now += 0.05
+            save(path)
+
+        made.trainer.save_checkpoint = slow
+        made.trainer.fit(made.module, made.data)
+        assert saves.epochs == expected
+
+
+def test_logs_are_written_once_a_second_and_before_the_last_checkpoint(tmp_path, monkeypatch):
+    """Epochs of 0.3 seconds: rows reach the disk in every fourth, and with the checkpoint of the last."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    seen = []
+
+    class Clock(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            path = tmp_path / "metrics.csv"
+            seen.append(len(path.read_text().splitlines()) - 1 if path.exists() else 0)
+            clock.now += 0.3
+
+    last = LastCheckpoint(str(tmp_path), 1e9)
+    save = last.__class__.on_train_epoch_end
+
+    def saved(self, trainer, pl_module):
+        save(self, trainer, pl_module)
+        if trainer.current_epoch == 6:
+            seen.append(len((tmp_path / "metrics.csv").read_text().splitlines()) - 1)
+
+    monkeypatch.setattr(LastCheckpoint, "on_train_epoch_end", saved)
+    fit(callbacks=[Clock(), last], max_epochs=7, logger=[CSVLogger(str(tmp_path))])
+    assert seen == [0, 1, 1, 1, 1, 5, 5, 7]
 
 
 @pytest.mark.parametrize(
