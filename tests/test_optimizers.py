@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from goldilocks.cli import options
 from goldilocks.errors import Refused
+from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.models.mlp import MLP
 from goldilocks.optimizers import FUSED_ON_CPU, build_optimizer, learning_rate, split_parameters, try_optimizer
 
@@ -118,6 +119,87 @@ def test_a_network_without_matrices_or_with_nothing_else_has_its_optimizer():
         optimizer = build_optimizer({"_target_": "torch.optim.AdamW", "weight_decay": 0.1}, network)
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         assert {id(parameter) for parameter in held} == {id(parameter) for parameter in network.parameters()}
+
+
+# --- factors of the rate ----------------------------------------------------------------------------------------------
+
+
+class Factored(nn.Module):
+    """Four kinds of parameters at four rates."""
+
+    FACTORS = {"scale": 6.0, "first.bias": 0.1, "last.bias": 0.1}
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.scale, self.last = nn.Linear(4, 3), nn.Parameter(torch.ones(3)), nn.Linear(3, 2)
+
+    def lr_factors(self):
+        return self.FACTORS
+
+
+def rate_of(optimizer, parameter):
+    (group,) = [group for group in optimizer.param_groups if any(parameter is p for p in group["params"])]
+    return group["lr"]
+
+
+def test_a_network_asks_for_factors_of_the_rate(option):
+    """Without a decay there is a group for each factor; with one, for each pair of factor and decay."""
+    network = Factored()
+    for node, groups in ((option("adam"), 3), ({**option("adam"), "weight_decay": 0.1}, 3), (option("sgd"), 3)):
+        optimizer = build_optimizer(node, network)
+        assert len(optimizer.param_groups) == groups
+        assert learning_rate(optimizer) == node["lr"]
+        for name, parameter in network.named_parameters():
+            assert rate_of(optimizer, parameter) == node["lr"] * network.FACTORS.get(name, 1.0)
+
+
+def test_factors_and_decay_together():
+    network = Factored()
+    network.FACTORS = {"first.weight": 2.0, "first.bias": 2.0}
+    optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.1}, network)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = {
+        (group["lr"], group["weight_decay"], *(names[id(p)] for p in group["params"]))
+        for group in optimizer.param_groups
+    }
+    assert found == {
+        (1.0, 0.1, "first.weight"),
+        (1.0, 0.0, "first.bias"),
+        (0.5, 0.1, "last.weight"),
+        (0.5, 0.0, "scale", "last.bias"),
+    }
+
+
+def test_each_parameter_moves_at_its_own_rate():
+    """One step of SGD is the rate times the gradient; so it is through one vector a group."""
+    for flat in (False, True):
+        network = Factored()
+        optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.5}, network)
+        vectors = FlatParameters(optimizer) if flat and can_be_flat(optimizer) else None
+        assert (vectors is not None) == flat
+        before = snapshot(network)
+        give_gradients(network, 0)
+        if vectors:
+            vectors.gather()
+        optimizer.step()
+        for name, parameter in network.named_parameters():
+            expected = before[name] - 0.5 * network.FACTORS.get(name, 1.0) * parameter.grad
+            torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_the_nominal_rate_is_told_where_every_parameter_has_a_factor():
+    network = nn.Linear(2, 1)
+    network.lr_factors = lambda: {"weight": 0.3, "bias": 0.7}
+    assert learning_rate(build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, network)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("factors", [{"first": 2.0}, {"first.bias": 0.0}, {"first.bias": float("nan")}])
+def test_a_factor_without_sense_is_the_networks_mistake(factors):
+    network = Factored()
+    network.FACTORS = factors
+    with pytest.raises(AssertionError, match=r"lr_factors: "):
+        build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, network)
 
 
 # --- the step ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,12 @@
-"""Optimizers on a network's parameters: what decays and what does not."""
+"""Optimizers on a network's parameters: what decays and what does not, and at which rate each parameter moves.
 
-from collections.abc import Iterable, Mapping
+A network may have a method `lr_factors() -> dict[str, float]`: factors of the learning rate by the names of
+`named_parameters()`; those that it leaves out have 1.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +24,35 @@ def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     return [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
 
 
+def factors_of(network: nn.Module) -> dict[nn.Parameter, float]:
+    """The factors of the learning rate that a network asks for; parameters with a factor of 1 are left out."""
+    asked: dict[str, float] = getattr(network, "lr_factors", dict)()
+    parameters = dict(network.named_parameters())
+    for name, factor in asked.items():
+        assert name in parameters, f"lr_factors: {type(network).__name__} has no parameter {name}"
+        assert math.isfinite(factor) and factor > 0, f"lr_factors: {name}: {factor} is not above zero"
+    return {parameters[name]: float(factor) for name, factor in asked.items() if factor != 1}
+
+
+def group_parameters(network: nn.Module, decays: bool) -> list[dict[str, Any]]:
+    """One group of parameters for each pair of a rate and a decay: each is one call of the step's kernels.
+
+    Args:
+        network: Whose parameters they are.
+        decays: Whether the optimizer has a weight decay, from which the rest must be set apart.
+    """
+    factors = factors_of(network)
+    weights, rest = split_parameters(network)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for parameter, spared in [*((p, False) for p in weights), *((p, decays) for p in rest)]:
+        factor = factors.get(parameter, 1.0)
+        group = groups.setdefault((factor, spared), {"params": []})
+        group["params"].append(parameter)
+        group |= {"lr_factor": factor} if factor != 1 else {}
+        group |= {"weight_decay": 0.0} if spared else {}
+    return list(groups.values())
+
+
 def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Iterable[str] = ()) -> Optimizer:
     """Builds the optimizer of a configuration on a network's parameters.
 
@@ -26,14 +61,13 @@ def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Itera
     Raises:
         Refused: for a value that the optimizer rejects.
     """
-    weights, rest = split_parameters(network)
     kind: Any = find_class(node, Optimizer, "optimizer", packages)
     by_default = parameters_of(kind)["weight_decay"].default if "weight_decay" in parameters_of(kind) else 0.0
-    groups: list[dict[str, Any]] = [{"params": weights + rest}]  # one call of the step's kernels for each group
-    if rest and node.get("weight_decay", by_default):
-        groups = [{"params": weights}, {"params": rest, "weight_decay": 0.0}]
-    offered = implementation(kind, weights + rest)
-    return build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
+    groups = group_parameters(network, decays=bool(node.get("weight_decay", by_default)))
+    offered = implementation(kind, [parameter for group in groups for parameter in group["params"]])
+    optimizer = build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
+    apply_factors(optimizer)
+    return optimizer
 
 
 def implementation(kind: Any, parameters: list[nn.Parameter]) -> dict[str, bool]:
@@ -54,6 +88,34 @@ def try_optimizer(node: Mapping[str, Any], packages: Iterable[str] = ()) -> Opti
 
 
 def learning_rate(optimizer: Optimizer) -> float:
-    """The rate of the first group of parameters."""
-    rate = optimizer.param_groups[0]["lr"]
+    """The nominal rate: the option's, as scheduled, without the factors that a network asks for."""
+    group = min(optimizer.param_groups, key=lambda group: "lr_factor" in group)  # exact where a group has no factor
+    rate = group["lr"] / group.get("lr_factor", 1.0)
     return rate.item() if isinstance(rate, torch.Tensor) else float(rate)
+
+
+@contextmanager
+def nominal_rates(optimizer: Optimizer) -> Iterator[None]:
+    """Within the block every group has the nominal rate, so that a schedule's absolute values hold for all alike.
+
+    Behind it, each has its factor times what the block has made of the rate.
+    """
+    if not has_factors(optimizer):
+        yield
+        return
+    nominal = learning_rate(optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = nominal
+    yield
+    apply_factors(optimizer)
+
+
+def apply_factors(optimizer: Optimizer) -> None:
+    """Turns nominal rates into those of the groups."""
+    for group in optimizer.param_groups:
+        if "lr_factor" in group:
+            group["lr"] *= group["lr_factor"]
+
+
+def has_factors(optimizer: Optimizer) -> bool:
+    return any("lr_factor" in group for group in optimizer.param_groups)
