@@ -1,4 +1,6 @@
+import re
 import sys
+import tomllib
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -8,7 +10,8 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 
-from goldilocks.config import build, check_arguments, expected, find_class, import_path
+from conftest import ROOT
+from goldilocks.config import EXTRAS, PACKAGES, build, check_arguments, expected, find_class, import_path
 from goldilocks.data.base import TableData
 from goldilocks.errors import Refused
 from goldilocks.models.mlp import MLP
@@ -153,6 +156,39 @@ def test_a_module_whose_own_import_is_missing_names_that_package(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     message = refusal(import_path, "my_house_of_models.Net", "model")
     assert "needs the package a_package_that_nobody_has" in message
+
+
+@pytest.mark.parametrize(("package", "extra"), EXTRAS.items())
+def test_a_package_that_is_not_installed_names_its_extra(package, extra, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    (tmp_path / "my_house_of_extras.py").write_text(f"from {package} import Something\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    needs = f"needs the package {package}, which is not installed; pip install -e '.[{extra}]'"
+    for path in (f"{package}.Thing", "my_house_of_extras.Thing"):
+        assert refusal(import_path, path, "model") == f"model._target_={path}: {needs}"
+
+
+def test_a_constructor_that_lacks_a_package_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    needs = "needs the package pytorch_optimizer, which is not installed; pip install -e '.[optimizers]'"
+    assert refusal(make, Importer).endswith(f".Importer: {needs}")
+
+
+class Importer:
+    def __init__(self):
+        import pytorch_optimizer  # noqa: F401
+
+
+def test_the_extras_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        re.match(r"[\w-]+", requirement)[0].replace("-", "_"): extra
+        for extra, requirements in project["optional-dependencies"].items()
+        for requirement in requirements
+        if extra != "dev"
+    }
+    assert extras == EXTRAS
+    assert EXTRAS.keys() <= set(PACKAGES)
 
 
 def test_a_nested_target_is_built_under_the_same_rules():

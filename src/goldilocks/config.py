@@ -6,6 +6,7 @@ what their place calls for are ever built: a configuration from a stranger must 
 """
 
 import importlib
+import importlib.util
 import inspect
 import re
 import types
@@ -17,7 +18,11 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 
 from goldilocks.errors import Refused, near_miss
 
-PACKAGES = ("goldilocks", "torch", "pytorch_lightning", "torchmetrics", "sklearn", "optuna")
+PACKAGES = (
+    *("goldilocks", "torch", "pytorch_lightning", "torchmetrics", "sklearn", "optuna"),
+    *("pytorch_optimizer", "timm"),
+)
+EXTRAS = {"pytorch_optimizer": "optimizers"}  # of pyproject.toml, by the package that needs it
 T = TypeVar("T")
 
 
@@ -58,6 +63,8 @@ def build(
         return target(**checked, **extra, **live)
     except Refused:
         raise
+    except ModuleNotFoundError as error:  # a constructor that imports what only it needs
+        raise Refused(f"{where}._target_={node['_target_']}: {missing(error)}") from error
     except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise Refused(f"{culprit(where, arguments, one_line(error))}: {one_line(error)}") from error
 
@@ -95,14 +102,25 @@ def import_path(path: str, where: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
                 continue
-            raise Refused(f"{where}._target_={path}: needs the package {error.name}, which is not installed") from error
+            raise Refused(f"{where}._target_={path}: {missing(error)}") from error
         for part in parts[cut:]:
             if not hasattr(found, part):
                 known = [word for word in dir(found) if word[0].isupper()]
                 raise Refused(f"{where}._target_={path}: {part} is not in {name}; {near_miss(part, known)}")
             found = getattr(found, part)
         return found
+    if parts[0] in EXTRAS and not importlib.util.find_spec(parts[0]):
+        raise Refused(f"{where}._target_={path}: {missing(ModuleNotFoundError(name=parts[0]))}")
     raise Refused(f"{where}._target_={path}: no such module")
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What a package that is not installed means for the user: how it is installed, where it belongs to an extra."""
+    if error.name is None:
+        return one_line(error)
+    extra = EXTRAS.get(error.name.partition(".")[0])
+    how = f"; pip install -e '.[{extra}]'" if extra else ""
+    return f"needs the package {error.name}, which is not installed{how}"
 
 
 def culprit(where: str, arguments: Mapping[str, Any], message: str) -> str:
