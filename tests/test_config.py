@@ -51,6 +51,24 @@ class Child(Base):
         self.name = name
 
 
+class Closing(Base):
+    """Passes on what the class above needs, and gives it a default of its own."""
+
+    def __init__(self, size: int = 7, **options: Any):
+        super().__init__(size, **{"colour": "green", **options})
+
+
+class Demanding(Base):
+    def __init__(self, size: int, shape: int, **options: Any):
+        super().__init__(size=size, **options)
+        self.shape = shape
+
+
+class Square(Demanding):
+    def __init__(self, size: int, **options: Any):
+        super().__init__(size=size, shape=size, **options)
+
+
 class Open:
     def __init__(self, **options: Any):
         self.options = options
@@ -189,6 +207,25 @@ def test_the_extras_are_those_of_the_project():
     }
     assert extras == EXTRAS
     assert EXTRAS.keys() <= set(PACKAGES)
+
+
+class OwnError(Exception):
+    """A library's own kind of exception."""
+
+
+@pytest.mark.parametrize(("error", "refused"), [(OwnError, True), (ValueError, True), (KeyError, False)])
+def test_what_a_constructor_raises_is_refused_unless_it_looks_like_a_mistake_in_the_code(error, refused):
+    class Angry:
+        def __init__(self, size: int):
+            raise error("size must be odd")
+
+    Angry.__module__, Angry.__qualname__ = HERE, "Angry"
+    globals()["Angry"] = Angry
+    if refused:
+        assert refusal(make, Angry, size=2) == "widget: size must be odd"
+    else:
+        with pytest.raises(error):
+            make(Angry, size=2)
 
 
 def test_a_nested_target_is_built_under_the_same_rules():
@@ -352,6 +389,14 @@ def test_options_stand_for_the_keywords_of_the_class_above():
     assert refusal(make, Child, name="a", size=0).startswith("widget.size=0: ")
     assert refusal(make, Child, name="a", size=1, color="blue").endswith("did you mean colour?")
     assert refusal(make, Child, name="a") == "widget.size: is missing; Child needs it"
+
+
+def test_a_constructor_that_repeats_what_the_class_above_needs_passes_the_rest_itself():
+    assert (make(Closing).size, make(Closing).colour, make(Closing, colour="red").colour) == (7, "green", "red")
+    assert (make(Square, size=2).shape, make(Square, size=2, colour="blue").colour) == (2, "blue")
+    assert refusal(make, Square) == "widget.size: is missing; Square needs it"
+    assert refusal(make, Square, size=1, color="blue").endswith("did you mean colour?")
+    assert refusal(make, Demanding, size=1) == "widget.shape: is missing; Demanding needs it"
 
 
 def test_options_of_a_data_source_are_checked_against_table_data():

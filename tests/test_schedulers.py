@@ -118,6 +118,17 @@ def test_one_cycle_moves_the_momentum_the_other_way(option):
     assert min(momentum for _, momentum in found) == pytest.approx(0.85)
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adagrad, torch.optim.RMSprop])
+def test_one_cycle_leaves_an_optimizer_without_momentum_without(kind, option):
+    optimizer = kind(nn.Linear(2, 2).parameters(), lr=RATE)
+    schedule, _ = make(option("onecycle"), optimizer)
+    for step in range(TOTAL):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(one_cycle(step))
+        assert not optimizer.param_groups[0].get("momentum")
+        optimizer.step()
+        schedule.on_step()
+
+
 # --- what comes from the run ------------------------------------------------------------------------------------------
 
 

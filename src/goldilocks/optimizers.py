@@ -13,9 +13,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from goldilocks.config import build, find_class, parameters_of
+from goldilocks.config import build, check_arguments, find_class, parameters_of
 
-FUSED_ON_CPU = ("SGD", "Adam", "AdamW", "Adagrad")  # of torch.optim
+FUSED_ON_CPU = ("SGD", "Adam", "AdamW", "Adagrad", "MuonWithAdamW")  # of torch.optim, and of ours what is built on them
+DECAYS = ("weight_decay", "lambd")  # what torch's classes call a pull towards zero
+OURS = ("decay_all",)
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -34,36 +36,46 @@ def factors_of(network: nn.Module) -> dict[nn.Parameter, float]:
     return {parameters[name]: float(factor) for name, factor in asked.items() if factor != 1}
 
 
-def group_parameters(network: nn.Module, decays: bool) -> list[dict[str, Any]]:
-    """One group of parameters for each pair of a rate and a decay: each is one call of the step's kernels.
+def group_parameters(kind: Any, network: nn.Module, spare: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters that are moved alike as one group: a group is one call of the step's kernels.
 
     Args:
+        kind: The optimizer's class. It may have a `group_keys(network)`: keys of the groups by parameter.
         network: Whose parameters they are.
-        decays: Whether the optimizer has a weight decay, from which the rest must be set apart.
+        spare: The keys of the groups of biases, norms and scales.
     """
     factors = factors_of(network)
+    asked: dict[nn.Parameter, dict[str, Any]] = getattr(kind, "group_keys", lambda network: {})(network)
     weights, rest = split_parameters(network)
-    groups: dict[tuple[float, bool], dict[str, Any]] = {}
-    for parameter, spared in [*((p, False) for p in weights), *((p, decays) for p in rest)]:
-        factor = factors.get(parameter, 1.0)
-        group = groups.setdefault((factor, spared), {"params": []})
-        group["params"].append(parameter)
-        group |= {"lr_factor": factor} if factor != 1 else {}
-        group |= {"weight_decay": 0.0} if spared else {}
+    groups: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
+    for parameter, own in [*((p, {}) for p in weights), *((p, spare) for p in rest)]:
+        keys = {**own, **asked.get(parameter, {})}
+        keys |= {"lr_factor": factors[parameter]} if parameter in factors else {}
+        groups.setdefault(tuple(keys.items()), {"params": [], **keys})["params"].append(parameter)
     return list(groups.values())
+
+
+def check_ours(decay_all: bool = False) -> None:
+    """The signature is the schema of our own keyword."""
 
 
 def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Iterable[str] = ()) -> Optimizer:
     """Builds the optimizer of a configuration on a network's parameters.
 
-    `weight_decay` holds for the weights only. The step is the fastest that torch has, unless the node names one.
+    A decay holds for the weights only, unless the node's `decay_all` is true: then for biases, norms and scales too.
+    The step is the fastest that torch has, unless the node names one.
 
     Raises:
         Refused: for a value that the optimizer rejects.
     """
+    ours = {key: node[key] for key in OURS if key in node}
+    check_arguments(check_ours, ours, "optimizer")
+    node = {key: value for key, value in node.items() if key not in OURS}
     kind: Any = find_class(node, Optimizer, "optimizer", packages)
-    by_default = parameters_of(kind)["weight_decay"].default if "weight_decay" in parameters_of(kind) else 0.0
-    groups = group_parameters(network, decays=bool(node.get("weight_decay", by_default)))
+    decays = {key: parameters_of(kind)[key].default for key in DECAYS if key in parameters_of(kind)}
+    decays |= {key: value for key, value in node.items() if key in DECAYS}
+    spare = {key: 0.0 for key, value in decays.items() if value and not ours.get("decay_all")}
+    groups = group_parameters(kind, network, spare)
     offered = implementation(kind, [parameter for group in groups for parameter in group["params"]])
     optimizer = build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
     apply_factors(optimizer)

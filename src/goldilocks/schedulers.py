@@ -92,8 +92,14 @@ def build_schedule(
         raise Refused(f"scheduler.monitor={monitor}: this schedule follows no metric; leave it out")
     with nominal_rates(optimizer):
         offered = {**dict.fromkeys(LENGTH, length), "max_lr": [group["lr"] for group in optimizer.param_groups]}
+        offered["cycle_momentum"] = has_momentum(optimizer)
         scheduler = build(node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer)
     return Schedule(scheduler, **ours)
+
+
+def has_momentum(optimizer: Optimizer) -> bool:
+    """Whether there is a momentum for 1cycle to move: torch refuses an optimizer without, and would switch on SGD's."""
+    return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
 def has_length(node: Mapping[str, Any], packages: Iterable[str] = ()) -> bool:
