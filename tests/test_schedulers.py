@@ -72,13 +72,31 @@ FORMULAS = {  # the rate at step k in epoch e
     "cosine": lambda k, e: RATE * (1 + math.cos(math.pi * k / TOTAL)) / 2,
     "onecycle": lambda k, e: one_cycle(k),
     "plateau": lambda k, e: RATE,  # nothing to follow; see below
+    "multistep": lambda k, e: RATE * 0.1 ** ((e >= 30) + (e >= 60) + (e >= 90)),
+    "polynomial": lambda k, e: RATE * (1 - k / TOTAL) ** 2,
+    "formula": lambda k, e: RATE * min(1, 20 * k / TOTAL) * (1 - k / TOTAL),
+    "coslog4": lambda k, e: RATE * 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + 15 * k / TOTAL))),
+    "warmup_cosine": lambda k, e: RATE * warmed_up(k, lambda x: (1 + math.cos(math.pi * x)) / 2, start=2, end=TOTAL),
+    "wsd": lambda k, e: RATE * warmed_up(k, lambda x: 1 - math.sqrt(x), start=TOTAL - 6, end=TOTAL),
+    "cosine_restarts": lambda k, e: RATE * restarted(k * 7 / TOTAL),
 }
+
+
+def warmed_up(k, down, start, end):
+    """Of 30 steps the first two are 1/3 and 2/3 of the rate."""
+    return (k + 1) / 3 if k < 2 else down(max(k - start, 0) / (end - start))
+
+
+def restarted(x):
+    """Cycles of lengths 1, 2 and 4."""
+    start, length = (0, 1) if x < 1 else (1, 2) if x < 3 else (3, 4)
+    return (1 + math.cos(math.pi * (x - start) / length)) / 2
 
 
 @pytest.mark.parametrize("name", options("scheduler"))
 def test_each_option_follows_its_formula(name, option):
     expected = [FORMULAS[name](k, k // STEPS) for k in range(TOTAL)]
-    assert rates(option(name)) == pytest.approx(expected, rel=1e-6)
+    assert rates(option(name)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 REFERENCES = {  # torch's own class, driven by hand: when it is stepped, and how it is made
@@ -87,6 +105,8 @@ REFERENCES = {  # torch's own class, driven by hand: when it is stepped, and how
     "step": ("epoch", lambda optimizer: library.StepLR(optimizer, step_size=20, gamma=0.5)),
     "cosine": ("step", lambda optimizer: library.CosineAnnealingLR(optimizer, T_max=45 * STEPS)),
     "onecycle": ("step", lambda optimizer: library.OneCycleLR(optimizer, max_lr=RATE, total_steps=45 * STEPS)),
+    "multistep": ("epoch", lambda optimizer: library.MultiStepLR(optimizer, [30, 60, 90])),
+    "polynomial": ("step", lambda optimizer: library.PolynomialLR(optimizer, total_iters=45 * STEPS, power=2.0)),
 }
 
 
@@ -132,8 +152,12 @@ def test_one_cycle_leaves_an_optimizer_without_momentum_without(kind, option):
 # --- what comes from the run ------------------------------------------------------------------------------------------
 
 
+OVER_THE_RUN = [(name, "total_steps") for name in ("warmup_cosine", "wsd", "cosine_restarts", "formula", "coslog4")]
+OVER_THE_RUN += [("polynomial", "total_iters")]
+
+
 @pytest.mark.parametrize(("interval", "length"), [("step", TOTAL), ("epoch", EPOCHS)])
-@pytest.mark.parametrize(("name", "attribute"), [("onecycle", "total_steps"), ("cosine", "T_max")])
+@pytest.mark.parametrize(("name", "attribute"), [("onecycle", "total_steps"), ("cosine", "T_max"), *OVER_THE_RUN])
 def test_the_length_is_that_of_the_run_in_the_units_of_the_interval(interval, length, name, attribute, option):
     schedule, _ = make({**option(name), "interval": interval})
     assert getattr(schedule.scheduler, attribute) == length
@@ -148,18 +172,35 @@ def test_the_top_of_one_cycle_is_the_optimizers_rate(option):
 def test_what_the_option_says_wins_over_the_run(option):
     schedule, _ = make({**option("cosine"), "T_max": 7})
     assert schedule.scheduler.T_max == 7
-    assert has_length(option("cosine"))
-    assert has_length(option("onecycle"))
+
+
+def test_schedules_that_span_the_run_are_told_from_those_that_do_not(option):
+    spanning = {name for name in options("scheduler") if has_length(option(name))}
+    assert spanning == {"cosine", "onecycle", *(name for name, _ in OVER_THE_RUN)}
     assert not has_length({**option("cosine"), "T_max": 7})
-    assert not any(has_length(option(name)) for name in ("constant", "exponential", "step", "plateau"))
+    assert not has_length({**option("polynomial"), "total_iters": 7})
 
 
-@pytest.mark.parametrize("name", ["onecycle", "cosine"])
+@pytest.mark.parametrize(
+    ("formula", "spans"),
+    [
+        ("1 - t", True),
+        ("min(1, steps - step)", True),
+        ("epochs", True),
+        ("0.98 ** epoch", False),
+        ("sqrt(step)", False),
+    ],
+)
+def test_a_formula_spans_the_run_where_it_speaks_of_its_length(formula, spans, option):
+    assert has_length({**option("formula"), "formula": formula}) is spans
+
+
+@pytest.mark.parametrize("name", ["onecycle", "cosine", "polynomial", "warmup_cosine", "wsd", "cosine_restarts"])
 def test_a_whole_run_of_steps_is_within_the_schedule(name, option):
     """torch's 1cycle raises beyond its last step; the last step of a run must not."""
     found = rates(option(name))
     assert len(found) == TOTAL
-    assert found[-1] == min(found)
+    assert found[-1] == min(found[len(found) // 2 :])  # a warmup may begin lower
 
 
 def test_an_interval_of_epochs_ignores_steps_and_the_other_way_round(option):
@@ -264,6 +305,21 @@ def test_plateau_follows_the_objective_and_its_direction(option):
         ("plateau", "mode", "best", "scheduler.mode=best: "),
         ("plateau", "monitor", 3, "scheduler.monitor=3: "),
         ("cosine", "optimizer", "adam", "scheduler.optimizer: "),
+        ("exponential", "gamma", -1.0, "scheduler: sets a rate of -0.4 at 10 % of a run; "),
+        ("exponential", "gamma", 1e60, "scheduler: sets a rate of inf at "),
+        ("multistep", "milestones", [30, 0], "scheduler.milestones=[30,0]: "),
+        ("multistep", "milestones", 30, "scheduler.milestones=30: "),
+        ("multistep", "gamma", 0, "scheduler.gamma=0: "),
+        ("polynomial", "power", "fast", "scheduler.power=fast: "),
+        ("warmup_cosine", "warmup_fraction", 1.0, "scheduler.warmup_fraction=1.0: "),
+        ("warmup_cosine", "total_steps", "all", "scheduler.total_steps=all: "),
+        ("wsd", "decay", "fast", "scheduler.decay=fast: "),
+        ("wsd", "decay_fraction", 0.96, "scheduler.decay_fraction=0.96: is more than "),
+        ("cosine_restarts", "cycles", 0, "scheduler.cycles=0: "),
+        ("cosine_restarts", "cycle_growth", 0.5, "scheduler.cycle_growth=0.5: "),
+        ("formula", "formula", "2 * x", "scheduler.formula=2 * x: x is not allowed; write "),
+        ("formula", "formula", "1 - 2 * t", "scheduler.formula=1 - 2 * t: is -0.02 at step 51 of 100; "),
+        ("formula", "formula", None, "scheduler.formula=null: "),
     ],
 )
 def test_values_that_the_schedule_rejects_are_refused_in_one_line(name, key, value, place, option):
