@@ -3,6 +3,7 @@
 import copy
 import re
 from collections import Counter
+from importlib.util import find_spec
 from typing import get_args
 
 import pytest
@@ -31,6 +32,7 @@ COUNTS = {
     "scheduler": 13,
     "trainer": 4,
 }
+EXTRAS = {"lion": "pytorch_optimizer"}  # options of a package that may not be installed
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
 OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem) for path in FILES]
 QUIET = ["callbacks=none", "logger=none"]
@@ -54,7 +56,7 @@ def test_an_option_begins_with_a_line_that_says_what_it_is(path):
 def train_two_steps(tmp_path):
     """Trains and checks what every run must come to; returns its parts and its result."""
 
-    def trained(cfg):
+    def trained(cfg, resting=()):
         parts = prepare(cfg)
         before = {name: weight.detach().clone() for name, weight in parts.module.network.named_parameters()}
         result = run(cfg, [], {}, folder=tmp_path, parts=parts)
@@ -63,7 +65,8 @@ def train_two_steps(tmp_path):
         assert read_result(tmp_path) == result
         after = dict(parts.module.network.named_parameters())
         assert before.keys() == after.keys()
-        assert [name for name in before if torch.equal(before[name], after[name])] == []  # all have moved
+        rested = {name for name in before if torch.equal(before[name], after[name])}
+        assert rested <= set(resting)  # all others have moved
         assert all(weight.isfinite().all() for weight in after.values())
         return parts, result
 
@@ -83,6 +86,10 @@ def test_every_option_trains(group, option, compose, train_two_steps):
         with pytest.raises(Refused, match=r"^trainer\.accelerator=gpu: no GPU was found; write [^\n]+$"):
             prepare(compose("trainer=gpu"))
         return
+    if option in EXTRAS and not find_spec(EXTRAS[option]):
+        with pytest.raises(Refused, match=rf"needs the package {EXTRAS[option]}, [^\n]+pip install -e '\.\[\w+\]'$"):
+            prepare(compose(f"{group}={option}"))
+        return
     small = ["data=iris"] if group != "data" else []
     small += ["trainer=smoke"] if group != "trainer" else []
     cfg = compose(f"{group}={option}", *small, "trainer.max_steps=2")
@@ -94,7 +101,7 @@ def test_every_option_trains(group, option, compose, train_two_steps):
             OmegaConf.to_container(cfg[group], resolve=True),
             {**said, **({"max_steps": 2} if group == "trainer" else {})},
         )
-    train_two_steps(cfg)
+    train_two_steps(cfg, resting=["2.bias"] if option == "lion" else [])  # once up and once down by the same
 
 
 OPTIMIZERS, SCHEDULERS = ([option for group, option in OPTIONS if group == name] for name in ("optimizer", "scheduler"))
@@ -114,9 +121,13 @@ def test_there_are_182_pairs():
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_with_every_scheduler(optimizer, scheduler, compose, train_two_steps):
+    if optimizer in EXTRAS:
+        pytest.importorskip(EXTRAS[optimizer])
     cfg = composed(compose, *QUIET, f"optimizer={optimizer}")
     cfg.scheduler = composed(compose, *QUIET, f"scheduler={scheduler}").scheduler
-    parts, _ = train_two_steps(cfg)
+    # torch's ASGD takes each rate one step late, and coslog4 begins at zero: two steps move nothing.
+    rests = (optimizer, scheduler) == ("asgd", "coslog4")
+    parts, _ = train_two_steps(cfg, resting=["0.weight", "0.bias", "2.weight", "2.bias"] if rests else [])
     trained = parts.module.schedule.scheduler
     assert type(trained).__name__ == cfg.scheduler._target_.rpartition(".")[2]
     assert type(trained.optimizer).__name__ == cfg.optimizer._target_.rpartition(".")[2]

@@ -74,7 +74,7 @@ FORMULAS = {  # the rate at step k in epoch e
     "plateau": lambda k, e: RATE,  # nothing to follow; see below
     "multistep": lambda k, e: RATE * 0.1 ** ((e >= 30) + (e >= 60) + (e >= 90)),
     "polynomial": lambda k, e: RATE * (1 - k / TOTAL) ** 2,
-    "formula": lambda k, e: RATE * min(1, 20 * k / TOTAL) * (1 - k / TOTAL),
+    "formula": lambda k, e: RATE * min(1, 0.1 + 20 * k / TOTAL) * (1 - k / TOTAL),
     "coslog4": lambda k, e: RATE * 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + 15 * k / TOTAL))),
     "warmup_cosine": lambda k, e: RATE * warmed_up(k, lambda x: (1 + math.cos(math.pi * x)) / 2, start=2, end=TOTAL),
     "wsd": lambda k, e: RATE * warmed_up(k, lambda x: 1 - math.sqrt(x), start=TOTAL - 6, end=TOTAL),
