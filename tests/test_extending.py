@@ -130,7 +130,7 @@ def test_every_command_of_the_page_leaves_a_finished_run(clone):
 
 def test_the_run_used_the_copy_of_the_package(clone):
     """Else this file would test the project and not the page."""
-    config = (run_of(clone, "optimizer=radam") / "config.yaml").read_text()
+    config = (run_of(clone, "optimizer=adafactor") / "config.yaml").read_text()
     assert "- mine\n" in config
     assert "outputs: 0.0" in config
 
@@ -144,10 +144,19 @@ def test_the_own_model_takes_its_options_and_the_dropout(clone):
 def test_the_optimizer_of_a_library_steps_in_two_groups(clone):
     import torch
 
-    folder = run_of(clone, "optimizer=radam")
+    folder = run_of(clone, "optimizer=adafactor")
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
     assert [group["weight_decay"] for group in state["param_groups"]] == [0.01, 0.0]
-    assert all("exp_avg" in entry for entry in state["state"].values())
+    assert {"row_var", "col_var"} <= state["state"][0].keys()  # of a weight
+
+
+def test_the_schedule_of_a_library_takes_the_runs_rate(clone):
+    import torch
+
+    folder = run_of(clone, "scheduler=cyclic")
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["lr_schedulers"][0]
+    assert state["max_lrs"] == [1e-3]
+    assert state["_last_lr"][0] == pytest.approx(1e-4 + 9e-4 * state["last_epoch"] / 100)
 
 
 def test_the_own_data_are_read_split_and_described(clone):
