@@ -1,16 +1,21 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
 
 from fitting import Rows, ready
+from goldilocks.data import scaling as module
 from goldilocks.data.base import split_rows
 from goldilocks.data.embedded import EmbeddedData
-from goldilocks.data.scaling import apply_scaler, check_finite, fit_scaler
+from goldilocks.data.scaling import Scaling, apply_scaler, check_finite, fit_scaler
 from goldilocks.data.spec import Spec
 from goldilocks.data.targets import encode_target
 from goldilocks.errors import Refused
 
 FRACTIONS = {"val": 0.2, "test": 0.2}
+FITTED = [scaling for scaling in get_args(Scaling) if scaling != "none"]
 
 
 def numbers(num_rows=60, num_features=3, seed=0):
@@ -52,7 +57,7 @@ def test_no_scaling_leaves_the_numbers():
         assert np.array_equal(data.tensors[stage][0].numpy(), raw.astype(np.float32))
 
 
-@pytest.mark.parametrize("scaling", ["standard", "minmax"])
+@pytest.mark.parametrize("scaling", FITTED)
 def test_rows_outside_of_training_do_not_touch_the_scaling(scaling):
     features, target = numbers(), np.linspace(0, 1, 60) ** 2
     rows = split_rows(target, FRACTIONS, 0, stratify=False)
@@ -65,7 +70,7 @@ def test_rows_outside_of_training_do_not_touch_the_scaling(scaling):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "minmax"])
+@pytest.mark.parametrize("scaling", FITTED)
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.3e5])
 def test_a_constant_feature_becomes_zero(scaling, constant):
     features = numbers(num_rows=70)
@@ -76,7 +81,7 @@ def test_a_constant_feature_becomes_zero(scaling, constant):
         assert x.isfinite().all()
 
 
-@pytest.mark.parametrize("scaling", ["standard", "minmax"])
+@pytest.mark.parametrize("scaling", FITTED)
 def test_a_feature_far_from_zero_keeps_its_differences(scaling):
     """A time in seconds since 1970: single precision would round it to steps of 128 before it is scaled."""
     seconds = 1.7e9 + np.arange(60.0)[:, None]
@@ -86,26 +91,92 @@ def test_a_feature_far_from_zero_keeps_its_differences(scaling):
         assert torch.allclose(x, near.tensors[stage][0], atol=1e-4)
 
 
-def test_scaling_agrees_with_scikit_learn():
-    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+@pytest.mark.parametrize(
+    ("scaling", "reference"),
+    [
+        ("standard", StandardScaler()),
+        ("minmax", MinMaxScaler()),
+        ("quantile", QuantileTransformer(output_distribution="normal", n_quantiles=1000)),
+    ],
+)
+@pytest.mark.parametrize("rows", [1000, 3000])
+def test_scaling_agrees_with_scikit_learn(scaling, reference, rows):
+    train, other = numbers(rows, seed=1).astype(np.float32), numbers(500, seed=2).astype(np.float32)
+    ours = apply_scaler(other, fit_scaler(train, scaling))
+    assert np.allclose(ours, reference.fit(train.astype(np.float64)).transform(other), atol=1e-5)
 
-    train, other = numbers(seed=1).astype(np.float32), numbers(seed=2).astype(np.float32)
-    for scaling, reference in (("standard", StandardScaler()), ("minmax", MinMaxScaler())):
-        ours = apply_scaler(other, fit_scaler(train, scaling))
-        assert np.allclose(ours, reference.fit(train).transform(other), atol=1e-5)
+
+def test_quantiles_of_fewer_rows_are_those_of_scikit_learn():
+    train, other = numbers(40, seed=1), numbers(seed=2)
+    train[:, 0] = np.round(train[:, 0])  # ties
+    reference = QuantileTransformer(output_distribution="normal", n_quantiles=40).fit(train)
+    assert np.allclose(apply_scaler(other, fit_scaler(train, "quantile")), reference.transform(other), atol=1e-5)
 
 
-def test_a_scaler_from_a_checkpoint_is_used_and_not_fitted_again(tmp_path):
-    trained = ready(EmbeddedData("wine", seed=1))
+def test_robust_scaling_is_its_formula():
+    """RealMLP's: x / sqrt(1 + (x / 3)^2) of x = (value - median) / (inter-quartile range)."""
+    train, other = numbers(101, 4, seed=1), numbers(50, 4, seed=2)
+    train[:90, 1] = 2.0  # no inter-quartile range: half the range
+    train[:, 2] = -7.0  # constant
+    other[3, 0] = 1e9
+    median = np.median(train, 0)
+    spread = np.percentile(train, 75, axis=0) - np.percentile(train, 25, axis=0)
+    assert spread[1] == 0
+    spread[1:3] = (train[:, 1].max() - train[:, 1].min()) / 2, 1.0
+    x = (other - median) / spread
+    expected = x / np.sqrt(1 + (x / 3) ** 2)
+    scaled = apply_scaler(other, fit_scaler(train, "robust"))
+    assert np.allclose(scaled, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(scaled).max() <= 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("scaling", get_args(Scaling))
+def test_images_are_scaled_by_channel(scaling, kind, channels):
+    random = np.random.default_rng(0)
+    train, other = (random.integers(0, 256, size=(rows, channels, 5, 4)).astype(kind) for rows in (30, 7))
+    scaler = fit_scaler(train, scaling)
+    scaled = apply_scaler(other, scaler)
+    assert (scaled.shape, scaled.dtype) == (other.shape, np.float32)
+    for channel in range(channels):
+        table = fit_scaler(train[:, channel].reshape(-1, 1), scaling)
+        expected = apply_scaler(other[:, channel].reshape(-1, 1), table)
+        assert np.array_equal(scaled[:, channel].reshape(-1, 1), expected)
+    assert all(tensor.shape[-1:] in ((channels,), ()) for tensor in scaler.values())
+
+
+@pytest.mark.parametrize("scaling", get_args(Scaling))
+def test_rows_are_scaled_alike_whatever_is_scaled_with_them(scaling, monkeypatch):
+    features = numbers(500)
+    scaler = fit_scaler(features[:300], scaling)
+    whole = apply_scaler(features, scaler)
+    rows = np.array([499, 3, 250, 7])
+    assert np.array_equal(apply_scaler(features, scaler, rows), whole[rows])
+    monkeypatch.setattr(module, "CHUNK", 10)
+    assert np.array_equal(apply_scaler(features, scaler), whole)
+
+
+@pytest.mark.parametrize("scaling", get_args(Scaling))
+def test_a_scaler_from_a_checkpoint_scales_to_the_same_bits(scaling, tmp_path):
+    trained = ready(EmbeddedData("wine", seed=1, scaling=scaling))
     torch.save(trained.state_dict(), tmp_path / "state.ckpt")
     state = torch.load(tmp_path / "state.ckpt", weights_only=True)
     assert Spec.from_plain(state["spec"]) == trained.spec
-    again = EmbeddedData("wine", seed=2)
+    again = EmbeddedData("wine", seed=1, scaling=scaling)
     again.load_state_dict(state)
     again.setup()
-    shift, scale = (trained.scaler[key].numpy() for key in ("shift", "scale"))
+    for stage, (x, _) in trained.tensors.items():
+        assert torch.equal(again.tensors[stage][0], x)
+
+
+@pytest.mark.parametrize("scaling", FITTED)
+def test_a_scaler_from_a_checkpoint_is_used_and_not_fitted_again(scaling):
+    trained, again = EmbeddedData("wine", seed=1, scaling=scaling), EmbeddedData("wine", seed=2, scaling=scaling)
+    again.load_state_dict(ready(trained).state_dict())
+    again.setup()
     for stage, raw in parts_of(again).items():
-        assert np.allclose(again.tensors[stage][0].numpy(), (raw - shift) / scale, rtol=1e-4, atol=1e-4)
+        assert np.array_equal(again.tensors[stage][0].numpy(), apply_scaler(raw, trained.scaler))
 
 
 def test_missing_values_are_refused_by_name():
@@ -115,3 +186,4 @@ def test_missing_values_are_refused_by_name():
     features[4, 1] = np.inf
     with pytest.raises(Refused, match="data: feature b holds 2 missing or infinite values"):
         check_finite(features, ("a", "b"))
+    check_finite(np.ones((5, 1, 2, 2), np.uint8), ())
