@@ -26,7 +26,7 @@ COUNTS = {
     "hydra/sweeper": 1,
     "logger": 3,
     "model": 5,
-    "optimizer": 8,
+    "optimizer": 14,
     "regularization": 14,
     "scheduler": 6,
     "trainer": 4,
@@ -107,8 +107,8 @@ def composed(compose, *words):
     return copy.deepcopy(COMPOSED[words])
 
 
-def test_there_are_48_pairs():
-    assert len(OPTIMIZERS) * len(SCHEDULERS) == COUNTS["optimizer"] * COUNTS["scheduler"] == 48
+def test_there_are_84_pairs():
+    assert len(OPTIMIZERS) * len(SCHEDULERS) == COUNTS["optimizer"] * COUNTS["scheduler"] == 84
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
