@@ -27,6 +27,12 @@ LIGHT = ("goldilocks.cli", "goldilocks.errors", "goldilocks.metric_names", "hydr
 SIBLINGS = {
     "goldilocks.models.init": {"goldilocks.models.activations"},
     "goldilocks.models.mlp": {"goldilocks.models.activations", "goldilocks.models.init"},
+    "goldilocks.models.realmlp": {"goldilocks.models.activations", "goldilocks.models.arguments"},
+    "goldilocks.models.pretrained": {"goldilocks.models.arguments", "goldilocks.models.init"},
+    **{
+        f"goldilocks.models.{name}": {f"goldilocks.models.{other}" for other in ("activations", "arguments", "init")}
+        for name in ("resnet", "tabm", "cnn")
+    },
     "goldilocks.data.targets": {"goldilocks.data.spec"},
     "goldilocks.data.base": {
         "goldilocks.data.loaders",

@@ -1,6 +1,7 @@
 """Every option of every group is composed, built and trained for two steps; so is what takes a name or a list."""
 
 import copy
+import importlib.util
 import re
 from collections import Counter
 from typing import get_args
@@ -28,7 +29,7 @@ COUNTS = {
     "experiment": 2,
     "hydra/sweeper": 1,
     "logger": 3,
-    "model": 5,
+    "model": 11,
     "optimizer": 14,
     "regularization": 14,
     "scheduler": 13,
@@ -36,6 +37,7 @@ COUNTS = {
 }
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
 OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem) for path in FILES]
+IMAGES = ("cnn", "pretrained")  # models that take nothing else
 QUIET = ["callbacks=none", "logger=none"]
 COMPOSED = {}
 
@@ -87,7 +89,12 @@ def test_every_option_trains(group, option, compose, train_two_steps):
         with pytest.raises(Refused, match=r"^trainer\.accelerator=gpu: no GPU was found; write [^\n]+$"):
             prepare(compose("trainer=gpu"))
         return
-    small = ["data=iris"] if group != "data" else []
+    if option == "pretrained" and importlib.util.find_spec("timm") is None:
+        with pytest.raises(Refused, match=r"^model=pretrained: needs the package timm, .*; pip install [^\n]+$"):
+            prepare(compose("model=pretrained", "data=digits"))
+        return
+    small = [f"data={'digits' if option in IMAGES else 'iris'}"] if group != "data" else []
+    small += ["model.weights=false"] if option == "pretrained" else []  # nothing is downloaded
     small += ["trainer=smoke"] if group != "trainer" else []
     cfg = compose(f"{group}={option}", *small, "trainer.max_steps=2")
     said = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
@@ -96,7 +103,11 @@ def test_every_option_trains(group, option, compose, train_two_steps):
     elif group != "experiment":
         assert same(
             OmegaConf.to_container(cfg[group], resolve=True),
-            {**said, **({"max_steps": 2} if group == "trainer" else {})},
+            {
+                **said,
+                **{"trainer": {"max_steps": 2}}.get(group, {}),
+                **({"weights": False} if "weights" in said else {}),
+            },
         )
     train_two_steps(cfg)
 
