@@ -31,13 +31,13 @@ COUNTS = {
     "logger": 3,
     "model": 11,
     "optimizer": 14,
-    "regularization": 14,
+    "regularization": 15,
     "scheduler": 13,
     "trainer": 4,
 }
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
 OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem) for path in FILES]
-IMAGES = ("cnn", "pretrained")  # models that take nothing else
+IMAGES = ("cnn", "pretrained", "shift")  # options for images only
 QUIET = ["callbacks=none", "logger=none"]
 COMPOSED = {}
 
