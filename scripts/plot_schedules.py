@@ -1,96 +1,89 @@
-"""Every schedule as a picture: `python scripts/plot_schedules.py [--output FILE] [overrides ...]`.
+"""Draws every schedule of conf/scheduler without training: `python scripts/plot_schedules.py [overrides ...]`.
 
-Nothing is trained: each option of conf/scheduler is built on a dummy optimizer and stepped through a run of
-trainer.max_epochs. With `scheduler=cosine,step` among the overrides only these are drawn, and their keys can be set:
-`scheduler=wsd scheduler.decay_fraction=0.5`.
+The rate of each epoch's steps, over a run of `trainer.max_epochs`. What follows a metric is shown one that improves for
+the first quarter of the run. `scheduler=... scheduler.<key>=...` draws that one option, changed.
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
+from typing import Any
 
 from goldilocks.cli import options, refusals
 
-STEPS_PER_EPOCH = 20  # the curves are the same with any other
-COLUMNS = 4
+STEPS = 20  # in an epoch
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("overrides", nargs="*", help="as of train.py; scheduler=a,b draws these only")
-    parser.add_argument("--output", type=Path, default=Path("logs/schedules.png"), help="(default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", help="as of train.py")
+    parser.add_argument("--output", type=Path, default=Path("schedules.png"), help="default: schedules.png")
     given = parser.parse_args()
     with refusals() as outcome:
-        chosen = [word.partition("=")[2].split(",") for word in given.overrides if word.startswith("scheduler=")]
-        others = [word for word in given.overrides if not word.startswith("scheduler=")]
-        curves = {name: curve_of(name, others) for name in (chosen[-1] if chosen else options("scheduler"))}
+        chosen = [word.partition("=")[2] for word in given.overrides if word.startswith("scheduler=")]
+        curves = {name: rates(name, given.overrides) for name in chosen or options("scheduler")}
         draw(curves, given.output)
         print(given.output)
     return outcome.code
 
 
-def curve_of(name: str, overrides: list[str]) -> list[float]:
-    """The rate of each step of a run."""
+def rates(name: str, overrides: list[str]) -> tuple[list[float], list[float]]:
+    """The epoch (as a fraction) and the rate of every step of a run with a schedule."""
     import torch
 
     from goldilocks.checks import check
     from goldilocks.evaluate import compose
-    from goldilocks.optimizers import build_optimizer, learning_rate
+    from goldilocks.optimizers import learning_rate, try_optimizer
     from goldilocks.schedulers import build_schedule
 
-    settings = check(compose([*overrides, f"scheduler={name}"])[0])
-    epochs, packages = settings.trainer["max_epochs"], settings.packages
-    optimizer = build_optimizer(settings.optimizer, torch.nn.Linear(2, 1), packages)
-    length = {"steps_per_epoch": STEPS_PER_EPOCH, "max_epochs": epochs}
-    schedule = build_schedule(settings.scheduler, optimizer, **length, packages=packages)
-    optimizer.step()
-    rates = []
+    words = [word for word in overrides if not word.startswith("scheduler=")]
+    settings = check(compose([f"scheduler={name}", *words])[0])
+    epochs: int = settings.trainer["max_epochs"]
+    torch.manual_seed(settings.seed)
+    optimizer: Any = try_optimizer(settings.optimizer, settings.packages)
+    length = {"steps_per_epoch": STEPS, "max_epochs": epochs}
+    schedule = build_schedule(settings.scheduler, optimizer, **length, packages=settings.packages)
+    places, found = [], []
     for epoch in range(epochs):
-        for _ in range(STEPS_PER_EPOCH):
-            rates.append(learning_rate(optimizer))
+        for step in range(STEPS):
+            places.append(epoch + step / STEPS)
+            found.append(learning_rate(optimizer))
+            optimizer.step()
             schedule.on_step()
-        metric = made_up_metric(epoch / epochs, settings.objective["mode"])
-        schedule.on_epoch_end({schedule.monitor: metric} if schedule.monitor else {})
-    return rates
+        schedule.on_epoch_end({str(schedule.monitor): improving(epoch / epochs, settings.objective["mode"])})
+    return places, found
 
 
-STALLS = ((0.25, 0.4), (0.6, 0.7), (0.8, 1.0))  # parts of the run in which the made-up metric does not improve
+def improving(share: float, mode: str) -> float:
+    """A metric that improves for a quarter of the run and stays."""
+    gained = min(share, 0.25)
+    return 0.5 + gained if mode == "max" else 0.5 - gained
 
 
-def made_up_metric(progress: float, mode: str) -> float:
-    """A loss, or what is to be maximised, that comes to rest three times; progress from 0 to 1."""
-    gained = progress - sum(min(max(progress - start, 0), end - start) for start, end in STALLS)
-    loss = math.exp(-5 * gained)
-    return loss if mode == "min" else 1 - loss
+def draw(curves: dict[str, tuple[list[float], list[float]]], output: Path) -> None:
+    """Small multiples, one for each schedule, as a picture in a file."""
+    import matplotlib
 
-
-def draw(curves: dict[str, list[float]], path: Path) -> None:
-    """Writes small multiples, rate against epoch."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
+    matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    columns = min(COLUMNS, len(curves))
+    columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), squeeze=False)
-    top = max(map(max, curves.values()))
-    for axis, (name, rates) in zip(axes.flat, curves.items(), strict=False):
-        axis.plot([step / STEPS_PER_EPOCH for step in range(len(rates))], rates, linewidth=1.5, color="#1f5f8b")
+    figure, axes = pyplot.subplots(rows, columns, figsize=(3.2 * columns, 2.2 * rows), squeeze=False)
+    for axis, (name, (places, found)) in zip(axes.flat, curves.items(), strict=False):
+        axis.plot(places, found, linewidth=1.2)
         axis.set_title(name, fontsize=10)
-        axis.set_ylim(-0.03 * top, 1.08 * top)
-        axis.ticklabel_format(axis="y", scilimits=(-2, 3))
+        axis.set_ylim(0, None)
         axis.tick_params(labelsize=8)
-        axis.yaxis.offsetText.set_fontsize(8)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        axis.grid(alpha=0.3)
     for axis in axes.flat[len(curves) :]:
-        axis.set_visible(False)
-    figure.supxlabel("epoch", fontsize=9)
-    figure.supylabel("learning rate", fontsize=9)
+        axis.set_axis_off()
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("learning rate", fontsize=10)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=110)
     pyplot.close(figure)
 
 

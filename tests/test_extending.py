@@ -147,16 +147,7 @@ def test_the_optimizer_of_a_library_steps_in_two_groups(clone):
     folder = run_of(clone, "optimizer=adafactor")
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
     assert [group["weight_decay"] for group in state["param_groups"]] == [0.01, 0.0]
-    assert {"row_var", "col_var"} <= state["state"][0].keys()  # of a weight
-
-
-def test_the_schedule_of_a_library_takes_the_runs_rate(clone):
-    import torch
-
-    folder = run_of(clone, "scheduler=cyclic")
-    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["lr_schedulers"][0]
-    assert state["max_lrs"] == [1e-3]
-    assert state["_last_lr"][0] == pytest.approx(1e-4 + 9e-4 * state["last_epoch"] / 100)
+    assert sum("row_var" in entry for entry in state["state"].values()) == 2  # the weights of both layers
 
 
 def test_the_own_data_are_read_split_and_described(clone):

@@ -1,67 +1,54 @@
+"""The picture of all schedules is drawn; what it draws is compared with formulas in test_schedulers.py."""
+
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from conftest import ROOT
-from goldilocks.cli import options
+from goldilocks.cli import options, register_resolvers
 
-sys.path.insert(0, str(ROOT / "scripts"))
-import plot_schedules
-
-sys.path.pop(0)
+SCRIPT = ROOT / "scripts" / "plot_schedules.py"
 
 
-def plot(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["plot_schedules.py", *map(str, words)])
-    return plot_schedules.main()
+def start(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    path = [sys.executable, str(SCRIPT), *words]
+    return subprocess.run(path, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_every_schedule_is_drawn_and_nothing_is_trained(tmp_path: Path) -> None:
+    done = start(tmp_path, "--output", "figures/all.png", "trainer.max_epochs=20")
+    assert (done.returncode, done.stdout.strip()) == (0, "figures/all.png"), done.stderr
+    assert (tmp_path / "figures" / "all.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_a_wrong_key_is_refused_in_one_line(tmp_path: Path) -> None:
+    done = start(tmp_path, "scheduler=wsd", "scheduler.decay=log")
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert done.stderr == "error: scheduler.decay=log: must be 'sqrt', 'linear' or 'cosine'\n"
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """The curves that are drawn, beside the file."""
-    found = {}
-    draw = plot_schedules.draw
-    monkeypatch.setattr(plot_schedules, "draw", lambda curves, path: (found.update(curves), draw(curves, path)))
-    return found
+def rates(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    register_resolvers()
+    from plot_schedules import rates
+
+    yield rates
+    GlobalHydra.instance().clear()
 
 
-def test_every_option_is_drawn(monkeypatch, drawn, tmp_path, capsys):
-    path = tmp_path / "new" / "all.png"
-    assert plot(monkeypatch, "--output", path, "optimizer=sgd", "trainer.max_epochs=100") == 0
-    assert capsys.readouterr().out == f"{path}\n"
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert list(drawn) == options("scheduler")
-    assert {len(rates) for rates in drawn.values()} == {100 * plot_schedules.STEPS_PER_EPOCH}
-    assert set(drawn["constant"]) == {0.03}
-    assert all(min(rates) >= 0 and max(rates) <= 0.0300001 for rates in drawn.values())
-    assert len(set(drawn["plateau"])) > 3  # the made-up metric comes to rest
+@pytest.mark.parametrize("name", options("scheduler"))
+def test_the_rates_drawn_are_those_of_a_run(rates, name: str) -> None:
+    places, found = rates(name, ["trainer.max_epochs=20", "optimizer.lr=0.5", "scheduler=ignored"])
+    assert (len(places), len(found)) == (400, 400)
+    assert (places[0], places[-1]) == (0, 19.95)
+    assert 0 <= min(found) <= max(found) == pytest.approx(0.5, rel=0.02)
 
 
-def test_chosen_ones_take_their_keys(monkeypatch, drawn, tmp_path):
-    words = ["--output", tmp_path / "a.png", "scheduler=step,exponential", "scheduler.gamma=0.25"]
-    assert plot(monkeypatch, *words, "optimizer.lr=1", "trainer.max_epochs=30") == 0
-    assert list(drawn) == ["step", "exponential"]
-    assert [drawn["step"][20 * epoch] for epoch in (0, 19, 20)] == [1, 1, 0.25]
-    assert drawn["exponential"][20] == 0.25
-
-
-def test_plateau_follows_a_metric_that_is_maximised_too(monkeypatch, drawn, tmp_path):
-    words = ["--output", tmp_path / "a.png", "scheduler=plateau", "objective.metric=val/accuracy"]
-    assert plot(monkeypatch, *words, "trainer.max_epochs=100") == 0
-    maximised = dict(drawn)
-    assert plot(monkeypatch, *words[:3], "trainer.max_epochs=100") == 0
-    assert maximised == drawn
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("scheduler=plateu", "error: scheduler=plateu: no such option; did you mean plateau?"),
-        ("scheduler.gamma=0.5", "error: scheduler.gamma: no such key in scheduler"),
-        ("trainer.max_epochs=0", "error: trainer.max_epochs=0: "),
-    ],
-)
-def test_what_is_wrong_is_refused_and_nothing_is_written(word, message, monkeypatch, tmp_path, capsys):
-    assert plot(monkeypatch, "--output", tmp_path / "a.png", word) == 2
-    assert capsys.readouterr().err.startswith(message)
-    assert list(tmp_path.iterdir()) == []
+def test_plateau_is_shown_a_metric_that_stops_improving(rates) -> None:
+    found = rates("plateau", ["trainer.max_epochs=40", "optimizer.lr=0.5"])[1]
+    assert sorted(set(found)) == [0.0625, 0.125, 0.25, 0.5]

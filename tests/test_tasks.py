@@ -5,36 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn import metrics as reference
+from sklearn.linear_model._huber import _huber_loss_and_gradient
 
+from drawing import ROWS, draw, make, score
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.metric_names import BETTER, direction
-from goldilocks.tasks import LOSSES, METRICS, Objective, Task, check_objective, metric_names, smooth_binary
-
-ROWS = {"train": 6, "val": 2, "test": 2}
-
-
-def make(task, outputs=1, mean=(0.0,), std=(1.0,), **options):
-    scale = {"target_mean": mean, "target_std": std} if task == "regression" else {}
-    return Task(Spec(task, (4,), outputs, num_rows=ROWS, **scale), **options)
-
-
-def draw(task, rows=64, outputs=None, seed=0):
-    """Raw outputs and targets of a task."""
-    torch.manual_seed(seed)
-    outputs = outputs or {"regression": 1, "binary": 1, "multiclass": 5}[task]
-    output = torch.randn(rows, outputs)
-    if task == "multiclass":
-        return output, torch.randint(outputs, (rows,))
-    return output, torch.randint(2, (rows, 1)).float() if task == "binary" else output + torch.randn(rows, outputs)
-
-
-def score(task, output, target, stage="val"):
-    """The metrics of a stage that came in two unequal pieces."""
-    task.reset_metrics(stage)
-    task.update_metrics(stage, output[:50], target[:50])
-    task.update_metrics(stage, output[50:], target[50:])
-    return task.compute_metrics(stage)
+from goldilocks.tasks import LOSSES, METRICS, Objective, check_objective, metric_names, smooth_binary
 
 
 def huber(error):
@@ -62,6 +39,16 @@ def test_losses_are_their_formulas(task, loss, formula):
     found = make(task, output.shape[1], loss=loss).loss(output, target)
     assert found.shape == ()
     assert torch.allclose(found, formula(output, target), rtol=1e-5)
+
+
+def test_huber_is_that_of_scikit_learns_regressor():
+    """HuberRegressor minimises n * sigma + sum sigma * H(r / sigma), where H is twice the usual loss; sigma is 1."""
+    output, target = draw("regression")
+    parameters = np.array([1.0, 0.0, 1.0])  # weight, intercept, sigma
+    x, y = output.double().numpy(), target.double().squeeze(1).numpy()
+    total, _ = _huber_loss_and_gradient(parameters, x, y, epsilon=1.0, alpha=0.0, sample_weight=np.ones(len(y)))
+    found = make("regression", loss="huber").loss(output, target)
+    assert found.item() == pytest.approx((total - len(y)) / 2 / len(y), rel=1e-5)
 
 
 @pytest.mark.parametrize("task", LOSSES)
@@ -116,7 +103,7 @@ def test_predictions_are_probabilities_or_the_targets_own_units():
     output, _ = draw("binary")
     assert torch.allclose(make("binary").predict(output), 1 / (1 + (-output).exp()))
     output, _ = draw("regression", outputs=2)
-    found = make("regression", 2, mean=(100.0, -3.0), std=(20.0, 0.5)).predict(output)
+    found = make("regression", 2, shift=(100.0, -3.0), scale=(20.0, 0.5)).predict(output)
     assert torch.allclose(found, torch.stack([output[:, 0] * 20 + 100, output[:, 1] / 2 - 3], 1))
 
 
@@ -149,7 +136,7 @@ def test_binary_metrics_equal_scikit_learns(seed):
 
 
 @pytest.mark.parametrize(
-    ("mean", "std"),
+    ("shift", "scale"),
     [
         ((0.0,), (1.0,)),
         ((152.0,), (77.0,)),
@@ -157,10 +144,10 @@ def test_binary_metrics_equal_scikit_learns(seed):
         ((100.0, -3.0, 0.0), (20.0, 0.1, 1.0)),
     ],
 )
-def test_regression_metrics_are_in_the_targets_units_and_equal_scikit_learns(mean, std):
-    output, target = draw("regression", outputs=len(mean))
-    said, truth = (values.double().numpy() * np.array(std) + np.array(mean) for values in (output, target))
-    found = score(make("regression", len(mean), mean, std), output, target)
+def test_regression_metrics_are_in_the_targets_units_and_equal_scikit_learns(shift, scale):
+    output, target = draw("regression", outputs=len(shift))
+    said, truth = (values.double().numpy() * np.array(scale) + np.array(shift) for values in (output, target))
+    found = score(make("regression", len(shift), shift, scale), output, target)
     assert found == pytest.approx(
         {
             "val/rmse": math.sqrt(reference.mean_squared_error(truth, said)),
@@ -171,9 +158,15 @@ def test_regression_metrics_are_in_the_targets_units_and_equal_scikit_learns(mea
     )
 
 
+def test_r2_of_an_unscaled_target_far_from_zero_is_that_of_scikit_learn():
+    output, target = (values * 2 + 1e4 for values in draw("regression"))
+    task = make("regression", facts={"target_centre": (1e4 + 0.3,)})
+    assert score(task, output, target)["val/r2"] == pytest.approx(reference.r2_score(target, output), rel=1e-4)
+
+
 def test_a_stage_of_a_single_row_has_its_errors():
     """R2 needs two rows; that must not end a run whose validation set has one."""
-    task = make("regression", mean=(10.0,), std=(2.0,))
+    task = make("regression", shift=(10.0,), scale=(2.0,))
     task.update_metrics("val", torch.tensor([[1.0]]), torch.tensor([[0.5]]))
     found = task.compute_metrics("val")
     assert found["val/rmse"] == pytest.approx(1.0)
@@ -184,8 +177,8 @@ def test_a_stage_of_a_single_row_has_its_errors():
 def test_metrics_of_half_precision_outputs_are_computed_in_single(dtype):
     output, target = draw("regression")
     coarse = output.to(dtype)
-    expected = score(make("regression", mean=(152.0,), std=(77.0,)), coarse.float(), target)
-    assert score(make("regression", mean=(152.0,), std=(77.0,)), coarse, target) == expected
+    expected = score(make("regression", shift=(152.0,), scale=(77.0,)), coarse.float(), target)
+    assert score(make("regression", shift=(152.0,), scale=(77.0,)), coarse, target) == expected
 
 
 @pytest.mark.parametrize("task", METRICS)

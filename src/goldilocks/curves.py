@@ -187,7 +187,7 @@ class FormulaLR(Curve):
     Args:
         optimizer: Whose rates it sets.
         total_steps: Of the run.
-        steps_per_epoch: Optimizer steps in an epoch; 1 where steps are epochs.
+        steps_per_epoch: Optimizer steps in an epoch.
         formula: Of the rate's factor; see ALLOWED.
 
     Raises:
@@ -207,7 +207,7 @@ class FormulaLR(Curve):
         try:
             self.evaluate = compile_formula(self.formula, VARIABLES)
             points = {round(i * total_steps / CHECKED) for i in range(CHECKED + 1)}
-            if max(self.multiplier(step) for step in sorted(points)) == 0:
+            if max(map(self.multiplier, sorted(points))) == 0:
                 raise FormulaError("is 0 throughout the run")
         except FormulaError as error:
             raise Refused(f"scheduler.formula={self.formula}: {error}; {ALLOWED}") from error
@@ -232,5 +232,5 @@ class FormulaLR(Curve):
 
     @staticmethod
     def spans_run(node: Mapping[str, Any]) -> bool:
-        """Whether a formula says anything about the length of the run."""
+        """Whether a formula depends on the length of the run."""
         return bool(names_in(str(node.get("formula"))) & {"t", "steps", "epochs"})

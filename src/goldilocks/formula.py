@@ -1,13 +1,21 @@
 """Formulas of a configuration: a line of arithmetic, which can compute and do nothing else."""
 
 import ast
-import builtins
 import math
 from collections.abc import Callable, Iterable
 
+from goldilocks.errors import near_miss
+
 FUNCTIONS: dict[str, Callable[..., float]] = {
-    name: getattr(builtins, name, None) or getattr(math, name)
-    for name in ("min", "max", "abs", "cos", "sin", "exp", "log", "log2", "sqrt")
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "cos": math.cos,
+    "sin": math.sin,
+    "exp": math.exp,
+    "log": math.log,
+    "log2": math.log2,
+    "sqrt": math.sqrt,
 }
 CONSTANTS = {"pi": math.pi}
 OPERATORS = (
@@ -22,7 +30,7 @@ class FormulaError(ValueError):
 
 
 def compile_formula(text: str, variables: Iterable[str]) -> Callable[..., float]:
-    """A function of the variables, which are its keywords.
+    """A function of the variables, which are its keywords. The root of a negative number is not a number.
 
     Numbers count as floats, so that no power takes longer than a moment.
 
@@ -39,48 +47,50 @@ def compile_formula(text: str, variables: Iterable[str]) -> Callable[..., float]
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FormulaError("is not a formula") from error
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        if id(node) not in called:
-            check_node(node, [*variables, *CONSTANTS])
+        check_node(node, [*variables, *CONSTANTS])
     code = compile(ast.fix_missing_locations(Floats().visit(tree)), "formula", "eval")
     known = {"__builtins__": {}, **FUNCTIONS, **CONSTANTS}
 
     def evaluate(**values: float) -> float:
         try:
             result = eval(code, known, values)
+            return math.nan if isinstance(result, complex) else float(result)
         except (ArithmeticError, ValueError, TypeError) as error:
             raise FormulaError(f"fails with: {error}") from error
-        if isinstance(result, complex):
-            raise FormulaError("is the root of a negative number")
-        return float(result)
 
     return evaluate
 
 
 def names_in(text: str) -> set[str]:
-    """The words of a formula; none where it is not one."""
-    try:
-        return {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
+    """The names that a formula uses.
+
+    >>> sorted(names_in("sqrt(1 - step / steps)"))
+    ['sqrt', 'step', 'steps']
+    """
+    return {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
 
 
 def check_node(node: ast.AST, names: list[str]) -> None:
     """Refuses a part of a formula that is not on the list."""
     match node:
         case ast.Expression() | ast.Load():
-            return
+            pass
         case ast.Constant(value=value):
-            allowed = not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < 1e300
-        case ast.Call(func=ast.Name(id=name), keywords=[]):
-            allowed = name in FUNCTIONS
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+                raise FormulaError(f"{ast.unparse(node)} is not a number that can be computed with")
+        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS:
+            if any(isinstance(argument, ast.Starred) for argument in node.args):
+                raise FormulaError("a star is not allowed before an argument")
+        case ast.Call():
+            raise FormulaError(
+                f"{ast.unparse(node.func)}(...) is not known; {near_miss(ast.unparse(node.func), FUNCTIONS)}"
+            )
         case ast.Name(id=name):
-            allowed = name in names
-        case _:
-            allowed = isinstance(node, OPERATORS)
-    if not allowed:
-        raise FormulaError(f"{ast.unparse(node) or type(node).__name__} is not allowed")
+            if name not in names and name not in FUNCTIONS:
+                raise FormulaError(f"{name} is not known; {near_miss(name, [*names, *FUNCTIONS])}")
+        case _ if not isinstance(node, OPERATORS):
+            raise FormulaError(f"{ast.unparse(node) or type(node).__name__} is not allowed")
 
 
 class Floats(ast.NodeTransformer):

@@ -28,6 +28,7 @@ from goldilocks.config import build, one_line
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
+from goldilocks.interrupts import uninterrupted
 from goldilocks.module import TrainingModule
 from goldilocks.optimizers import build_optimizer
 from goldilocks.regularization import Regularization
@@ -240,8 +241,9 @@ def run(
         signal.signal(signal.SIGINT, handler)
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
-    log_end(trainer, result["status"], tested)
-    results.write_result(folder, result)
+    with uninterrupted():
+        log_end(trainer, result["status"], tested)
+        results.write_result(folder, result)
     return result
 
 
@@ -336,6 +338,7 @@ def quiet_libraries() -> None:
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*in eval mode at the start of training.*",
     ):
         warnings.filterwarnings("ignore", message)
     torch.set_float32_matmul_precision("high")

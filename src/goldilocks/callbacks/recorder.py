@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from goldilocks.interrupts import uninterrupted
 from goldilocks.tasks import Objective
 
 SAVE_SECONDS = 1.0  # between two times that the loggers' files are written, which takes as long as a few small steps
@@ -56,8 +57,9 @@ class Recorder(Checkpoint):
             self.best_value, self.best_epoch = value, trainer.current_epoch
             self.best_metrics = {key: metrics[key] for key in metrics if "/" in key}
             scalars |= {f"best/{key}": metric for key, metric in self.best_metrics.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=step)
+        with uninterrupted():
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=step)
         if now - self._saved >= SAVE_SECONDS:
             save_logs(trainer)
             self._saved = now
@@ -105,5 +107,6 @@ def recorder_of(trainer: pl.Trainer) -> Recorder:
 
 def save_logs(trainer: pl.Trainer) -> None:
     """Writes to the disk what the loggers hold."""
-    for logger in trainer.loggers:
-        logger.save()
+    with uninterrupted():
+        for logger in trainer.loggers:
+            logger.save()

@@ -6,6 +6,7 @@
 | lecun (LeCun et al. 1998) | 1 / fan_in | SELU, ELU |
 | glorot (Glorot and Bengio 2010) | 2 / (fan_in + fan_out) | sigmoid, tanh, softmax |
 | orthogonal (Saxe et al. 2014) | orthonormal rows or columns | deep networks |
+| normal | 1, whatever the layer's size | showing why the others exist |
 """
 
 import math
@@ -25,6 +26,7 @@ Init = Literal[
     "glorot_normal",
     "glorot_uniform",
     "orthogonal",
+    "normal",
 ]
 
 FAMILY = {"sigmoid": "glorot", "tanh": "glorot", "elu": "lecun", "selu": "lecun"}  # of an activation; the others: he
@@ -42,12 +44,16 @@ def init_for(activation: Activation | None) -> Init:
 
 @torch.no_grad()
 def init_weight(weight: Tensor, init: Init) -> None:
-    """Fills a weight, [fan_out, fan_in], in place."""
+    """Fills a weight, [outputs, inputs] or, of a convolution, [outputs, inputs, height, width], in place."""
     if init == "orthogonal":
         nn.init.orthogonal_(weight)
         return
+    if init == "normal":
+        nn.init.normal_(weight)
+        return
     family, _, shape = init.partition("_")
-    fan_out, fan_in = weight.shape
+    pixels = weight[0, 0].numel()
+    fan_out, fan_in = weight.shape[0] * pixels, weight.shape[1] * pixels
     variance = {"he": 2 / fan_in, "lecun": 1 / fan_in, "glorot": 2 / (fan_in + fan_out)}[family]
     if shape == "normal":
         nn.init.normal_(weight, std=math.sqrt(variance))
@@ -56,8 +62,8 @@ def init_weight(weight: Tensor, init: Init) -> None:
         nn.init.uniform_(weight, -bound, bound)
 
 
-def init_linear(layer: nn.Linear, init: Init, activation: Activation | None, scale: float = 1.0) -> None:
-    """Initialises a linear layer before an activation (None: the output layer); its bias starts at zero.
+def init_linear(layer: nn.Linear | nn.Conv2d, init: Init, activation: Activation | None, scale: float = 1.0) -> None:
+    """Initialises a linear layer or convolution before an activation (None: the output layer); its bias starts at zero.
 
     Args:
         layer: The layer, changed in place.

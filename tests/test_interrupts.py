@@ -1,0 +1,54 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from goldilocks.interrupts import uninterrupted
+
+
+def test_an_interrupt_waits_for_the_end_of_the_block():
+    done = []
+
+    def block():
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("the rest of the block")
+        done.append("what follows")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert done == ["the rest of the block"]
+
+
+def test_the_handler_is_the_one_that_was_there_before():
+    before = signal.getsignal(signal.SIGINT)
+    with uninterrupted():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ValueError, match="own"), uninterrupted():
+        raise ValueError("own")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_ignores_interrupts_goes_on_ignoring_them():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_is_left_alone():
+    seen = []
+
+    def work():
+        with uninterrupted():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
