@@ -13,7 +13,7 @@ from goldilocks.cli import card, groups, help_text, options
 # What is written, and the line that is printed (after `error: `; * stands for anything).
 WRONG = [
     # options, keys, groups
-    ("optimizer=nadm", "optimizer=nadm: no such option; did you mean nadam? (adam, adamax, *)"),
+    ("optimizer=nadm", "optimizer=nadm: no such option; did you mean nadam? (adadelta, adagrad, *)"),
     ("data=mnsit", "data=mnsit: no such option; did you mean mnist? (breast_cancer, diabetes, *"),
     ("data=poems", "data=poems: no such option; write one of: breast_cancer, diabetes, *"),
     ("data=mnist data.root=nowhere", "data.root=*nowhere: holds no images; *"),
