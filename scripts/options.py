@@ -38,6 +38,8 @@ def main() -> int:
     gaps = [] if given.only else table.without_row(table.needed(), rows)
     for gap in gaps:
         print(gap)
+    if not measured:
+        parser.error(f"--only {given.only}: no row has this word")
     print(f"{len(measured) - len(wrong)} of {len(measured)} rows hold")
     if given.write:
         PAGE.write_text(table.page(measured, rows, ADVICE, LATER), encoding="utf-8")

@@ -58,22 +58,6 @@ def cnn_error(pool: str) -> tuple[float, list[tuple[int, ...]]]:
     return float(np.abs(network(x).detach().double().numpy() - h).max()), [values.shape for values in p[::2]]
 
 
-def pool_row(pool: str, features: int, claim: str) -> None:
-    @proof(
-        f"model.pool={pool}",
-        "G30",
-        claim,
-        "outputs minus the formula; inputs of the head, of 3 channels of 2 x 2",
-    )
-    def pooled() -> Measured:
-        error, shapes = cnn_error(pool)
-        return f"{within(error, 1e-4)}; {shapes[4][1]}", error < 1e-4 and shapes[4] == (5, features)
-
-
-pool_row("all", 12, "the head sees every pixel of the last stage")
-pool_row("mean", 3, "the head sees the mean of every channel")
-
-
 @proof(
     "model=cnn",
     "G30",
@@ -103,6 +87,22 @@ def cnn() -> Measured:
         and sum(isinstance(layer, nn.Linear) for layer in bare.modules()) == 1
         and abs(spread[0] / spread[1] - 0.01) < 1e-4,
     )
+
+
+def pool_row(pool: str, features: int, claim: str) -> None:
+    @proof(
+        f"model.pool={pool}",
+        "G30",
+        claim,
+        "outputs minus the formula; inputs of the head, of 3 channels of 2 x 2",
+    )
+    def pooled() -> Measured:
+        error, shapes = cnn_error(pool)
+        return f"{within(error, 1e-4)}; {shapes[4][1]}", error < 1e-4 and shapes[4] == (5, features)
+
+
+pool_row("all", 12, "the head sees every pixel of the last stage")
+pool_row("mean", 3, "the head sees the mean of every channel")
 
 
 # --- of others --------------------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ HEAD = """# Every option, and what it was seen to do
 Made by `python scripts/options.py --write`: do not edit. Each row composes the option as the command line does, lets it
 act, and compares what comes out with a formula or a count that is written down in [scripts/proofs/](../scripts/proofs)
 by hand. `make test` measures all rows again and fails where one does not hold, where an option has no row, or where
-this page lists other rows. What the advice is worth on data, for and against, is measured in [guide.md](guide.md).
+this page lists other rows.
 
 ## The guide's rows
 
@@ -251,7 +251,7 @@ def page(measured: dict[str, Measured], rows: Iterable[Row], advice: dict[str, s
     for group in GROUPS:
         mine = [row for row in rows if row.group == group]
         title = f"## {(importlib.import_module(f'proofs.{group}').__doc__ or group).splitlines()[0].rstrip('.')}"
-        head = "| option | guide | claim | observable | measured | holds |\n| --- | --- | --- | --- | --- | --- |"
+        head = "| option | guide | claim | observable | measured | pass |\n| --- | --- | --- | --- | --- | --- |"
         parts.append("\n".join([title, "", head, *(line_of(row, *measured[row.option]) for row in mine)]))
     return "\n\n".join(parts) + "\n"
 

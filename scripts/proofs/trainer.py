@@ -49,7 +49,8 @@ def gpu() -> Measured:
 def smoke() -> Measured:
     words = ("data=digits", "trainer=smoke")
     fit = train(*words, parts=_without_epochs(*words))
-    return f"{len(fit.metrics)} epochs, {len(fit.steps)} steps", (len(fit.metrics), len(fit.steps)) == (2, 6)
+    found = len(fit.metrics), len(fit.steps), next(fit.network.parameters()).device.type
+    return f"{found[0]} epochs, {found[1]} steps, {found[2]}", found == (2, 6, "cpu")
 
 
 def _without_epochs(*words: str) -> Any:
@@ -192,8 +193,9 @@ def clip_val() -> Measured:
         [update.norm().item() for update in updates(train(*SGD, *words))]
         for words in ((), ("trainer.gradient_clip_val=0.3",), ("trainer.gradient_clip_val=1000",))
     )
+    same = "as without" if loose == free else "otherwise"
     return (
-        f"{min(free):.2f} to {max(free):.2f}; {min(clipped):.3f} to {max(clipped):.3f}; as without: {loose == free}",
+        f"{min(free):.2f} to {max(free):.2f}; {min(clipped):.3f} to {max(clipped):.3f}; {same}",
         min(free) > 0.4 and np.allclose(clipped, 0.3, atol=1e-4) and loose == free,
     )
 
