@@ -54,8 +54,8 @@ class RealMLP(nn.Sequential):
     **Rates.** NTK weights are sqrt(fan_in) times larger than those of other networks, so a rate that suits others is
     too small for them. `lr_factors` tells the optimizer by what to multiply its rate. As in the paper, the scaling
     layer moves at six times the weights' rate and biases at a tenth. The paper's rate for Adam, 0.04, is for batches of
-    256 and a schedule that ends at zero; with Adam's usual 1e-3, the default factors give half of it, which suits
-    batches of 32 at a constant rate. For regression the paper takes 0.07 and Mish.
+    256. Rates go with the root of the batch, so for batches of 32 it is 0.014: 14 times Adam's usual 1e-3. For
+    regression the paper takes 0.07 and Mish.
 
     **Shape**: input [B, *input_shape], flattened to [B, F]; output [B, C], without an output function.
 
@@ -83,9 +83,9 @@ class RealMLP(nn.Sequential):
         width: Width = 256,
         activation: Activation = "selu",
         dropout: Rate = 0.0,
-        lr_factor_weight: Factor = 20.0,
-        lr_factor_scale: Factor = 120.0,
-        lr_factor_bias: Factor = 2.0,
+        lr_factor_weight: Factor = 14.0,
+        lr_factor_scale: Factor = 84.0,
+        lr_factor_bias: Factor = 1.4,
     ) -> None:
         features = math.prod(input_shape)
         layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
