@@ -51,7 +51,7 @@ WRONG = [
     ("model.width=100000000000", "model.width=100000000000: must be less than or equal to 100000*"),
     ("log_dir=/dev/null", "log_dir=/dev/null: cannot be written to (Not a directory); write another"),
     ("trainer.check_val_every_n_epoch=9", "trainer.check_val_every_n_epoch=9: the run ends after 2 epochs, *"),
-    ("scheduler=step scheduler.step_size=0", "scheduler: its first step fails with ZeroDivisionError: *"),
+    ("scheduler=step scheduler.step_size=0", "scheduler: a step fails with ZeroDivisionError: *"),
     ("scheduler=onecycle scheduler.div_factor=0", "scheduler*"),
     # ranges
     ("regularization.dropout=1.5", "regularization.dropout=1.5: must be less than 1"),

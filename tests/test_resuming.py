@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Checkpoint
 
 from fitting import FEATURES, assert_same, make
+from goldilocks.cli import options
 from goldilocks.models.mlp import MLP
 from goldilocks.optimizers import build_optimizer
 
@@ -50,6 +52,20 @@ def assert_resumes(tmp_path, *nodes, **options):
     assert 2 * steps == len(whole.log.rates) > 0
     del whole.log.rates[:steps], whole.history.metrics[:2], whole.history.seen[:2]
     assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize("name", options("scheduler"))
+def test_every_schedule_resumes(name, compose, tmp_path):
+    node = compose(f"scheduler={name}").scheduler
+    node = {**OmegaConf.to_container(node, resolve=True), **({"milestones": [1, 3]} if name == "multistep" else {})}
+    assert_resumes(tmp_path, {"_target_": TORCH + "SGD", "lr": 0.02, "momentum": 0.9}, node)
+
+
+@pytest.mark.parametrize("name", options("optimizer"))
+def test_every_optimizer_resumes(name, compose, tmp_path):
+    node = OmegaConf.to_container(compose(f"optimizer={name}").optimizer)
+    pytest.importorskip(node["_target_"].partition(".")[0])
+    assert_resumes(tmp_path, node, {"_target_": LR + "OneCycleLR", "interval": "step"}, factored=name == "muon")
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,10 @@ def compile_formula(text: str, variables: Iterable[str]) -> Callable[..., float]
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FormulaError("is not a formula") from error
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        check_node(node, [*variables, *CONSTANTS])
+        if id(node) not in called:
+            check_node(node, [*variables, *CONSTANTS])
     code = compile(ast.fix_missing_locations(Floats().visit(tree)), "formula", "eval")
     known = {"__builtins__": {}, **FUNCTIONS, **CONSTANTS}
 
@@ -63,12 +65,15 @@ def compile_formula(text: str, variables: Iterable[str]) -> Callable[..., float]
 
 
 def names_in(text: str) -> set[str]:
-    """The names that a formula uses.
+    """The names that a formula uses; none where it is not one.
 
     >>> sorted(names_in("sqrt(1 - step / steps)"))
     ['sqrt', 'step', 'steps']
     """
-    return {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
+    try:
+        return {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
 
 
 def check_node(node: ast.AST, names: list[str]) -> None:
@@ -87,7 +92,9 @@ def check_node(node: ast.AST, names: list[str]) -> None:
                 f"{ast.unparse(node.func)}(...) is not known; {near_miss(ast.unparse(node.func), FUNCTIONS)}"
             )
         case ast.Name(id=name):
-            if name not in names and name not in FUNCTIONS:
+            if name in FUNCTIONS:
+                raise FormulaError(f"{name} without its arguments is not allowed")
+            if name not in names:
                 raise FormulaError(f"{name} is not known; {near_miss(name, [*names, *FUNCTIONS])}")
         case _ if not isinstance(node, OPERATORS):
             raise FormulaError(f"{ast.unparse(node) or type(node).__name__} is not allowed")

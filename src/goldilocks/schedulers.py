@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from goldilocks.config import build, check_arguments, find_class, parameters_of
 from goldilocks.errors import Refused
-from goldilocks.optimizers import has_factors, nominal_rates
+from goldilocks.optimizers import has_factors, learning_rate, nominal_rates
 
 LENGTH = ("total_steps", "T_max", "total_iters")  # what classes call the number of steps in the whole run
 OURS = ("interval", "monitor")
@@ -121,11 +121,23 @@ def steps_in_epoch(num_batches: int, accumulate: int) -> int:
 
 
 def try_schedule(node: Mapping[str, Any], optimizer: Optimizer, packages: Iterable[str] = ()) -> None:
-    """Builds the schedule on a dummy optimizer, so that values it rejects are refused before anything is loaded."""
-    schedule = build_schedule(node, optimizer, steps_per_epoch=10, max_epochs=10, packages=packages)
+    """Runs the schedule on a dummy optimizer, so that what it rejects is refused before anything is loaded.
+
+    Raises:
+        Refused: for values that it rejects, and for a rate that is not finite or below zero.
+    """
+    epochs, steps = 10, 10
+    schedule = build_schedule(node, optimizer, steps_per_epoch=steps, max_epochs=epochs, packages=packages)
     optimizer.step()
     try:
-        schedule.on_step()
-        schedule.on_epoch_end({schedule.monitor: 0.0} if schedule.monitor else {})
+        for step in range(epochs * steps):
+            rate = learning_rate(optimizer)
+            if not (math.isfinite(rate) and rate >= 0):
+                raise Refused(f"scheduler: sets a rate of {rate:g} at {step} % of a run; it must be 0 or above")
+            schedule.on_step()
+            if step % steps == steps - 1:
+                schedule.on_epoch_end({schedule.monitor: 0.0} if schedule.monitor else {})
+    except Refused:
+        raise
     except (ValueError, ArithmeticError) as error:
-        raise Refused(f"scheduler: its first step fails with {type(error).__name__}: {error}") from error
+        raise Refused(f"scheduler: a step fails with {type(error).__name__}: {error}") from error
