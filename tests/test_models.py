@@ -91,6 +91,15 @@ def test_orthogonal_weights_have_orthonormal_rows_or_columns(shape):
     assert torch.allclose(small, torch.eye(min(shape)), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(400, 500), (500, 100)])
+def test_normal_has_variance_1_at_any_size(shape):
+    torch.manual_seed(0)
+    weight = torch.empty(shape)
+    init_weight(weight, "normal")
+    assert weight.var().item() == pytest.approx(1, rel=5 * math.sqrt(2 / weight.numel()))
+    assert (weight.abs() < 1).float().mean().item() == pytest.approx(0.6827, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("activation", "family"),
     [

@@ -6,6 +6,7 @@
 | lecun (LeCun et al. 1998) | 1 / fan_in | SELU, ELU |
 | glorot (Glorot and Bengio 2010) | 2 / (fan_in + fan_out) | sigmoid, tanh, softmax |
 | orthogonal (Saxe et al. 2014) | orthonormal rows or columns | deep networks |
+| normal | 1, whatever the layer's size | showing why the others exist |
 """
 
 import math
@@ -25,6 +26,7 @@ Init = Literal[
     "glorot_normal",
     "glorot_uniform",
     "orthogonal",
+    "normal",
 ]
 
 FAMILY = {"sigmoid": "glorot", "tanh": "glorot", "elu": "lecun", "selu": "lecun"}  # of an activation; the others: he
@@ -45,6 +47,9 @@ def init_weight(weight: Tensor, init: Init) -> None:
     """Fills a weight, [fan_out, fan_in], in place."""
     if init == "orthogonal":
         nn.init.orthogonal_(weight)
+        return
+    if init == "normal":
+        nn.init.normal_(weight)
         return
     family, _, shape = init.partition("_")
     fan_out, fan_in = weight.shape
