@@ -1,0 +1,128 @@
+"""The generated blocks of docs/guide.md: a table for each experiment, the verdicts of each row, and their summary."""
+
+import re
+import statistics
+from collections.abc import Mapping
+
+from guide.experiments import Experiment
+from guide.measure import Store
+from guide.verdicts import FAILS, HOLDS, NOISE, Comparison, comparisons, overall, scores
+
+ROWS = [f"G{number}" for number in range(1, 31)]
+BLOCK = re.compile(r"(<!-- made: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def renewed(text: str, made: Mapping[str, str]) -> str:
+    """The page with every marked block replaced by what was made for it."""
+    return BLOCK.sub(lambda found: f"{found[1]}{made[found[2]]}\n{found[3]}", text)
+
+
+def blocks(table: Mapping[str, Experiment], store: Store) -> dict[str, str]:
+    """Every block by name: an experiment's, `verdict G14`, `summary` and `about`."""
+    made = {name: measured(experiment, store) for name, experiment in table.items()}
+    found = comparisons(store, table.values())
+    by_row = {row: [one for one in found if one.claim.row == row] for row in ROWS}
+    made |= {f"verdict {row}": verdicts(ones) for row, ones in by_row.items() if ones}
+    return made | {"summary": summary(by_row), "about": about(store)}
+
+
+def about(store: Store) -> str:
+    runs = sum(len(rows) for rows in store.runs.values())
+    hours = sum(row["seconds"] for rows in store.runs.values() for row in rows.values()) / 3600
+    versions = store.about.get("versions", "")
+    return f"Measured with {versions}, on one thread of a CPU: {runs:,} runs, {hours:.1f} hours of training."
+
+
+# --- what was measured ------------------------------------------------------------------------------------------------
+
+
+def measured(experiment: Experiment, store: Store) -> str:
+    """Title, figure and table of an experiment."""
+    lines = [f"*{experiment.title}.* {told(experiment, store)}", ""]
+    if experiment.figure:
+        lines += [f"![{experiment.title}](figures/{experiment.name}.png)", ""]
+    series = any(variant.x is not None for variant in experiment.variants.values())
+    return "\n".join([*lines, *(grid(experiment, store) if series else plain(experiment, store))])
+
+
+def told(experiment: Experiment, store: Store) -> str:
+    """What the numbers of the table are."""
+    counts = {
+        len(scores(store, experiment, variant, data, metric))
+        for variant in experiment.variants.values()
+        for data in experiment.data
+        for metric in experiment.metrics_of(data)
+    }
+    metrics = list(dict.fromkeys(shown(metric) for data in experiment.data for metric in experiment.metrics_of(data)))
+    seeds = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"Test {' and '.join(metrics)}, mean ± standard deviation over {seeds} seeds."
+
+
+def shown(metric: str) -> str:
+    return {"r2": "R2", "loss": "log-loss"}.get(metric, metric)
+
+
+def plain(experiment: Experiment, store: Store) -> list[str]:
+    """A row for each variant, a column for each data set and metric."""
+    columns = [(data, metric) for data in experiment.data for metric in experiment.metrics_of(data)]
+    lines = ["| | " + " | ".join(f"{data}, {shown(metric)}" for data, metric in columns) + " |"]
+    lines += ["| --- " * (len(columns) + 1) + "|"]
+    for name, variant in experiment.variants.items():
+        cells = [spread(list(scores(store, experiment, variant, *column).values())) for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def grid(experiment: Experiment, store: Store) -> list[str]:
+    """A row for each series and data set, a column for each x."""
+    xs = list(dict.fromkeys(variant.x for variant in experiment.variants.values()))
+    assert experiment.figure is not None
+    label = experiment.figure["label"]
+    lines = [f"| {label} | " + " | ".join(f"{x:g}" for x in xs if x is not None) + " |", "| --- " * (len(xs) + 1) + "|"]
+    for data in experiment.data:
+        rows: dict[str, list[str]] = {}
+        for variant in experiment.variants.values():
+            values = scores(store, experiment, variant, data, experiment.metrics_of(data)[0])
+            rows.setdefault(variant.series, []).append(spread(list(values.values())))
+        title = f"{data}, " if len(experiment.data) > 1 else ""
+        lines += [f"| {title}{name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    if not values:
+        return "not measured"
+    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+# --- what follows -----------------------------------------------------------------------------------------------------
+
+
+def verdicts(found: list[Comparison]) -> str:
+    """A line with the row's verdict, and a table of its comparisons."""
+    lines = [f"**Verdict: {sentence(found)}.**", "", "| the guide says | data | difference | verdict |"]
+    lines.append("| --- | --- | --- | --- |")
+    lines += [f"| {one.claim.text} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |" for one in found]
+    return "\n".join(lines)
+
+
+def sentence(found: list[Comparison]) -> str:
+    """The row's word and how the comparisons went.
+
+    >>> sentence([])
+    'not measured'
+    """
+    if not found:
+        return "not measured"
+    counts = {word: sum(one.verdict == word for one in found) for word in (HOLDS, FAILS, NOISE)}
+    parts = [f"{word} in {count}" for word, count in counts.items() if count]
+    return f"{overall(found)} ({', '.join(parts)} of {len(found)})" if len(found) > 1 else overall(found)
+
+
+def summary(by_row: Mapping[str, list[Comparison]]) -> str:
+    """A line for each row of the guide."""
+    lines = ["| row | verdict |", "| --- | --- |"]
+    for row, found in by_row.items():
+        lines.append(f"| [{row}](#{row.lower()}) | {sentence(found) if found else 'a mechanism: nothing to compare'} |")
+    return "\n".join(lines)
