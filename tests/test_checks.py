@@ -6,6 +6,10 @@ from conftest import SMALL
 
 WARNED = [
     ("model.norm=batch regularization=dropout", "dropout before BatchNorm", "model.norm=layer"),
+    ("model.norm=batch model.activation=selu", "BatchNorm is pointless with it", "model.norm=none"),
+    ("model.norm=batch data.batch_size=8", "BatchNorm's statistics are unreliable over 8 rows", "data.batch_size=32"),
+    ("regularization=alpha_dropout", "AlphaDropout keeps mean and variance of SELU's", "regularization=dropout"),
+    ("regularization=swa trainer.max_epochs=30", "early stopping may end the run", "callbacks.early_stopping=null"),
     ("regularization=l2", "L2 in an adaptive optimizer is not weight decay", "optimizer=adamw"),
     ("scheduler=cosine trainer.max_epochs=30", "early stopping may cut it", "callbacks.early_stopping=null"),
     ("scheduler=onecycle trainer.max_epochs=30", "early stopping may cut it", "callbacks.early_stopping=null"),
@@ -14,6 +18,9 @@ SILENT = [
     "",
     "model.norm=batch",
     "model.norm=layer regularization=dropout",
+    "model.norm=layer data.batch_size=8",
+    "regularization=alpha_dropout model.activation=selu",
+    "regularization=swa trainer.max_epochs=30 callbacks.early_stopping=null",
     "regularization=l2 optimizer=sgd",
     "scheduler=cosine trainer.max_epochs=30 callbacks.early_stopping=null",
     "scheduler=plateau trainer.max_epochs=30",
@@ -33,6 +40,23 @@ def test_what_is_probably_not_meant_is_said(command, words: str, why: str, inste
 @pytest.mark.parametrize("words", SILENT)
 def test_what_is_sound_is_not_warned_of(command, words: str) -> None:
     assert "warning" not in command(*SMALL, *words.split()).err
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        ("model=linear regularization=alpha_dropout", "model=selfnorm"),
+        ("model=linear regularization=dropout", "a deeper model"),
+        ("regularization.shift=1", "leave it out"),
+        ("regularization=[ema,swa]", "leave one of them out"),
+    ],
+)
+def test_a_strength_that_cannot_act_is_refused(command, words: str, instead: str) -> None:
+    ended = command(*SMALL, *words.split())
+    assert (ended.code, ended.new) == (2, [])
+    assert ended.err.startswith("error: regularization")
+    assert len(ended.err.strip().splitlines()) == 1
+    assert instead in ended.err
 
 
 def test_a_sweep_warns_once(command) -> None:

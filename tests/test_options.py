@@ -27,7 +27,7 @@ COUNTS = {
     "logger": 3,
     "model": 5,
     "optimizer": 8,
-    "regularization": 5,
+    "regularization": 14,
     "scheduler": 6,
     "trainer": 4,
 }

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,7 @@ from torch import nn
 from goldilocks.cli import options
 from goldilocks.config import check_arguments
 from goldilocks.errors import Refused
-from goldilocks.regularization import Regularization, add_penalty_gradients
+from goldilocks.regularization import Regularization, add_penalty_gradients, limit_norms
 
 
 def tensors():
@@ -77,7 +79,17 @@ def test_l2_shrinks_each_weight_by_the_same_share():
         ("dropout", 1.0),
         ("dropout", -0.1),
         ("dropout", [0.1, 1.2]),
+        ("alpha_dropout", [0.1, -0.2]),
         ("label_smoothing", 1),
+        ("max_norm", -1),
+        ("noise", -0.1),
+        ("mixup", -0.1),
+        ("cutmix", "often"),
+        ("cutout", 1.0),
+        ("shift", 0.5),
+        ("shift", -1),
+        ("ema", 1.0),
+        ("swa", 1.1),
         ("label_smoothing", None),
     ],
 )
@@ -89,21 +101,48 @@ def test_strengths_out_of_range_are_refused(key, value):
 STRENGTHS = {
     "none": {},
     "dropout": {"dropout": 0.1},
+    "alpha_dropout": {"alpha_dropout": 0.05},
     "l1": {"l1": 1e-5},
     "l2": {"l2": 1e-4},
+    "max_norm": {"max_norm": 3.0},
     "label_smoothing": {"label_smoothing": 0.1},
+    "noise": {"noise": 0.1},
+    "mixup": {"mixup": 0.2},
+    "cutmix": {"cutmix": 1.0},
+    "cutout": {"cutout": 0.2},
+    "shift": {"shift": 1},
+    "ema": {"ema": 0.99},
+    "swa": {"swa": 0.25},
+    "cocktail": {"dropout": 0.1, "cutmix": 1.0, "ema": 0.99},
 }
+ZEROS = dict.fromkeys(inspect.signature(Regularization).parameters, 0)
 
 
 @pytest.mark.parametrize("name", options("regularization"))
-def test_each_option_switches_on_its_own_strength_only(name, compose):
+def test_each_option_switches_on_its_own_strengths_only(name, compose):
     cfg = compose(f"regularization={name}")
-    zeros = dict.fromkeys(("dropout", "l1", "l2", "label_smoothing"), 0.0)
-    assert dict(cfg.regularization) == {**zeros, **STRENGTHS[name]}
+    assert dict(cfg.regularization) == {**ZEROS, **STRENGTHS[name]}
     assert cfg.model.dropout == cfg.regularization.dropout
+    assert cfg.model.alpha_dropout == cfg.regularization.alpha_dropout
 
 
 def test_several_options_add_up(compose):
     cfg = compose("regularization=[dropout,l2]")
-    assert dict(cfg.regularization) == {"dropout": 0.1, "l1": 0.0, "l2": 1e-4, "label_smoothing": 0.0}
+    assert dict(cfg.regularization) == {**ZEROS, "dropout": 0.1, "l2": 1e-4}
     assert not any(compose().regularization.values())
+
+
+@pytest.mark.parametrize("pair", [{"dropout": 0.1, "alpha_dropout": [0.0, 0.1]}, {"ema": 0.9, "swa": 0.5}])
+def test_what_does_the_same_in_two_ways_is_refused(pair):
+    with pytest.raises(Refused, match=rf"^regularization: {' and '.join(pair)} are both on .* leave one of them out$"):
+        Regularization(**pair)
+    for name, strength in pair.items():
+        Regularization(**{name: strength})
+
+
+def test_a_limit_shortens_long_weights_and_no_others():
+    weight = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+    kernel = torch.ones(1, 2, 2, 2)
+    limit_norms([weight, kernel], 1.0)
+    assert torch.allclose(weight, torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
+    assert kernel.norm().item() == pytest.approx(1.0, abs=1e-5)

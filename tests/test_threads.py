@@ -1,7 +1,7 @@
 """Threads of the CPU: the measurement, its memory, and what a run makes of them."""
 
 import json
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from goldilocks.run import prepare, run, threads_for
 from goldilocks.threads import SMALL_WORK, choose_threads, measure, memory
 
 WORDS = ["data=iris", "trainer=smoke", "callbacks=none", "logger=none", "model.width=8"]
+CLOCK = [0.0]
 
 
 @pytest.fixture
@@ -23,12 +24,17 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(torch, "get_num_threads", lambda: given[-1])
     monkeypatch.setattr(threads, "ALL_THREADS", 12)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(threads, "time", SimpleNamespace(perf_counter=lambda: CLOCK[0]))
     return given
 
 
 def step_of(machine, seconds):
-    """A step that takes some seconds by the number of threads."""
-    return lambda: time.sleep(seconds[machine[-1]])
+    """A step that takes some seconds by the number of threads, on a clock of its own: this machine may be busy."""
+
+    def step():
+        CLOCK[0] += seconds[machine[-1]]
+
+    return step
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Everything about a configuration that can be refused or warned about before a run folder is made."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import pytorch_lightning as pl
@@ -16,12 +16,15 @@ from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.optimizers import try_optimizer
-from goldilocks.regularization import Regularization
+from goldilocks.regularization import Regularization, is_on
 from goldilocks.schedulers import has_length, try_schedule
 from goldilocks.tasks import Objective, Task, check_objective
 from goldilocks.trainer import try_trainer
 
 Node = dict[str, Any]
+SMALL_BATCH = 16  # rows below which BatchNorm's statistics are unreliable
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+ALPHA_DROPOUT = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 LIVE = {
     "data": (),
     "model": ("input_shape", "num_outputs"),
@@ -116,8 +119,10 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
     """Checks what depends on the task and the split: metrics that are followed, and the loss.
 
     Raises:
-        Refused: for a metric or loss that these data do not have.
+        Refused: for a metric or loss that these data do not have, or an augmentation for other data.
     """
+    if (shift := settings.regularization["shift"]) and len(spec.input_shape) != 3:
+        raise Refused(f"regularization.shift={shift}: moves images, and these data are a table; leave it out")
     check_objective(settings.objective["metric"], spec)
     followers = {f"callbacks.{name}.monitor": node for name, node in settings.callbacks.items() if node}
     for where, node in {**followers, "scheduler.monitor": settings.scheduler}.items():
@@ -128,39 +133,76 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
 
 def check_network(settings: Settings, network: nn.Module) -> None:
     """Refuses a dropout rate that no layer of the network takes up."""
-    rate = settings.regularization["dropout"]
-    wanted = any(rate) if isinstance(rate, list) else rate
-    layers = network.modules()
-    if wanted and not any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in layers):
-        raise Refused(
-            f"regularization.dropout={rate}: this model has no hidden layer for it to act on;"
-            " write regularization.dropout=0 or choose a deeper model"
-        )
+    for name, kinds, model in (
+        ("dropout", DROPOUT, "a deeper model"),
+        ("alpha_dropout", ALPHA_DROPOUT, "model=selfnorm"),
+    ):
+        rate = settings.regularization[name]
+        if is_on(rate) and not dropout_layers(network, kinds):
+            raise Refused(
+                f"regularization.{name}={rate}: this model has no hidden layer for it to act on;"
+                f" write regularization.{name}=0 or choose {model}"
+            )
+
+
+def dropout_layers(network: nn.Module, kinds: tuple[type, ...]) -> list[nn.Module]:
+    """The layers of certain kinds whose rate is not zero."""
+    return [layer for layer in network.modules() if isinstance(layer, kinds) and layer.p > 0]  # type: ignore[operator]
 
 
 def warnings_for(settings: Settings, network: nn.Module) -> list[str]:
     """What will run but is probably not meant: each says why and what to write instead."""
-    found = []
-    layers = list(network.modules())
-    drops = any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in layers)
-    if drops and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
-        found.append(
+    return [*warnings_about_layers(settings, network), *warnings_about_training(settings)]
+
+
+def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[str]:
+    """Layers that do not go together, or not with the size of a batch."""
+    layers, rows = list(network.modules()), settings.data.get("batch_size", SMALL_BATCH)
+    batch_norm = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers)
+    selu = any(isinstance(layer, nn.SELU) for layer in layers)
+    if batch_norm and dropout_layers(network, DROPOUT):
+        yield (
             "dropout before BatchNorm shifts the variance between training and evaluation (arXiv 1801.05134):"
             " write model.norm=layer, or leave the dropout out"
         )
+    if batch_norm and selu:
+        yield (
+            "SELU keeps mean and variance by itself, and BatchNorm is pointless with it (arXiv 1706.02515):"
+            " write model.norm=none, or model.activation=relu"
+        )
+    if batch_norm and rows < SMALL_BATCH:
+        yield (
+            f"BatchNorm's statistics are unreliable over {rows} rows (arXiv 1803.08494):"
+            f" write data.batch_size={2 * SMALL_BATCH}, or model.norm=layer"
+        )
+    if dropout_layers(network, ALPHA_DROPOUT) and not selu:
+        yield (
+            "AlphaDropout keeps mean and variance of SELU's outputs only (arXiv 1706.02515):"
+            " write model=selfnorm, or regularization=dropout"
+        )
+
+
+def warnings_about_training(settings: Settings) -> Iterator[str]:
+    """Penalties in the wrong optimizer, and what early stopping cuts off."""
     if settings.regularization["l2"] and adapts(settings.optimizer):
-        found.append(
+        yield (
             "L2 in an adaptive optimizer is not weight decay, its strength is divided by the gradients' size"
             " (arXiv 1711.05101): write optimizer=adamw optimizer.weight_decay=0.01, or use the SGD family"
         )
     stopping = settings.callbacks.get("early_stopping")
-    may_stop = stopping and stopping.get("patience", 0) < settings.trainer.get("max_epochs", 0)
-    if may_stop and has_length(settings.scheduler, settings.packages):
-        found.append(
-            "the schedule is drawn over trainer.max_epochs and early stopping may cut it before the rate is low:"
-            " write callbacks.early_stopping=null and the trainer.max_epochs you want"
+    if not stopping or stopping.get("patience", 0) >= settings.trainer.get("max_epochs", 0):
+        return
+    mend = "write callbacks.early_stopping=null and the trainer.max_epochs you want"
+    if has_length(settings.scheduler, settings.packages):
+        yield (
+            "the schedule is drawn over trainer.max_epochs and early stopping may cut it before the rate is low: "
+            + mend
         )
-    return found
+    if settings.regularization["swa"]:
+        yield (
+            "stochastic weight averaging begins late in trainer.max_epochs and early stopping may end the run before: "
+            + mend
+        )
 
 
 def adapts(optimizer: Node) -> bool:

@@ -18,10 +18,12 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from goldilocks.augmentation import Augmentation
+from goldilocks.averaging import WeightAverage
 from goldilocks.data.loaders import Batches, epoch_seed
 from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.optimizers import split_parameters
-from goldilocks.regularization import Regularization, add_penalty_gradients
+from goldilocks.regularization import Regularization, add_penalty_gradients, limit_norms
 from goldilocks.schedulers import Schedule, steps_in_epoch
 from goldilocks.tasks import Task
 from goldilocks.trainer import Trainer
@@ -35,7 +37,7 @@ class TrainingModule(pl.LightningModule):
         task: Loss, output function, metrics.
         make_optimizer: Builds the optimizer on the network.
         make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the number of epochs.
-        regularization: Strengths of the penalties.
+        regularization: Strengths of penalties, augmentation and averaging.
         seed: Every epoch draws its randomness from (seed, epoch), so a resumed run repeats it without saved states.
     """
 
@@ -55,6 +57,8 @@ class TrainingModule(pl.LightningModule):
         self.network, self.task = network, task
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.regularization = regularization or Regularization()
+        self.augmentation = Augmentation(self.regularization, task.spec)
+        self.average = self.make_average()
         self.seed = seed
         self.schedule: Schedule
         self.flat: FlatParameters | None = None
@@ -63,7 +67,19 @@ class TrainingModule(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions in the target's own units: probabilities for classes."""
-        return self.task.predict(self.network(x))
+        return self.task.predict(self.evaluated(x))
+
+    def make_average(self) -> WeightAverage | None:
+        """The mean of the weights that the regularization asks for."""
+        if not self.regularization.ema and not self.regularization.swa:
+            return None
+        return WeightAverage(self.network, self.regularization.ema or None)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated, tested and predicted with: the mean of the weights, where there is one."""
+        averaged = self.average is not None and self.average.updates > 0
+        return self.average.network if averaged else self.network  # type: ignore[union-attr]
 
     def configure_optimizers(self) -> Any:
         steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
@@ -91,6 +107,10 @@ class TrainingModule(pl.LightningModule):
         self.raw = runs_raw(self.trainer)
         self.has_penalty = bool(self.regularization.l1 or self.regularization.l2)
         self.batches_in_epoch = self.num_batches
+        if self.average is not None:
+            self.average.begin(self.network)
+        epochs = self.trainer.planned_epochs(steps_in_epoch(self.batches_in_epoch, self.trainer.accumulate_batches))
+        self.swa_start = epochs - math.ceil(self.regularization.swa * epochs)
 
     def on_train_epoch_start(self) -> None:
         seed_generators(epoch_seed(self.seed, self.current_epoch, self.global_rank), self.device)
@@ -107,9 +127,11 @@ class TrainingModule(pl.LightningModule):
         accumulate, index, in_epoch = trainer.accumulate_batches, self.batch_index, self.batches_in_epoch
         losses, outputs, targets, steps = [], [], [], 0
         steps_left = trainer.steps_left(self.global_step)
+        augment = self.augmentation if self.augmentation.active else None
         for x, y in batches_of(item):
-            output = network(x)
-            loss = task.loss(output, y, smooth=True)
+            inputs, target = augment(x, y) if augment is not None else (x, y)
+            output = network(inputs)
+            loss = task.loss(output, target, smooth=True)
             losses.append(loss.detach())
             outputs.append(output.detach())
             targets.append(y)
@@ -127,6 +149,8 @@ class TrainingModule(pl.LightningModule):
         self.sizes += [len(target) for target in targets]
         if self.raw:
             trainer.count_steps(steps)
+        if index == in_epoch or trainer.should_stop:
+            self.average_epoch()
         task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
 
     def descend(self, loss: Tensor) -> None:
@@ -146,6 +170,10 @@ class TrainingModule(pl.LightningModule):
                 callback.on_before_zero_grad(self.trainer, self, self.trainer.optimizers[0])
         for parameter in self.trained:
             parameter.grad = None
+        if self.regularization.max_norm:
+            limit_norms(self.weights, self.regularization.max_norm)
+        if self.regularization.ema:
+            self.average.update()  # type: ignore[union-attr]
         self.schedule.on_step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -155,6 +183,16 @@ class TrainingModule(pl.LightningModule):
         self.trainer.clip(self.trained)
         if self.flat is not None:
             self.flat.gather()
+
+    def average_epoch(self) -> None:
+        """Stochastic weight averaging at the end of an epoch; BatchNorm's statistics are taken anew."""
+        if self.average is None or not self.regularization.swa or self.current_epoch < self.swa_start:
+            return
+        self.average.update()
+        loader: Any = self.trainer.train_dataloader
+        inputs = (x for item in loader for x, _ in batches_of(item))
+        torch.optim.swa_utils.update_bn(inputs, self.average.network, self.device)
+        self.average.network.train(self.network.training)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.trainer.align_log_step()
@@ -207,9 +245,9 @@ class TrainingModule(pl.LightningModule):
         self.task.reset_metrics(stage)
 
     def evaluate(self, stage: str, item: Any) -> None:
-        outputs, targets = [], []
+        network, outputs, targets = self.evaluated, [], []
         for x, y in batches_of(item):
-            outputs.append(self.network(x))
+            outputs.append(network(x))
             targets.append(y)
         output, target = torch.cat(outputs), torch.cat(targets)
         self.evaluated_loss += self.task.loss(output, target).double() * len(target)

@@ -33,6 +33,7 @@ class MLP(nn.Sequential):
         norm: `batch` or `layer` normalisation between a linear layer and its activation.
         dropout: Share of units dropped after each activation, or a list with one for each hidden layer. Never acts on
             the output.
+        alpha_dropout: Likewise, by AlphaDropout.
         output_scale: Multiplies the output layer's initial weights. At full scale an untrained regression starts at a
             loss of about twice the target's variance.
     """
@@ -48,13 +49,15 @@ class MLP(nn.Sequential):
         init: Init = "auto",
         norm: Literal["none", "batch", "layer"] = "none",
         dropout: Rate | list[Rate] = 0.0,
+        alpha_dropout: Rate | list[Rate] = 0.0,
         output_scale: Annotated[float, Field(ge=0)] = 0.1,
     ) -> None:
         widths = one_for_each("width", width, depth)
         rates = one_for_each("dropout", dropout, len(widths))
+        alpha_rates = one_for_each("alpha_dropout", alpha_dropout, len(widths))
         features = math.prod(input_shape)
         layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
-        for units, rate in zip(widths, rates, strict=True):
+        for units, rate, alpha_rate in zip(widths, rates, alpha_rates, strict=True):
             linear = nn.Linear(features, units, bias=norm != "batch")  # BatchNorm has a bias of its own
             init_linear(linear, init, activation)
             layers.append(linear)
@@ -63,6 +66,8 @@ class MLP(nn.Sequential):
             layers.append(make_activation(activation))
             if rate > 0:
                 layers.append(nn.Dropout(rate))
+            if alpha_rate > 0:
+                layers.append(nn.AlphaDropout(alpha_rate))
             features = units
         output = nn.Linear(features, num_outputs)
         init_linear(output, init, None, scale=output_scale)
