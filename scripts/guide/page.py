@@ -8,7 +8,38 @@ from guide.experiments import Experiment
 from guide.measure import Store
 from guide.verdicts import FAILS, HOLDS, NOISE, Comparison, comparisons, overall, scores
 
-ROWS = [f"G{number}" for number in range(1, 31)]
+ROWS = {
+    "G1": "inputs",
+    "G2": "outputs",
+    "G3": "depth",
+    "G4": "width",
+    "G5": "layers before neurons",
+    "G6": "too big first",
+    "G7": "losses",
+    "G8": "batch size",
+    "G9": "epochs",
+    "G10": "scaling",
+    "G11": "the learning rate",
+    "G12": "the range test",
+    "G13": "momentum",
+    "G14": "activations",
+    "G15": "output functions",
+    "G16": "initial weights",
+    "G17": "batch normalisation",
+    "G18": "clipping",
+    "G19": "the best model",
+    "G20": "dropout",
+    "G21": "AlphaDropout",
+    "G22": "dropout with BatchNorm",
+    "G23": "penalties on the weights",
+    "G24": "augmentation",
+    "G25": "optimizers",
+    "G26": "schedules",
+    "G27": "schedule last",
+    "G28": "vanishing and exploding gradients",
+    "G29": "dashboards",
+    "G30": "known architectures",
+}
 BLOCK = re.compile(r"(<!-- made: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -21,16 +52,18 @@ def blocks(table: Mapping[str, Experiment], store: Store) -> dict[str, str]:
     """Every block by name: an experiment's, `verdict G14`, `summary` and `about`."""
     made = {name: measured(experiment, store) for name, experiment in table.items()}
     found = comparisons(store, table.values())
-    by_row = {row: [one for one in found if one.claim.row == row] for row in ROWS}
-    made |= {f"verdict {row}": verdicts(ones) for row, ones in by_row.items() if ones}
+    claimed = {claim.row for experiment in table.values() for claim in experiment.claims}
+    by_row = {row: [one for one in found if one.claim.row == row] for row in ROWS if row in claimed}
+    made |= {f"verdict {row}": verdicts(ones) for row, ones in by_row.items()}
     return made | {"summary": summary(by_row), "about": about(store)}
 
 
 def about(store: Store) -> str:
     runs = sum(len(rows) for rows in store.runs.values())
     hours = sum(row["seconds"] for rows in store.runs.values() for row in rows.values()) / 3600
-    versions = store.about.get("versions", "")
-    return f"Measured with {versions}, on one thread of a CPU: {runs:,} runs, {hours:.1f} hours of training."
+    versions, commit = store.about.get("versions", "unknown versions"), store.about.get("commit", "unknown")
+    where = f"Measured at commit {commit} with {versions}, on one thread of a CPU"
+    return f"{where}: {runs:,} runs, {hours:.1f} hours of training."
 
 
 # --- what was measured ------------------------------------------------------------------------------------------------
@@ -123,6 +156,8 @@ def sentence(found: list[Comparison]) -> str:
 def summary(by_row: Mapping[str, list[Comparison]]) -> str:
     """A line for each row of the guide."""
     lines = ["| row | verdict |", "| --- | --- |"]
-    for row, found in by_row.items():
-        lines.append(f"| [{row}](#{row.lower()}) | {sentence(found) if found else 'a mechanism: nothing to compare'} |")
+    for row, title in ROWS.items():
+        anchor = f"{row} {title}".lower().replace(" ", "-")
+        came = sentence(by_row[row]) if row in by_row else "a mechanism: nothing to compare"
+        lines.append(f"| [{row}: {title}](#{anchor}) | {came} |")
     return "\n".join(lines)
