@@ -57,7 +57,7 @@ def mean_and_spread(store: Store, experiment: Experiment, variant: Variant, data
 
 def axis_name(experiment: Experiment, data: str) -> str:
     """The metric and what guessing reaches."""
-    return f"test {shown(experiment.metrics_of(data)[0])} (chance: {CHANCE[data]:.2g})"
+    return f"test {shown(experiment.metrics_of(data)[0])} (chance: {CHANCE[data]:g})"
 
 
 def points(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
@@ -83,6 +83,7 @@ def points(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
             )
         axis.set(xlabel=axis_name(experiment, data), title=data if len(experiments) == 1 else title_of(experiment))
         axis.set_yticks(range(len(names)), names)
+        axis.locator_params(axis="x", nbins=5)
         show_chance(axis.axvline, axis.get_xlim(), CHANCE[data])
     axes[0][0].invert_yaxis()
     if suffix:
@@ -153,7 +154,7 @@ def course(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
             axis.plot(x, middle, color=COLOURS[number], label=name, linewidth=1.2)
             axis.fill_between(x, [*map(min, columns)], [*map(max, columns)], color=COLOURS[number], alpha=0.2, lw=0)
     left.set(yscale="log", xlabel="layer (the last is the output)", ylabel="norm of the first gradient")
-    right.set(xlabel="epoch", ylabel=f"{experiment.curve} (chance: {CHANCE[data]:.2g})", ylim=(0, 1))
+    right.set(xlabel="epoch", ylabel=f"{experiment.curve} (chance: {CHANCE[data]:g})", ylim=(0, 1))
     show_chance(right.axhline, right.get_ylim(), CHANCE[data])
     left.legend(fontsize=8, loc="center right")
     return figure
