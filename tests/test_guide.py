@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "scripts"))
 from guide.experiments import CHANCE, Claim, Experiment, Variant, experiment, load
 from guide.measure import Store, jobs_of
-from guide.page import BLOCK, ROWS, blocks, renewed, sentence
+from guide.page import BLOCK, ROWS, blocks, mean_ranks, renewed, sentence
 from guide.verdicts import FAILS, HOLDS, NOISE, Comparison, chosen, compare, comparisons, scores, verdict
 
 PAGE = ROOT / "docs" / "guide.md"
@@ -181,6 +182,15 @@ def test_a_difference_speaks_for_the_guide_when_it_is_positive(rates):
     made, store = rates
     (one,) = comparisons(store, [made])
     assert (one.mean, one.seeds, one.claim.row) == (pytest.approx(-0.05), 2, "G12")
+
+
+def test_ranks_are_means_over_seeds(rates):
+    made, store = rates
+    assert mean_ranks(replace(made, rank=""), store, [("digits", "accuracy")]) == {
+        "chosen": 1.25,
+        "half": 1.75,
+        "other": 2.5,
+    }
 
 
 def test_what_learns_nothing_scores_what_guessing_reaches(rates):

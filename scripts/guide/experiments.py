@@ -53,6 +53,7 @@ class Experiment:
     figure: Mapping[str, Any] | None = None
     curve: str | None = None  # a metric whose course over the epochs is kept
     gradients: bool = False  # the gradient of each layer before the first step is kept
+    rank: str | None = None  # the table has the mean rank among the variants whose names end so
 
     def words(self, variant: Variant, data: str) -> list[tuple[str, ...]]:
         """The overrides of each candidate, in one order, so that experiments share what they both train."""

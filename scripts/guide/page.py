@@ -4,7 +4,7 @@ import re
 import statistics
 from collections.abc import Mapping
 
-from guide.experiments import Experiment
+from guide.experiments import LOWER_IS_BETTER, Experiment
 from guide.measure import Store
 from guide.verdicts import FAILS, HOLDS, NOISE, Comparison, comparisons, overall, scores
 
@@ -55,7 +55,7 @@ def blocks(table: Mapping[str, Experiment], store: Store) -> dict[str, str]:
     claimed = {claim.row for experiment in table.values() for claim in experiment.claims}
     by_row = {row: [one for one in found if one.claim.row == row] for row in ROWS if row in claimed}
     made |= {f"verdict {row}": verdicts(ones) for row, ones in by_row.items()}
-    return made | {"summary": summary(by_row), "about": about(store)}
+    return made | {"summary": summary(by_row), "against": against(found), "about": about(store)}
 
 
 def about(store: Store) -> str:
@@ -98,12 +98,30 @@ def shown(metric: str) -> str:
 def plain(experiment: Experiment, store: Store) -> list[str]:
     """A row for each variant, a column for each data set and metric."""
     columns = [(data, metric) for data in experiment.data for metric in experiment.metrics_of(data)]
-    lines = ["| | " + " | ".join(f"{data}, {shown(metric)}" for data, metric in columns) + " |"]
-    lines += ["| --- " * (len(columns) + 1) + "|"]
+    head = [f"{data}, {shown(metric)}" for data, metric in columns]
+    ranks = {} if experiment.rank is None else mean_ranks(experiment, store, columns)
+    head += ["mean rank"] if ranks else []
+    lines = ["| | " + " | ".join(head) + " |", "| --- " * (len(head) + 1) + "|"]
     for name, variant in experiment.variants.items():
         cells = [spread(list(scores(store, experiment, variant, *column).values())) for column in columns]
+        cells += [f"{ranks[name]:.1f}" if name in ranks else ""] if ranks else []
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
+
+
+def mean_ranks(experiment: Experiment, store: Store, columns: list[tuple[str, str]]) -> dict[str, float]:
+    """Mean over data sets and seeds of each variant's rank, 1 the best; equal scores share theirs."""
+    from scipy.stats import rankdata
+
+    variants = [one for name, one in experiment.variants.items() if name.endswith(experiment.rank or "")]
+    rows = []
+    for column in columns:
+        by_variant = [scores(store, experiment, variant, *column) for variant in variants]
+        sign = 1 if column[1] in LOWER_IS_BETTER else -1
+        seeds = set.intersection(*(set(found) for found in by_variant))
+        rows += [rankdata([sign * found[seed] for found in by_variant]) for seed in sorted(seeds)]
+    means = [statistics.mean(map(float, ranks)) for ranks in zip(*rows, strict=True)]
+    return dict(zip((variant.name for variant in variants), means, strict=True)) if rows else {}
 
 
 def grid(experiment: Experiment, store: Store) -> list[str]:
@@ -157,7 +175,22 @@ def summary(by_row: Mapping[str, list[Comparison]]) -> str:
     """A line for each row of the guide."""
     lines = ["| row | verdict |", "| --- | --- |"]
     for row, title in ROWS.items():
-        anchor = f"{row} {title}".lower().replace(" ", "-")
         came = sentence(by_row[row]) if row in by_row else "a mechanism: nothing to compare"
-        lines.append(f"| [{row}: {title}](#{anchor}) | {came} |")
+        lines.append(f"| [{row}: {title}](#{anchor(row)}) | {came} |")
     return "\n".join(lines)
+
+
+def against(found: list[Comparison]) -> str:
+    """A line for each claim that does not hold."""
+    lines = [
+        f"- [{one.claim.row}](#{anchor(one.claim.row)}), {one.data}: not so that {one.claim.text}"
+        f" ({one.mean:+.3f} ± {one.half:.3f})."
+        for one in found
+        if one.verdict == FAILS
+    ]
+    return "\n".join(lines or ["Nowhere."])
+
+
+def anchor(row: str) -> str:
+    """Of a row's heading."""
+    return f"{row} {ROWS[row]}".lower().replace(" ", "-")
