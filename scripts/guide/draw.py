@@ -154,7 +154,7 @@ def course(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
             axis.plot(x, middle, color=COLOURS[number], label=name, linewidth=1.2)
             axis.fill_between(x, [*map(min, columns)], [*map(max, columns)], color=COLOURS[number], alpha=0.2, lw=0)
     left.set(yscale="log", xlabel="layer (the last is the output)", ylabel="norm of the first gradient")
-    right.set(xlabel="epoch", ylabel=f"{experiment.curve} (chance: {CHANCE[data]:g})", ylim=(0, 1))
+    right.set(xlabel="epoch", ylabel=f"validation accuracy (chance: {CHANCE[data]:g})", ylim=(0, 1))
     show_chance(right.axhline, right.get_ylim(), CHANCE[data])
     left.legend(fontsize=8, loc="center right")
     return figure
