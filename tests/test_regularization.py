@@ -113,7 +113,7 @@ STRENGTHS = {
     "shift": {"shift": 1},
     "ema": {"ema": 0.99},
     "swa": {"swa": 0.25},
-    "cocktail": {"dropout": 0.1, "cutmix": 1.0, "ema": 0.99},
+    "cocktail": {"dropout": 0.1, "mixup": 0.2, "ema": 0.99},
 }
 ZEROS = dict.fromkeys(inspect.signature(Regularization).parameters, 0)
 
