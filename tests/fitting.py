@@ -39,6 +39,22 @@ class MadeUp(TableData):
         return Table(x, hidden[:, 0] if self.task == "regression" else hidden.argmax(1))
 
 
+class Rows(TableData):
+    """A table given to the constructor."""
+
+    def __init__(self, features, target, test_rows=None, **options):
+        super().__init__(**options)
+        self.table = Table(np.asarray(features), np.asarray(target), test_rows=test_rows)
+
+    def load(self):
+        return self.table
+
+
+def ready(data):
+    data.setup()
+    return data
+
+
 class History(Checkpoint):
     """What each epoch came to. Lightning calls a `Checkpoint` when the epoch's metrics are complete."""
 

@@ -1,4 +1,6 @@
+import re
 import sys
+import tomllib
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -8,7 +10,8 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 
-from goldilocks.config import build, check_arguments, expected, find_class, import_path
+from conftest import ROOT
+from goldilocks.config import EXTRAS, PACKAGES, build, check_arguments, expected, find_class, import_path
 from goldilocks.data.base import TableData
 from goldilocks.errors import Refused
 from goldilocks.models.mlp import MLP
@@ -46,6 +49,24 @@ class Child(Base):
     def __init__(self, name: str, **options: Any):
         super().__init__(**options)
         self.name = name
+
+
+class Closing(Base):
+    """Passes on what the class above needs, and gives it a default of its own."""
+
+    def __init__(self, size: int = 7, **options: Any):
+        super().__init__(size, **{"colour": "green", **options})
+
+
+class Demanding(Base):
+    def __init__(self, size: int, shape: int, **options: Any):
+        super().__init__(size=size, **options)
+        self.shape = shape
+
+
+class Square(Demanding):
+    def __init__(self, size: int, **options: Any):
+        super().__init__(size=size, shape=size, **options)
 
 
 class Open:
@@ -153,6 +174,58 @@ def test_a_module_whose_own_import_is_missing_names_that_package(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     message = refusal(import_path, "my_house_of_models.Net", "model")
     assert "needs the package a_package_that_nobody_has" in message
+
+
+@pytest.mark.parametrize(("package", "extra"), EXTRAS.items())
+def test_a_package_that_is_not_installed_names_its_extra(package, extra, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    (tmp_path / "my_house_of_extras.py").write_text(f"from {package} import Something\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    needs = f"needs the package {package}, which is not installed; pip install -e '.[{extra}]'"
+    for path in (f"{package}.Thing", "my_house_of_extras.Thing"):
+        assert refusal(import_path, path, "model") == f"model._target_={path}: {needs}"
+
+
+def test_a_constructor_that_lacks_a_package_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    needs = "needs the package pytorch_optimizer, which is not installed; pip install -e '.[optimizers]'"
+    assert refusal(make, Importer).endswith(f".Importer: {needs}")
+
+
+class Importer:
+    def __init__(self):
+        import pytorch_optimizer  # noqa: F401
+
+
+def test_the_extras_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        re.match(r"[\w-]+", requirement)[0].replace("-", "_"): extra
+        for extra, requirements in project["optional-dependencies"].items()
+        for requirement in requirements
+        if extra != "dev"
+    }
+    assert extras == EXTRAS
+    assert EXTRAS.keys() <= set(PACKAGES)
+
+
+class OwnError(Exception):
+    """A library's own kind of exception."""
+
+
+@pytest.mark.parametrize(("error", "refused"), [(OwnError, True), (ValueError, True), (KeyError, False)])
+def test_what_a_constructor_raises_is_refused_unless_it_looks_like_a_mistake_in_the_code(error, refused):
+    class Angry:
+        def __init__(self, size: int):
+            raise error("size must be odd")
+
+    Angry.__module__, Angry.__qualname__ = HERE, "Angry"
+    globals()["Angry"] = Angry
+    if refused:
+        assert refusal(make, Angry, size=2) == "widget: size must be odd"
+    else:
+        with pytest.raises(error):
+            make(Angry, size=2)
 
 
 def test_a_nested_target_is_built_under_the_same_rules():
@@ -316,6 +389,14 @@ def test_options_stand_for_the_keywords_of_the_class_above():
     assert refusal(make, Child, name="a", size=0).startswith("widget.size=0: ")
     assert refusal(make, Child, name="a", size=1, color="blue").endswith("did you mean colour?")
     assert refusal(make, Child, name="a") == "widget.size: is missing; Child needs it"
+
+
+def test_a_constructor_that_repeats_what_the_class_above_needs_passes_the_rest_itself():
+    assert (make(Closing).size, make(Closing).colour, make(Closing, colour="red").colour) == (7, "green", "red")
+    assert (make(Square, size=2).shape, make(Square, size=2, colour="blue").colour) == (2, "blue")
+    assert refusal(make, Square) == "widget.size: is missing; Square needs it"
+    assert refusal(make, Square, size=1, color="blue").endswith("did you mean colour?")
+    assert refusal(make, Demanding, size=1) == "widget.shape: is missing; Demanding needs it"
 
 
 def test_options_of_a_data_source_are_checked_against_table_data():

@@ -27,7 +27,13 @@ LIGHT = ("goldilocks.cli", "goldilocks.errors", "goldilocks.metric_names", "hydr
 SIBLINGS = {
     "goldilocks.models.init": {"goldilocks.models.activations"},
     "goldilocks.models.mlp": {"goldilocks.models.activations", "goldilocks.models.init"},
-    "goldilocks.data.base": {"goldilocks.data.loaders", "goldilocks.data.spec"},
+    "goldilocks.data.targets": {"goldilocks.data.spec"},
+    "goldilocks.data.base": {
+        "goldilocks.data.loaders",
+        "goldilocks.data.scaling",
+        "goldilocks.data.spec",
+        "goldilocks.data.targets",
+    },
     "goldilocks.data.embedded": {"goldilocks.data.base"},
     "goldilocks.data.synthetic": {"goldilocks.data.base"},
     "goldilocks.callbacks.checkpoint": {"goldilocks.callbacks.recorder"},

@@ -145,7 +145,7 @@ def test_predictions_are_in_the_targets_own_units():
     x, _ = fitted.data.tensors["val"]
     spec = fitted.data.spec
     fitted.module.eval()
-    expected = fitted.network(x) * spec.target_std[0] + spec.target_mean[0]
+    expected = fitted.network(x) * spec.target_scale[0] + spec.target_shift[0]
     torch.testing.assert_close(fitted.module(x), expected)
     probabilities = fit(max_epochs=1).module.eval()(x)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(len(x)))

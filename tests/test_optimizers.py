@@ -1,4 +1,5 @@
 import copy
+import importlib
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.optim import Optimizer
 
 from goldilocks.cli import options
 from goldilocks.errors import Refused
+from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.models.mlp import MLP
 from goldilocks.optimizers import FUSED_ON_CPU, build_optimizer, learning_rate, split_parameters, try_optimizer
 
@@ -22,6 +24,7 @@ def option(compose):
     def plain(name):
         if name not in COMPOSED:
             COMPOSED[name] = OmegaConf.to_container(compose(f"optimizer={name}").optimizer)
+        pytest.importorskip(COMPOSED[name]["_target_"].partition(".")[0])
         return dict(COMPOSED[name])
 
     return plain
@@ -74,6 +77,7 @@ def test_frozen_parameters_are_in_neither():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_with_zero_gradients_only_the_weights_shrink(name, option):
+    """asgd has a decay under a second name, `lambd`."""
     network = make_network()
     node = {**option(name), "weight_decay": 0.1}
     optimizer = build_optimizer(node, network)
@@ -85,16 +89,28 @@ def test_with_zero_gradients_only_the_weights_shrink(name, option):
             assert torch.equal(parameter, before[key]), key
         else:
             assert parameter.norm() < before[key].norm(), key
-    if name in ("adamw", "nadam"):  # decoupled: w <- w - lr * decay * w
+    if name in ("adamw", "nadam", "radam", "lion", "muon"):  # decoupled: w <- w - lr * decay * w
         for key, parameter in network.named_parameters():
             if decaying(key):
                 assert torch.allclose(parameter, before[key] * (1 - node["lr"] * 0.1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_where_it_is_asked_for_everything_shrinks(name, option):
+    network = make_network()
+    optimizer = build_optimizer({**option(name), "weight_decay": 0.1, "decay_all": True}, network)
+    assert all(group["weight_decay"] == 0.1 for group in optimizer.param_groups)
+    before = snapshot(network)
+    give_gradients(network, 0, scale=0.0)
+    optimizer.step()
+    assert all(parameter.norm() < before[key].norm() for key, parameter in network.named_parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_without_decay_zero_gradients_move_nothing(name, option):
     network = make_network()
-    optimizer = build_optimizer({**option(name), "weight_decay": 0.0}, network)
+    none = {key: 0.0 for key in ("weight_decay", "lambd") if key in option(name)}
+    optimizer = build_optimizer({**option(name), **none}, network)
     before = snapshot(network)
     give_gradients(network, 0, scale=0.0)
     optimizer.step()
@@ -120,25 +136,112 @@ def test_a_network_without_matrices_or_with_nothing_else_has_its_optimizer():
         assert {id(parameter) for parameter in held} == {id(parameter) for parameter in network.parameters()}
 
 
+# --- factors of the rate ----------------------------------------------------------------------------------------------
+
+
+class Factored(nn.Module):
+    """Four kinds of parameters at four rates."""
+
+    FACTORS = {"scale": 6.0, "first.bias": 0.1, "last.bias": 0.1}
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.scale, self.last = nn.Linear(4, 3), nn.Parameter(torch.ones(3)), nn.Linear(3, 2)
+
+    def lr_factors(self):
+        return self.FACTORS
+
+
+def rate_of(optimizer, parameter):
+    (group,) = [group for group in optimizer.param_groups if any(parameter is p for p in group["params"])]
+    return group["lr"]
+
+
+def test_a_network_asks_for_factors_of_the_rate(option):
+    """Without a decay there is a group for each factor; with one, for each pair of factor and decay."""
+    network = Factored()
+    for node, groups in ((option("adam"), 3), ({**option("adam"), "weight_decay": 0.1}, 3), (option("sgd"), 3)):
+        optimizer = build_optimizer(node, network)
+        assert len(optimizer.param_groups) == groups
+        assert learning_rate(optimizer) == node["lr"]
+        for name, parameter in network.named_parameters():
+            assert rate_of(optimizer, parameter) == node["lr"] * network.FACTORS.get(name, 1.0)
+
+
+def test_factors_and_decay_together():
+    network = Factored()
+    network.FACTORS = {"first.weight": 2.0, "first.bias": 2.0}
+    optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.1}, network)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = {
+        (group["lr"], group["weight_decay"], *(names[id(p)] for p in group["params"]))
+        for group in optimizer.param_groups
+    }
+    assert found == {
+        (1.0, 0.1, "first.weight"),
+        (1.0, 0.0, "first.bias"),
+        (0.5, 0.1, "last.weight"),
+        (0.5, 0.0, "scale", "last.bias"),
+    }
+
+
+def test_each_parameter_moves_at_its_own_rate():
+    """One step of SGD is the rate times the gradient; so it is through one vector a group."""
+    for flat in (False, True):
+        network = Factored()
+        optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.5}, network)
+        vectors = FlatParameters(optimizer) if flat and can_be_flat(optimizer) else None
+        assert (vectors is not None) == flat
+        before = snapshot(network)
+        give_gradients(network, 0)
+        if vectors:
+            vectors.gather()
+        optimizer.step()
+        for name, parameter in network.named_parameters():
+            expected = before[name] - 0.5 * network.FACTORS.get(name, 1.0) * parameter.grad
+            torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_the_nominal_rate_is_told_where_every_parameter_has_a_factor():
+    network = nn.Linear(2, 1)
+    network.lr_factors = lambda: {"weight": 0.3, "bias": 0.7}
+    assert learning_rate(build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, network)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("factors", [{"first": 2.0}, {"first.bias": 0.0}, {"first.bias": float("nan")}])
+def test_a_factor_without_sense_is_the_networks_mistake(factors):
+    network = Factored()
+    network.FACTORS = factors
+    with pytest.raises(AssertionError, match=r"lr_factors: "):
+        build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, network)
+
+
 # --- the step ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+def plain_optimizer(node, network):
+    """The library's class on weights and rest, without anything of ours."""
+    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "_target_"}
+    assert arguments.pop("decay_all") is False
+    weights, rest = split_parameters(network)
+    spare = {key: 0.0 for key in ("weight_decay", "lambd") if key in arguments}
+    package, _, kind = node["_target_"].rpartition(".")
+    groups = [{"params": weights}, {"params": rest, **spare}]
+    return getattr(importlib.import_module(package), kind)(groups, **arguments, foreach=False)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "muon"])  # tests/test_muon.py
 @pytest.mark.parametrize("decay", [None, 0.05])
 def test_the_fast_step_is_the_plain_one(name, decay, option):
-    """Twelve steps against torch's implementation that takes one tensor after the other."""
+    """Twelve steps against the library's implementation that takes one tensor after the other."""
     node = {**option(name), **({} if decay is None else {"weight_decay": decay})}
     ours, plain = make_network(), make_network()
     optimizer = build_optimizer(node, ours)
-    kind = getattr(torch.optim, node["_target_"].rpartition(".")[2])
-    if kind.__name__ in FUSED_ON_CPU:
-        assert optimizer.defaults["fused"] is True
-    else:
-        assert optimizer.defaults["foreach"] is False
-    weights, rest = split_parameters(plain)
-    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "_target_"}
-    groups = [{"params": weights}, {"params": rest, "weight_decay": 0.0}]
-    reference = kind(groups, **arguments, foreach=False)
+    if hasattr(torch.optim, node["_target_"].rpartition(".")[2]):
+        fused = node["_target_"].rpartition(".")[2] in FUSED_ON_CPU
+        assert (optimizer.defaults["fused"] is True) if fused else (optimizer.defaults["foreach"] is False)
+    reference = plain_optimizer(node, plain)
     for step in range(12):
         for network, stepper in ((ours, optimizer), (plain, reference)):
             give_gradients(network, step)
@@ -179,27 +282,50 @@ def test_each_option_moves_as_its_paper_says(option):
     assert first_steps(option("adam"), [1.0, 2.0]) == pytest.approx([1 - lr, two], rel=1e-5)
     lr = option("adamax")["lr"]
     assert first_steps(option("adamax"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - lr - lr * first / 2], rel=1e-5)
+    lr = option("adagrad")["lr"]
+    assert first_steps(option("adagrad"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - lr - lr * 2 / 5**0.5], rel=1e-5)
+    lr, eps = option("adadelta")["lr"], 1e-6
+    update = (eps / (0.1 + eps)) ** 0.5
+    size = ((0.1 * update**2 + eps) / (0.9 * 0.1 + 0.1 * 4 + eps)) ** 0.5
+    assert first_steps(option("adadelta"), [1.0, 2.0]) == pytest.approx(
+        [1 - lr * update, 1 - lr * update - lr * 2 * size], rel=1e-5
+    )
+    lr = option("radam")["lr"]  # rectified from the sixth step on: before, a plain momentum
+    assert first_steps(option("radam"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - lr - lr * first], rel=1e-5)
+    lr, decay = option("asgd")["lr"], 1e-4
+    one = 1 - decay * lr - lr
+    rate = lr / (1 + decay * lr) ** 0.75
+    assert first_steps(option("asgd"), [1.0, 2.0]) == pytest.approx(
+        [one, one * (1 - decay * rate) - 2 * rate], rel=1e-5
+    )
     node = {**option("adamw"), "weight_decay": 0.5}
     assert first_steps(node, [1.0]) == pytest.approx([1 - node["lr"] * 0.5 - node["lr"]], rel=1e-5)
 
 
-def test_every_option_descends(option):
+def test_lion_moves_by_the_sign_of_its_momentum(option):
+    """From gradients 1 and -0.05: the momentum, 0.01, outweighs a tenth of the second gradient."""
+    lr = option("lion")["lr"]
+    assert first_steps(option("lion"), [1.0, -0.05]) == pytest.approx([1 - lr, 1 - 2 * lr], rel=1e-6)
+    assert first_steps(option("lion"), [1.0, -0.5]) == pytest.approx([1 - lr, 1.0], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_descends(name, option):
     """A least-squares problem: each option, at its own rate, comes down."""
     torch.manual_seed(0)
     x = torch.randn(64, 4)
     y = x @ torch.tensor([[1.0], [-2.0], [0.5], [3.0]])
-    for name in NAMES:
-        torch.manual_seed(1)
-        network = MLP((4,), 1, depth=1, width=8)
-        optimizer = build_optimizer(option(name), network)
-        losses = []
-        for _ in range(60):
-            optimizer.zero_grad()
-            loss = (network(x) - y).square().mean()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        assert losses[-1] < 0.99 * losses[0], name
+    torch.manual_seed(1)
+    network = MLP((4,), 1, depth=1, width=8)
+    optimizer = build_optimizer(option(name), network)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = (network(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.99 * losses[0]
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -224,6 +350,18 @@ def test_every_option_descends(option):
         ("momentum", "lr", None),
         ("rmsprop", "alpha", -0.5),
         ("adamax", "betas", [-0.1, 0.9]),
+        ("radam", "lr", -1.0),
+        ("adagrad", "lr_decay", -1.0),
+        ("adadelta", "rho", 1.5),
+        ("asgd", "weight_decay", -1.0),
+        ("lion", "betas", [0.9, 1.5]),
+        ("lion", "lr", -1.0),
+        ("lion", "wait_decay", 0.1),
+        ("muon", "momentum", 1.5),
+        ("muon", "adjust_lr_fn", "best"),
+        ("muon", "ns_steps", 0),
+        ("adam", "decay_all", "weights"),
+        ("adam", "decay_all", 0.1),
     ],
 )
 def test_values_that_the_optimizer_rejects_are_refused_in_one_line(name, key, value, option):

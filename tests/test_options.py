@@ -12,11 +12,14 @@ from omegaconf import OmegaConf
 
 from goldilocks.callbacks import BestCheckpoint, EarlyStopping, LastCheckpoint, LearningRateMonitor, ProgressBar
 from goldilocks.cli import CONF, card
+from goldilocks.data.scaling import Scaling
+from goldilocks.data.targets import TargetScaling
 from goldilocks.errors import Refused
 from goldilocks.models.activations import CLASSES, Activation
 from goldilocks.models.init import Init
 from goldilocks.results import read_result
 from goldilocks.run import build_trainer, prepare, run
+from goldilocks.tasks import Output
 
 # A new option is trained here as soon as its file is there; its count is changed by who has read its test.
 COUNTS = {
@@ -26,7 +29,7 @@ COUNTS = {
     "hydra/sweeper": 1,
     "logger": 3,
     "model": 5,
-    "optimizer": 8,
+    "optimizer": 14,
     "regularization": 14,
     "scheduler": 6,
     "trainer": 4,
@@ -107,8 +110,8 @@ def composed(compose, *words):
     return copy.deepcopy(COMPOSED[words])
 
 
-def test_there_are_48_pairs():
-    assert len(OPTIMIZERS) * len(SCHEDULERS) == COUNTS["optimizer"] * COUNTS["scheduler"] == 48
+def test_there_are_84_pairs():
+    assert len(OPTIMIZERS) * len(SCHEDULERS) == COUNTS["optimizer"] * COUNTS["scheduler"] == 84
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -230,12 +233,45 @@ def test_every_precision_of_the_cpu_trains(precision, compose, train_two_steps):
     assert {weight.dtype for weight in parts.module.network.parameters()} == {kinds.get(str(precision), torch.float32)}
 
 
-@pytest.mark.parametrize("scaling", ["standard", "minmax", "none"])
+@pytest.mark.parametrize("scaling", get_args(Scaling))
 def test_every_scaling_trains(scaling, compose, train_two_steps):
     parts, _ = train_two_steps(changed(compose, data__scaling=scaling))
     x, _ = parts.data.tensors["train"]
-    spread = {"standard": x.std(0, correction=0), "minmax": x.amax(0) - x.amin(0)}.get(scaling)
-    assert x.amax() > 1000 if spread is None else spread.sub(1).abs().max() < 1e-4  # wine has values above a thousand
+    if scaling == "none":
+        assert x.amax() > 1000  # wine has values above a thousand
+    elif scaling in ("standard", "minmax"):
+        spread = {"standard": x.std(0, correction=0), "minmax": x.amax(0) - x.amin(0)}[scaling]
+        assert spread.sub(1).abs().max() < 1e-4
+    else:
+        assert x.quantile(0.5, 0).abs().max() < 0.05
+        assert x.abs().max() < (3 if scaling == "robust" else 5.2)
+
+
+@pytest.mark.parametrize("scaling", get_args(TargetScaling))
+@pytest.mark.parametrize("output", get_args(Output))
+def test_every_output_function_trains_on_a_target_in_its_range(output, scaling, compose, train_two_steps):
+    """The progression of diabetes goes from 25 to 346."""
+    cfg = changed(compose, data__name="diabetes", data__target_scaling=scaling, task__output=output)
+    fits = output == "identity" or scaling == "minmax" or (output, scaling) == ("softplus", "none")
+    if not fits:
+        with pytest.raises(Refused, match=rf"^task.output={output}: gives values .* write data.target_scaling=minmax"):
+            prepare(cfg)
+        return
+    parts, _ = train_two_steps(cfg)
+    said = parts.module(parts.data.tensors["test"][0])
+    low, high = parts.data.spec.target_shift[0], parts.data.spec.target_shift[0] + parts.data.spec.target_scale[0]
+    if output == "sigmoid":
+        assert low < said.min() < said.max() < high
+    elif output == "softplus":
+        assert said.min() > 0
+
+
+@pytest.mark.parametrize("data", ["breast_cancer", "wine"])
+def test_balanced_classes_train(data, compose, train_two_steps):
+    parts, _ = train_two_steps(changed(compose, data__name=data, task__class_weight="balanced"))
+    counts = torch.tensor(parts.data.spec.class_counts)
+    shares = parts.module.task.class_weight * counts
+    assert torch.allclose(shares, (counts.sum() / len(counts)).expand(len(counts)))
 
 
 @pytest.mark.parametrize(

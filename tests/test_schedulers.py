@@ -9,6 +9,7 @@ from torch.optim import lr_scheduler as library
 
 from goldilocks.cli import options
 from goldilocks.errors import Refused
+from goldilocks.optimizers import build_optimizer, learning_rate
 from goldilocks.schedulers import build_schedule, has_length, steps_in_epoch, try_schedule
 
 EPOCHS, STEPS = 6, 5  # of a run, and in an epoch
@@ -117,6 +118,17 @@ def test_one_cycle_moves_the_momentum_the_other_way(option):
     assert min(momentum for _, momentum in found) == pytest.approx(0.85)
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adagrad, torch.optim.RMSprop])
+def test_one_cycle_leaves_an_optimizer_without_momentum_without(kind, option):
+    optimizer = kind(nn.Linear(2, 2).parameters(), lr=RATE)
+    schedule, _ = make(option("onecycle"), optimizer)
+    for step in range(TOTAL):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(one_cycle(step))
+        assert not optimizer.param_groups[0].get("momentum")
+        optimizer.step()
+        schedule.on_step()
+
+
 # --- what comes from the run ------------------------------------------------------------------------------------------
 
 
@@ -168,6 +180,36 @@ def test_an_interval_of_epochs_ignores_steps_and_the_other_way_round(option):
 @pytest.mark.parametrize(("batches", "accumulate", "steps"), [(10, 1, 10), (10, 3, 4), (9, 3, 3), (1, 8, 1)])
 def test_the_last_step_of_an_epoch_may_take_fewer_batches(batches, accumulate, steps):
     assert steps_in_epoch(batches, accumulate) == steps
+
+
+# --- factors of the rate ----------------------------------------------------------------------------------------------
+
+
+class Factored(nn.Linear):
+    def lr_factors(self):
+        return {"bias": 0.125}
+
+
+ABSOLUTE = [("cosine", {"eta_min": 0.2}), ("plateau", {"min_lr": 0.3, "patience": 0})]
+
+
+@pytest.mark.parametrize(("name", "given"), [*((name, {}) for name in options("scheduler")), *ABSOLUTE])
+def test_every_schedule_keeps_the_ratios_that_a_network_asks_for(name, given, option):
+    """Absolute values of a schedule are nominal ones: at `eta_min` a factor still holds."""
+    node = {**option(name), **given}
+    sgd = {"_target_": "torch.optim.SGD", "lr": RATE, "momentum": 0.9}
+    plain, factored = build_optimizer(sgd, nn.Linear(2, 2)), build_optimizer(sgd, Factored(2, 2))
+    schedules = [make(node, optimizer)[0] for optimizer in (plain, factored)]
+    for _ in range(EPOCHS):
+        for _ in range(STEPS):
+            rate = learning_rate(plain)
+            assert [group["lr"] for group in factored.param_groups] == pytest.approx([rate, 0.125 * rate], rel=1e-12)
+            assert learning_rate(factored) == pytest.approx(rate, rel=1e-12)
+            for optimizer, schedule in zip((plain, factored), schedules, strict=True):
+                optimizer.step()
+                schedule.on_step()
+        for schedule in schedules:
+            schedule.on_epoch_end({"val/loss": 1.0})
 
 
 # --- plateau ----------------------------------------------------------------------------------------------------------

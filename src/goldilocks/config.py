@@ -6,6 +6,7 @@ what their place calls for are ever built: a configuration from a stranger must 
 """
 
 import importlib
+import importlib.util
 import inspect
 import re
 import types
@@ -17,7 +18,11 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 
 from goldilocks.errors import Refused, near_miss
 
-PACKAGES = ("goldilocks", "torch", "pytorch_lightning", "torchmetrics", "sklearn", "optuna")
+PACKAGES = (
+    *("goldilocks", "torch", "pytorch_lightning", "torchmetrics", "sklearn", "optuna"),
+    *("pytorch_optimizer", "timm"),
+)
+EXTRAS = {"pytorch_optimizer": "optimizers"}  # of pyproject.toml, by the package that needs it
 T = TypeVar("T")
 
 
@@ -58,7 +63,12 @@ def build(
         return target(**checked, **extra, **live)
     except Refused:
         raise
-    except (ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except ModuleNotFoundError as error:  # a constructor that imports what only it needs
+        raise Refused(f"{where}._target_={node['_target_']}: {missing(error)}") from error
+    except Exception as error:
+        usual = isinstance(error, ValueError | TypeError | ArithmeticError | RuntimeError | MemoryError)
+        if not usual and top_level(type(error)) != top_level(target):  # a library's own kind of exception
+            raise
         raise Refused(f"{culprit(where, arguments, one_line(error))}: {one_line(error)}") from error
 
 
@@ -78,7 +88,7 @@ def find_class(node: Mapping[str, Any], base: type[T], where: str, packages: Ite
             " add your own to `packages` in conf/train.yaml"
         )
     found = import_path(path, where)
-    if not inspect.isclass(found) or found.__module__.partition(".")[0] not in allowed or not issubclass(found, base):
+    if not inspect.isclass(found) or top_level(found) not in allowed or not issubclass(found, base):
         raise Refused(f"{where}._target_={path}: must be a subclass of {base.__module__}.{base.__name__}")
     if inspect.isabstract(found):
         raise Refused(f"{where}._target_={path}: is abstract; name a class that can be built")
@@ -95,14 +105,30 @@ def import_path(path: str, where: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
                 continue
-            raise Refused(f"{where}._target_={path}: needs the package {error.name}, which is not installed") from error
+            raise Refused(f"{where}._target_={path}: {missing(error)}") from error
         for part in parts[cut:]:
             if not hasattr(found, part):
                 known = [word for word in dir(found) if word[0].isupper()]
                 raise Refused(f"{where}._target_={path}: {part} is not in {name}; {near_miss(part, known)}")
             found = getattr(found, part)
         return found
+    if parts[0] in EXTRAS and not importlib.util.find_spec(parts[0]):
+        raise Refused(f"{where}._target_={path}: {missing(ModuleNotFoundError(name=parts[0]))}")
     raise Refused(f"{where}._target_={path}: no such module")
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What a package that is not installed means for the user: how it is installed, where it belongs to an extra."""
+    if error.name is None:
+        return one_line(error)
+    extra = EXTRAS.get(error.name.partition(".")[0])
+    how = f"; pip install -e '.[{extra}]'" if extra else ""
+    return f"needs the package {error.name}, which is not installed{how}"
+
+
+def top_level(kind: type) -> str:
+    """The package that a class is defined in."""
+    return kind.__module__.partition(".")[0]
 
 
 def culprit(where: str, arguments: Mapping[str, Any], message: str) -> str:
@@ -243,12 +269,17 @@ def nested_base(function: Any, key: str, path: str) -> type:
 def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
     """The parameters of a function or constructor by name, without self.
 
-    A constructor's `**options` stands for the keywords of the class above it, which it passes on.
+    A constructor's `**options` stands for the keywords of the class above it, which it passes on. One that repeats a
+    parameter which that class needs passes the needed ones itself: then they may be left out.
     """
     parameters = dict(inspect.signature(function).parameters)
     if above := class_above(function, parameters):
         parameters = {k: p for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-        parameters = {**parameters_of(above), **parameters}
+        inherited = parameters_of(above)
+        needed = {k for k, p in inherited.items() if p.default is p.empty}
+        optional = needed if needed & parameters.keys() else set()
+        inherited = {k: p.replace(default=None) if k in optional else p for k, p in inherited.items()}
+        parameters = {**inherited, **parameters}
     return parameters
 
 

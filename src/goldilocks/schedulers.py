@@ -7,6 +7,7 @@ optimizer's rate are added here, under the names that torch's classes use.
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from goldilocks.config import build, check_arguments, find_class, parameters_of
 from goldilocks.errors import Refused
+from goldilocks.optimizers import has_factors, nominal_rates
 
 LENGTH = ("total_steps", "T_max")  # what torch's classes call the number of steps in the whole run
 OURS = ("interval", "monitor")
@@ -28,17 +30,25 @@ class Schedule:
     interval: Literal["step", "epoch"] = "epoch"
     monitor: str | None = None
 
+    def __post_init__(self) -> None:
+        self.factored = has_factors(self.scheduler.optimizer)
+
     def on_step(self) -> None:
         """After an optimizer step."""
         if self.interval == "step":
-            self.scheduler.step()
+            self.move()
 
     def on_epoch_end(self, metrics: Mapping[str, Any]) -> None:
         """After an epoch and its validation. An epoch without the monitored metric leaves the plateau's count alone."""
         if self.monitor is not None and self.monitor in metrics:
-            self.scheduler.step(metrics[self.monitor])
+            self.move(metrics[self.monitor])
         elif self.monitor is None and self.interval == "epoch":
-            self.scheduler.step()
+            self.move()
+
+    def move(self, *metric: Any) -> None:
+        """Steps the scheduler; rates that a network has asked factors for keep their ratios."""
+        with nominal_rates(self.scheduler.optimizer) if self.factored else nullcontext():
+            self.scheduler.step(*metric)
 
 
 def check_schedule(interval: Literal["step", "epoch"] = "epoch", monitor: str | None = None) -> None:
@@ -72,9 +82,7 @@ def build_schedule(
     node = {key: value for key, value in node.items() if key not in OURS}
     steps = min(max_epochs * steps_per_epoch, max_steps or math.inf)
     length = int(steps) if ours.get("interval") == "step" else max_epochs
-    live = {"max_lr": [group["lr"] for group in optimizer.param_groups], **dict.fromkeys(LENGTH, length)}
     kind: Any = find_class(node, LRScheduler, "scheduler", packages)
-    offered = {key: live[key] for key in live if key in parameters_of(kind)}
     follows, monitor = "metrics" in parameters_of(kind.step), ours.get("monitor")
     if follows and monitor is None:
         raise Refused("scheduler.monitor=null: this schedule follows a metric; write scheduler.monitor=val/loss")
@@ -82,8 +90,16 @@ def build_schedule(
         raise Refused("scheduler.interval=step: a metric is there once an epoch; write scheduler.interval=epoch")
     if monitor is not None and not follows:
         raise Refused(f"scheduler.monitor={monitor}: this schedule follows no metric; leave it out")
-    scheduler = build(node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer)
+    with nominal_rates(optimizer):
+        offered = {**dict.fromkeys(LENGTH, length), "max_lr": [group["lr"] for group in optimizer.param_groups]}
+        offered["cycle_momentum"] = has_momentum(optimizer)
+        scheduler = build(node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer)
     return Schedule(scheduler, **ours)
+
+
+def has_momentum(optimizer: Optimizer) -> bool:
+    """Whether there is a momentum for 1cycle to move: torch refuses an optimizer without, and would switch on SGD's."""
+    return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
 def has_length(node: Mapping[str, Any], packages: Iterable[str] = ()) -> bool:

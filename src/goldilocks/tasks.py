@@ -1,10 +1,10 @@
 """Regression, binary, multiclass: the loss, the output function and the metrics of each.
 
-Legend: B batch, C outputs.
+Legend: B batch, C outputs, K members of an ensemble.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ from goldilocks.errors import Refused, near_miss
 from goldilocks.metric_names import BETTER, STAGES
 
 LossName = Literal["auto", "mse", "mae", "huber", "bce", "cross_entropy"]
+Output = Literal["identity", "tanh", "sigmoid", "softplus"]
 
 # The first loss of a task is its default.
 LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {
@@ -31,10 +32,16 @@ LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {
     "binary": {"bce": F.binary_cross_entropy_with_logits},
     "multiclass": {"cross_entropy": F.cross_entropy},
 }
+# Output functions of a regression, each with the values that it can give.
+OUTPUTS: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
+    "tanh": (torch.tanh, -1.0, 1.0),
+    "sigmoid": (torch.sigmoid, 0.0, 1.0),
+    "softplus": (F.softplus, 0.0, math.inf),
+}
 
 
-class StandardisedR2(R2Score):
-    """R2 of standardised values: the same number, without the cancellation in single precision far from zero."""
+class CentredR2(R2Score):
+    """R2 of values around the training rows' mean: the same number, without cancellation in single precision."""
 
     def compute(self) -> Tensor:
         """Not a number for a single row, where the library raises."""
@@ -46,7 +53,7 @@ METRICS: dict[str, dict[str, Callable[[Spec], Metric]]] = {
     "regression": {
         "rmse": lambda spec: MeanSquaredError(squared=False),
         "mae": lambda spec: MeanAbsoluteError(),
-        "r2": lambda spec: StandardisedR2(),
+        "r2": lambda spec: CentredR2(),
     },
     "binary": {
         "accuracy": lambda spec: BinaryAccuracy(validate_args=False),
@@ -87,16 +94,32 @@ class Objective:
 class Task(nn.Module):
     """What is learnt: from raw outputs and targets to a loss, predictions and metrics.
 
+    A network that is an ensemble gives raw outputs [B, K, C]. Each member is trained on its own loss; everywhere else
+    the members are one: the mean of their probabilities, or of their values.
+
     Args:
         spec: Of the data.
         loss: The loss's name; `auto` takes the task's first.
+        class_weight: `balanced`: a row of a class counts as n / (C * rows of the class), of the training rows, as in
+            scikit-learn's compute_class_weight. In the training loss only: val/loss is that of the rows as they are.
+        output: What a regression's raw outputs go through before they are compared with the scaled target. Classes
+            have theirs by task, when predicting.
         label_smoothing: Share of a class target spread over all classes, in training only.
     """
 
-    target_mean: Tensor
-    target_std: Tensor
+    target_shift: Tensor
+    target_scale: Tensor
+    target_centre: Tensor
+    class_weight: Tensor
 
-    def __init__(self, spec: Spec, loss: LossName = "auto", label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        loss: LossName = "auto",
+        class_weight: Literal["none", "balanced"] = "none",
+        output: Output = "identity",
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
         losses = LOSSES[spec.task]
         if loss != "auto" and loss not in losses:
@@ -106,11 +129,22 @@ class Task(nn.Module):
                 f"regularization.label_smoothing={label_smoothing}: smooths class targets, and these data are a"
                 " regression; leave it out"
             )
+        if class_weight != "none" and spec.task == "regression":
+            raise Refused(
+                f"task.class_weight={class_weight}: weights classes, and these data are a regression; leave it out"
+            )
+        check_output(output, spec)
         self.spec = spec
         self.loss_function = losses[next(iter(losses)) if loss == "auto" else loss]
+        self.output_function = OUTPUTS[output][0] if output in OUTPUTS else None
         self.label_smoothing = label_smoothing
-        self.register_buffer("target_mean", torch.tensor(spec.target_mean or (0.0,)))
-        self.register_buffer("target_std", torch.tensor(spec.target_std or (1.0,)))
+        self.register_buffer("target_shift", torch.tensor(spec.target_shift or (0.0,)))
+        self.register_buffer("target_scale", torch.tensor(spec.target_scale or (1.0,)))
+        # Known from the spec, so no part of a checkpoint.
+        self.register_buffer("target_centre", torch.tensor(spec.target_centre or (0.0,)), persistent=False)
+        self.weighted = class_weight == "balanced"
+        weights = balanced_weights(spec.class_counts) if self.weighted else torch.ones(1)
+        self.register_buffer("class_weight", weights, persistent=False)
         names = metric_names(spec.task)
         # Not registered as submodules: they are no part of a checkpoint, and switching every one of them between
         # training and evaluation takes longer than a small network's step.
@@ -119,33 +153,73 @@ class Task(nn.Module):
         }
 
     def loss(self, output: Tensor, target: Tensor, *, smooth: bool = False) -> Tensor:
-        """The mean loss of a batch. output: [B, C]; target: [B] class indices, else [B, C]. `smooth` in training."""
+        """The mean loss of a batch.
+
+        Args:
+            output: Raw, [B, C] or [B, K, C].
+            target: [B] class indices or [B, C] class probabilities for classes; [B, 1] from 0 to 1 for binary; else
+                [B, C].
+            smooth: The training loss: smoothed labels, weighted classes, the mean of the members' losses.
+        """
+        if smooth and output.ndim == 3:
+            target = target.repeat_interleave(output.shape[1], 0)
+            output = output.flatten(0, 1)
+        output = self.combine(output)
         amount = self.label_smoothing if smooth else 0.0
+        weight = self.class_weight if smooth and self.weighted else None
         if self.spec.task == "multiclass":
-            return self.loss_function(output, target, label_smoothing=amount)
-        return self.loss_function(output, smooth_binary(target, amount) if amount else target)
+            if weight is None:
+                return self.loss_function(output, target, label_smoothing=amount)
+            # The mean over rows. torch's divides by the sum of the batch's weights, which undoes them in small batches.
+            total = self.loss_function(output, target, weight=weight, label_smoothing=amount, reduction="sum")
+            return total / len(output)
+        if amount:
+            target = smooth_binary(target, amount)
+        if weight is None:
+            return self.loss_function(output, target)
+        return weight[0] * self.loss_function(output, target, pos_weight=weight[1] / weight[0])
+
+    def combine(self, output: Tensor) -> Tensor:
+        """From raw outputs [B, C] or [B, K, C] to [B, C]: logits, or a regression's values in the target's scale."""
+        if self.output_function is not None:
+            output = self.output_function(output)
+        if output.ndim == 2:
+            return output
+        if self.spec.task == "regression":
+            return output.mean(1)
+        if self.spec.task == "binary":  # the logit of the mean probability
+            return F.logsigmoid(output).logsumexp(1) - F.logsigmoid(-output).logsumexp(1)
+        return output.log_softmax(-1).logsumexp(1) - math.log(output.shape[1])
 
     def predict(self, output: Tensor) -> Tensor:
         """Predictions in the target's own units: probabilities for classes, [B, C] ([B, 1] for binary)."""
+        output = self.combine(output)
         if self.spec.task == "multiclass":
             return output.softmax(-1)
         if self.spec.task == "binary":
             return output.sigmoid()
-        return output * self.target_std + self.target_mean
+        return self.unscale(output)
+
+    def unscale(self, values: Tensor) -> Tensor:
+        """A regression's scaled values, [B, C], in the target's own units."""
+        return values * self.target_scale + self.target_shift
 
     @torch.no_grad()
     def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
-        """Takes raw outputs [B, C] and targets of a stage into its metrics."""
-        output = output.float()
-        scaled = (output.squeeze(-1), target.squeeze(-1))
+        """Takes raw outputs, [B, C] or [B, K, C], and targets of a stage into its metrics."""
+        output = centred = self.combine(output.float())
+        centred_target = target
         if self.spec.task == "regression":
-            output, target = self.predict(output).squeeze(-1), self.predict(target).squeeze(-1)
+            centred, centred_target = ((values - self.target_centre).squeeze(-1) for values in (output, target))
+            output, target = self.unscale(output).squeeze(-1), self.unscale(target).squeeze(-1)
         elif self.spec.task == "binary":
-            output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).long()
+            output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).round().long()
+        elif target.ndim == 2:  # probabilities
+            target = target.argmax(1)
         for metric in self.metrics[stage].values():
             if metric.device != output.device:
                 metric.to(output.device)
-            metric.update(*(scaled if isinstance(metric, StandardisedR2) else (output, target)))
+            metric.update(*((centred, centred_target) if isinstance(metric, CentredR2) else (output, target)))
 
     def compute_metrics(self, stage: str) -> dict[str, float]:
         """The stage's metrics since they were reset, by `stage/name`."""
@@ -163,6 +237,35 @@ def smooth_binary(target: Tensor, amount: float) -> Tensor:
     tensor([0.0500, 0.9500])
     """
     return target * (1 - amount) + amount / 2
+
+
+def balanced_weights(counts: Sequence[int]) -> Tensor:
+    """A weight for each class, n / (C * count), so that every class has the same share in the loss.
+
+    >>> balanced_weights((6, 2))
+    tensor([0.6667, 2.0000])
+    """
+    rows = torch.tensor(counts, dtype=torch.float32)
+    return rows.sum() / (len(counts) * rows.clamp(min=1))  # a class may have no rows in a split of somebody else's
+
+
+def check_output(output: str, spec: Spec) -> None:
+    """Refuses an output function that cannot give the scaled targets of the training rows."""
+    if output not in OUTPUTS:
+        return
+    if spec.task != "regression":
+        raise Refused(
+            f"task.output={output}: is for a regression, and {spec.task} has its probabilities by itself;"
+            " write task.output=identity"
+        )
+    low, high = OUTPUTS[output][1:]
+    least, most = spec.target_range
+    if not low <= least <= most <= high:
+        values = f"from {low:g} to {high:g}" if high < math.inf else f"above {low:g}"
+        raise Refused(
+            f"task.output={output}: gives values {values}, but the scaled targets go from {least:.3g} to {most:.3g};"
+            " write data.target_scaling=minmax, or none if the target itself is within"
+        )
 
 
 def metric_names(task: str) -> dict[str, list[str]]:

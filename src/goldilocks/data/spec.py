@@ -12,15 +12,18 @@ class Spec:
 
     Attributes:
         task: What is predicted.
-        input_shape: Of one row: `(features,)` for tables.
+        input_shape: Of one row: `(features,)` for tables, `(channels, height, width)` for images.
         num_outputs: One a class; one for binary; one a target for regression.
         num_rows: By stage: train, val, test.
-        feature_names: One for each input of a table.
+        feature_names: One for each input of a table; empty for images.
         class_names: By class index; empty for regression.
         target_names: One for each regression target.
-        target_mean: Of the training rows, one for each regression target: the network is trained on
-            `(target - target_mean) / target_std`.
-        target_std: Likewise.
+        class_counts: Training rows of each class; empty for regression.
+        target_shift: One for each regression target: the network is trained on `(target - target_shift) /
+            target_scale`. What they are depends on `data.target_scaling`.
+        target_scale: Likewise.
+        target_centre: Mean of the scaled training targets, one for each.
+        target_range: Least and greatest of all scaled training targets.
     """
 
     task: TaskName
@@ -30,8 +33,11 @@ class Spec:
     feature_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
-    target_mean: tuple[float, ...] = ()
-    target_std: tuple[float, ...] = ()
+    class_counts: tuple[int, ...] = ()
+    target_shift: tuple[float, ...] = ()
+    target_scale: tuple[float, ...] = ()
+    target_centre: tuple[float, ...] = ()
+    target_range: tuple[float, ...] = ()
 
     def as_plain(self) -> dict[str, Any]:
         """Plain containers, for a checkpoint that loads with `weights_only=True`."""

@@ -44,7 +44,7 @@ def init_for(activation: Activation | None) -> Init:
 
 @torch.no_grad()
 def init_weight(weight: Tensor, init: Init) -> None:
-    """Fills a weight, [fan_out, fan_in], in place."""
+    """Fills a weight, [outputs, inputs] or, of a convolution, [outputs, inputs, height, width], in place."""
     if init == "orthogonal":
         nn.init.orthogonal_(weight)
         return
@@ -52,7 +52,8 @@ def init_weight(weight: Tensor, init: Init) -> None:
         nn.init.normal_(weight)
         return
     family, _, shape = init.partition("_")
-    fan_out, fan_in = weight.shape
+    pixels = weight[0, 0].numel()
+    fan_out, fan_in = weight.shape[0] * pixels, weight.shape[1] * pixels
     variance = {"he": 2 / fan_in, "lecun": 1 / fan_in, "glorot": 2 / (fan_in + fan_out)}[family]
     if shape == "normal":
         nn.init.normal_(weight, std=math.sqrt(variance))
@@ -61,8 +62,8 @@ def init_weight(weight: Tensor, init: Init) -> None:
         nn.init.uniform_(weight, -bound, bound)
 
 
-def init_linear(layer: nn.Linear, init: Init, activation: Activation | None, scale: float = 1.0) -> None:
-    """Initialises a linear layer before an activation (None: the output layer); its bias starts at zero.
+def init_linear(layer: nn.Linear | nn.Conv2d, init: Init, activation: Activation | None, scale: float = 1.0) -> None:
+    """Initialises a linear layer or convolution before an activation (None: the output layer); its bias starts at zero.
 
     Args:
         layer: The layer, changed in place.

@@ -1,0 +1,87 @@
+"""Targets: which task they are, how the losses take them, and their scale."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goldilocks.data.spec import TaskName
+from goldilocks.errors import Refused
+
+TargetScaling = Literal["standard", "minmax", "none"]
+
+MAX_CLASSES = 20  # a target of more distinct whole numbers is taken for a quantity
+
+
+def infer_task(target: NDArray[Any]) -> TaskName:
+    """Reads the task from the target.
+
+    >>> infer_task(np.array([0, 1, 1])), infer_task(np.array([0.5, 1.2, 3.3])), infer_task(np.array(["a", "b", "c"]))
+    ('binary', 'regression', 'multiclass')
+    """
+    if target.ndim > 1 and target.shape[1] > 1:
+        return "regression"
+    values = np.unique(target)
+    if len(values) == 2:
+        return "binary"
+    numbers = np.issubdtype(target.dtype, np.number)
+    if numbers and (len(values) > MAX_CLASSES or not np.all(values == np.round(values))):
+        return "regression"
+    return "multiclass"
+
+
+def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The target as the losses take it, and the classes.
+
+    Returns:
+        regression [N, targets]; binary [N, 1] of 0 and 1; multiclass [N] of class indices; and the sorted classes.
+    """
+    if task != "regression" and target.ndim > 1:
+        if target.shape[1] > 1:
+            raise Refused(f"data.task={task}: the target has {target.shape[1]} columns; write data.task=regression")
+        target = target[:, 0]
+    if task == "regression":
+        if not np.issubdtype(target.dtype, np.number):
+            raise Refused("data.task=regression: the target holds words, not numbers; write data.task=auto")
+        values = target.astype(np.float64).reshape(len(target), -1)
+        if missing := np.count_nonzero(~np.isfinite(values)):
+            raise Refused(f"data: the target holds {missing} missing or infinite values; drop those rows")
+        return values, np.array([])
+    classes, index = np.unique(target, return_inverse=True)
+    if task == "binary" and len(classes) != 2:
+        raise Refused(f"data.task=binary: the target has {len(classes)} values, not 2; write data.task=auto")
+    if len(classes) < 2:
+        raise Refused(f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn")
+    rare = np.bincount(index).min()
+    if rare < 3:
+        raise Refused(f"data.task={task}: a class has only {rare} rows; at least 3 are needed, one for each split")
+    return (index[:, None] if task == "binary" else index), classes
+
+
+def scale_target(
+    target: NDArray[Any], train: NDArray[Any], scaling: TargetScaling
+) -> tuple[NDArray[np.float64], dict[str, tuple[float, ...]]]:
+    """Scales a regression's target, by the training rows.
+
+    Args:
+        target: [N, targets].
+        train: Numbers of the training rows.
+        scaling: standard: mean 0, variance 1; minmax: from 0 to 1; none.
+
+    Returns:
+        The scaled target, and what the spec says of it.
+    """
+    rows = target[train]
+    shift, scale = np.zeros(target.shape[1]), np.ones(target.shape[1])
+    if scaling == "standard":
+        shift, scale = rows.mean(0), rows.std(0)
+    elif scaling == "minmax":
+        shift, scale = rows.min(0), np.ptp(rows, 0)
+    scale = np.maximum(scale, 1e-12)  # a constant target
+    scaled = (target - shift) / scale
+    rows = scaled[train]
+    facts = {"target_shift": shift, "target_scale": scale, "target_centre": rows.mean(0)}
+    return scaled, {
+        **{name: tuple(values.tolist()) for name, values in facts.items()},
+        "target_range": (float(rows.min()), float(rows.max())),
+    }

@@ -1,0 +1,108 @@
+"""The simplified RealMLP (Holzmüller et al. 2024, arXiv 2407.04491, RealMLP-TD-S).
+
+Legend: B batch, F features, D width, C outputs.
+"""
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from goldilocks.models.activations import Activation, make_activation
+from goldilocks.models.arguments import Factor, Rate, Width
+
+
+class Scaling(nn.Module):
+    """Multiplies each feature by a factor that is learnt and starts at 1: features that do not help can fade.
+
+    **Shape**: input and output [B, F].
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class NTKLinear(nn.Module):
+    """A linear layer in the parametrization of the neural tangent kernel: z = W x / sqrt(fan_in) + b.
+
+    Weights and biases start as draws from N(0, 1), or at zero. The network's function is that of an ordinary layer of
+    variance 1 / fan_in; a step of Adam moves it 1 / sqrt(fan_in) as far.
+
+    **Shape**: input [B, fan_in]; output [B, fan_out].
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, *, zero: bool = False) -> None:
+        super().__init__()
+        self.factor = 1 / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.zeros(fan_out, fan_in) if zero else torch.randn(fan_out, fan_in))
+        self.bias = nn.Parameter(torch.zeros(fan_out) if zero else torch.randn(fan_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x * self.factor, self.weight, self.bias)
+
+
+class RealMLP(nn.Sequential):
+    """A front scaling layer, hidden layers (NTK linear, activation, dropout) and an output layer that starts at zero.
+
+    **Rates.** NTK weights are sqrt(fan_in) times larger than those of other networks, so a rate that suits others is
+    too small for them. `lr_factors` tells the optimizer by what to multiply its rate. As in the paper, the scaling
+    layer moves at six times the weights' rate and biases at a tenth. The paper's rate for Adam, 0.04, is for batches of
+    256 and a schedule that ends at zero; with Adam's usual 1e-3, the default factors give half of it, which suits
+    batches of 32 at a constant rate. For regression the paper takes 0.07 and Mish.
+
+    **Shape**: input [B, *input_shape], flattened to [B, F]; output [B, C], without an output function.
+
+    >>> RealMLP((13,), 3, depth=1, width=8)(torch.ones(5, 13)).tolist()[0]
+    [0.0, 0.0, 0.0]
+
+    Args:
+        input_shape: Of one row.
+        num_outputs: C.
+        depth: Hidden layers.
+        width: D, of every hidden layer.
+        activation: Of the hidden layers; the paper's: selu for classes, mish for regression.
+        dropout: Share of units dropped after each activation.
+        lr_factor_weight: Of the rate, for weights.
+        lr_factor_scale: For the scaling layer.
+        lr_factor_bias: For biases.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        *,
+        depth: Annotated[int, Field(ge=0, le=1000)] = 3,
+        width: Width = 256,
+        activation: Activation = "selu",
+        dropout: Rate = 0.0,
+        lr_factor_weight: Factor = 20.0,
+        lr_factor_scale: Factor = 120.0,
+        lr_factor_bias: Factor = 2.0,
+    ) -> None:
+        features = math.prod(input_shape)
+        layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
+        layers.append(Scaling(features))
+        for _ in range(depth):
+            layers += [NTKLinear(features, width), make_activation(activation)]
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            features = width
+        super().__init__(*layers, NTKLinear(features, num_outputs, zero=True))
+        self._factors = {"weight": lr_factor_weight, "scale": lr_factor_scale, "bias": lr_factor_bias}
+
+    def lr_factors(self) -> dict[str, float]:
+        """Factor of the learning rate by parameter; an activation's own parameters (prelu) keep the rate."""
+        kinds = {Scaling: ("scale",), NTKLinear: ("weight", "bias")}
+        return {
+            f"{layer}.{name}": self._factors[name]
+            for layer, module in self.named_children()
+            for name in kinds.get(type(module), ())
+        }
