@@ -47,6 +47,37 @@ def compose() -> Callable[..., DictConfig]:
 
 
 @pytest.fixture
+def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `sklearn.datasets.fetch_openml` would fetch, a few rows of it: tests never touch the network."""
+    import numpy as np
+    import sklearn.datasets
+
+    from goldilocks.data import idx, openml
+
+    def fetch_openml(name: str, **options: object) -> SimpleNamespace:
+        random = np.random.default_rng(0)
+        words = [str(digit) for digit in range(10)] if name in ("mnist_784", "Fashion-MNIST") else ["no", "yes"]
+        label = (np.arange(300) % len(words))[:, None]
+        features = random.integers(0, 256, size=(300, 784 if len(words) == 10 else 5))
+        return SimpleNamespace(
+            data=np.hstack([features, label]).astype(float),
+            feature_names=[*(f"x{number}" for number in range(features.shape[1])), "class"],
+            categories={"class": words},
+            details={"default_target_attribute": "class", "version": "1"},
+        )
+
+    def forget() -> None:
+        for remembered in (openml.load_openml, idx.fetch_images, idx.read_folder):
+            remembered.cache_clear()
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)
+    monkeypatch.setattr(idx, "TEST_ROWS", 60)
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable:
     """Runs `python train.py WORDS` in this process, in an empty folder; returns code, out, err and folder."""
     monkeypatch.chdir(tmp_path)

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from fitting import Rows, ready
 from goldilocks.config import build
 from goldilocks.data.base import TableData, split_rows
-from goldilocks.data.embedded import EmbeddedData
+from goldilocks.data.embedded import EmbeddedData, load_embedded
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 
@@ -16,28 +17,33 @@ FRACTIONS = {"val": 0.2, "test": 0.2}
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "rows", "features", "outputs"),
+    ("name", "task", "rows", "shape", "outputs"),
     [
-        ("digits", "multiclass", 1797, 64, 10),
-        ("breast_cancer", "binary", 569, 30, 1),
-        ("wine", "multiclass", 178, 13, 3),
-        ("iris", "multiclass", 150, 4, 3),
-        ("diabetes", "regression", 442, 10, 1),
+        ("digits", "multiclass", 1797, (1, 8, 8), 10),
+        ("breast_cancer", "binary", 569, (30,), 1),
+        ("wine", "multiclass", 178, (13,), 3),
+        ("iris", "multiclass", 150, (4,), 3),
+        ("diabetes", "regression", 442, (10,), 1),
     ],
 )
-def test_embedded_sets_have_the_published_sizes(name, task, rows, features, outputs):
+def test_embedded_sets_have_the_published_sizes(name, task, rows, shape, outputs):
     data = ready(EmbeddedData(name))
     spec = data.spec
-    assert (spec.task, spec.input_shape, spec.num_outputs) == (task, (features,), outputs)
-    assert len(spec.feature_names) == features
+    assert (spec.task, spec.input_shape, spec.num_outputs) == (task, shape, outputs)
+    assert len(spec.feature_names) == (shape[0] if len(shape) == 1 else 0)
     assert len(spec.class_names) == {"multiclass": outputs, "binary": 2, "regression": 0}[task]
     assert len(spec.target_shift) == len(spec.target_scale) == (1 if task == "regression" else 0)
     share = round(0.2 * rows)
     assert spec.num_rows == {"train": rows - 2 * share, "val": share, "test": share}
     for stage, (x, y) in data.tensors.items():
-        assert x.shape == (spec.num_rows[stage], features)
+        assert x.shape == (spec.num_rows[stage], *shape)
         assert y.shape == ((len(x),) if task == "multiclass" else (len(x), 1))
         assert (x.dtype, y.dtype) == (torch.float32, torch.long if task == "multiclass" else torch.float32)
+
+
+def test_digits_are_the_images_of_their_rows():
+    table = load_embedded("digits")
+    assert np.array_equal(table.features.reshape(-1, 64), load_digits().data)
 
 
 def test_class_names_stand_at_their_index():
@@ -91,6 +97,20 @@ def test_the_test_rows_do_not_depend_on_the_validation_share():
     with_val = split_rows(target, FRACTIONS, 0, stratify=True)
     without = split_rows(target, {"val": 0.0, "test": 0.2}, 0, stratify=True)
     assert np.array_equal(with_val["test"], without["test"])
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3])
+def test_the_test_rows_of_the_source_are_kept(fraction):
+    """Neither drawn nor counted by test_fraction; val_fraction is a share of all rows all the same."""
+    target = np.arange(200) % 4
+    given = np.arange(150, 200)
+    data = ready(
+        Rows(np.arange(200.0)[:, None], target, given, scaling="none", val_fraction=fraction, test_fraction=0.5)
+    )
+    rows = {stage: x.squeeze(1).int().tolist() for stage, (x, _) in data.tensors.items()}
+    assert rows["test"] == given.tolist()
+    assert len(rows["val"]) == round(200 * fraction)
+    assert sorted(rows["train"] + rows["val"]) == list(range(150))
 
 
 def test_a_fraction_of_zero_leaves_no_set():

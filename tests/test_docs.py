@@ -35,6 +35,8 @@ SIBLINGS = {
         "goldilocks.data.targets",
     },
     "goldilocks.data.embedded": {"goldilocks.data.base"},
+    "goldilocks.data.openml": {"goldilocks.data.base"},
+    "goldilocks.data.idx": {"goldilocks.data.base", "goldilocks.data.openml"},
     "goldilocks.data.synthetic": {"goldilocks.data.base"},
     "goldilocks.callbacks.checkpoint": {"goldilocks.callbacks.recorder"},
     "goldilocks.callbacks.progress": {"goldilocks.callbacks.recorder"},

@@ -30,5 +30,7 @@ class EmbeddedData(TableData):
 def load_embedded(name: Name) -> Table:
     """Reads a data set once a process: the trials of a sweep share it."""
     bunch = getattr(datasets, f"load_{name}")()
+    if hasattr(bunch, "images"):
+        bunch.data, bunch.feature_names = bunch.images[:, None], ()  # [N, channels, height, width]
     classes = [str(word) for word in getattr(bunch, "target_names", [])]
     return Table(bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), ("target",), tuple(classes))
