@@ -189,7 +189,7 @@ def test_ranks_are_means_over_seeds(rates):
     assert mean_ranks(replace(made, rank=""), store, [("digits", "accuracy")]) == {
         "chosen": 1.25,
         "half": 1.75,
-        "other": 2.5,
+        "other": 3.0,
     }
 
 

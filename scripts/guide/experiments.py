@@ -27,7 +27,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the guide says, as a comparison of two variants."""
+    """What the guide or later work says, as a comparison of two variants."""
 
     row: str
     text: str
@@ -36,6 +36,7 @@ class Claim:
     data: tuple[str, ...]
     metric: str | None = None
     margin: float | None = None  # `better` need only be no worse than by this much
+    later: bool = False  # not the guide's: later work says so
 
 
 @dataclass(frozen=True)

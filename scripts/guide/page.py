@@ -152,7 +152,7 @@ def spread(values: list[float]) -> str:
 
 def verdicts(found: list[Comparison]) -> str:
     """A line with the row's verdict, and a table of its comparisons."""
-    lines = [f"**Verdict: {sentence(found)}.**", "", "| the guide says | data | difference | verdict |"]
+    lines = [f"**Verdict: {sentence(found)}.**", "", "| claim | data | difference | verdict |"]
     lines.append("| --- | --- | --- | --- |")
     lines += [f"| {one.claim.text} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |" for one in found]
     return "\n".join(lines)
