@@ -138,6 +138,8 @@ def test_a_row_has_one_word():
     assert sentence(compared(HOLDS, FAILS)) == "mixed (holds in 1, does not hold in 1 of 2)"
     assert sentence(compared(FAILS, NOISE)) == "does not hold (does not hold in 1, within noise in 1 of 2)"
     assert sentence(compared(NOISE, NOISE)) == "within noise (within noise in 2 of 2)"
+    later = [replace(one, claim=replace(one.claim, later=True)) for one in compared(FAILS)]
+    assert sentence([*later, *compared(HOLDS)]) == "holds"
 
 
 # --- which runs count -------------------------------------------------------------------------------------------------

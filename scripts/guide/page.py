@@ -154,16 +154,20 @@ def verdicts(found: list[Comparison]) -> str:
     """A line with the row's verdict, and a table of its comparisons."""
     lines = [f"**Verdict: {sentence(found)}.**", "", "| claim | data | difference | verdict |"]
     lines.append("| --- | --- | --- | --- |")
-    lines += [f"| {one.claim.text} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |" for one in found]
+    lines += [
+        f"| {'*later work:* ' if one.claim.later else ''}{one.claim.text} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |"
+        for one in found
+    ]
     return "\n".join(lines)
 
 
 def sentence(found: list[Comparison]) -> str:
-    """The row's word and how the comparisons went.
+    """The row's word and how the comparisons of the guide's own claims went.
 
     >>> sentence([])
     'not measured'
     """
+    found = [one for one in found if not one.claim.later]
     if not found:
         return "not measured"
     counts = {word: sum(one.verdict == word for one in found) for word in (HOLDS, FAILS, NOISE)}
@@ -186,7 +190,7 @@ def against(found: list[Comparison]) -> str:
         f"- [{one.claim.row}](#{anchor(one.claim.row)}), {one.data}: not so that {one.claim.text}"
         f" ({one.mean:+.3f} ± {one.half:.3f})."
         for one in found
-        if one.verdict == FAILS
+        if one.verdict == FAILS and not one.claim.later
     ]
     return "\n".join(lines or ["Nowhere."])
 
