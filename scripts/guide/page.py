@@ -154,10 +154,9 @@ def verdicts(found: list[Comparison]) -> str:
     """A line with the row's verdict, and a table of its comparisons."""
     lines = [f"**Verdict: {sentence(found)}.**", "", "| claim | data | difference | verdict |"]
     lines.append("| --- | --- | --- | --- |")
-    lines += [
-        f"| {'*later work:* ' if one.claim.later else ''}{one.claim.text} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |"
-        for one in found
-    ]
+    for one in found:
+        claim = f"*later work:* {one.claim.text}" if one.claim.later else one.claim.text
+        lines.append(f"| {claim} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |")
     return "\n".join(lines)
 
 
