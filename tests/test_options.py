@@ -31,7 +31,7 @@ COUNTS = {
     "model": 5,
     "optimizer": 14,
     "regularization": 14,
-    "scheduler": 6,
+    "scheduler": 13,
     "trainer": 4,
 }
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -111,8 +111,8 @@ def composed(compose, *words):
     return copy.deepcopy(COMPOSED[words])
 
 
-def test_there_are_84_pairs():
-    assert len(OPTIMIZERS) * len(SCHEDULERS) == COUNTS["optimizer"] * COUNTS["scheduler"] == 84
+def test_there_are_182_pairs():
+    assert len(OPTIMIZERS) * len(SCHEDULERS) == COUNTS["optimizer"] * COUNTS["scheduler"] == 182
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

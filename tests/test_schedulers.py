@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -72,13 +73,34 @@ FORMULAS = {  # the rate at step k in epoch e
     "cosine": lambda k, e: RATE * (1 + math.cos(math.pi * k / TOTAL)) / 2,
     "onecycle": lambda k, e: one_cycle(k),
     "plateau": lambda k, e: RATE,  # nothing to follow; see below
+    "multistep": lambda k, e: RATE * 0.1 ** sum(e >= milestone for milestone in (60, 120, 160)),
+    "polynomial": lambda k, e: RATE * (1 - k / TOTAL),
+    "formula": lambda k, e: RATE * (1 - k / TOTAL),
+    "coslog4": lambda k, e: RATE * (1 - math.cos(2 * math.pi * math.log2(1 + 15 * k / TOTAL))) / 2,
+    "warmup_cosine": lambda k, e: warmup(k, 2) or RATE * half_cosine((k - 2) / 28),
+    "wsd": lambda k, e: warmup(k, 2) or RATE * (1 - math.sqrt(max(k - 24, 0) / 6)),
+    # 30 steps in cycles of 1, 2 and 4 sevenths
+    "cosine_restarts": lambda k, e: RATE * half_cosine(restarted(k * 7 / TOTAL)),
 }
+
+
+def half_cosine(x):
+    return (1 + math.cos(math.pi * x)) / 2
+
+
+def warmup(step, length):
+    return RATE * (step + 1) / (length + 1) if step < length else None
+
+
+def restarted(sevenths):
+    """How far into its cycle a step is."""
+    return sevenths if sevenths < 1 else (sevenths - 1) / 2 if sevenths < 3 else (sevenths - 3) / 4
 
 
 @pytest.mark.parametrize("name", options("scheduler"))
 def test_each_option_follows_its_formula(name, option):
     expected = [FORMULAS[name](k, k // STEPS) for k in range(TOTAL)]
-    assert rates(option(name)) == pytest.approx(expected, rel=1e-6)
+    assert rates(option(name)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 REFERENCES = {  # torch's own class, driven by hand: when it is stepped, and how it is made
@@ -87,6 +109,9 @@ REFERENCES = {  # torch's own class, driven by hand: when it is stepped, and how
     "step": ("epoch", lambda optimizer: library.StepLR(optimizer, step_size=20, gamma=0.5)),
     "cosine": ("step", lambda optimizer: library.CosineAnnealingLR(optimizer, T_max=45 * STEPS)),
     "onecycle": ("step", lambda optimizer: library.OneCycleLR(optimizer, max_lr=RATE, total_steps=45 * STEPS)),
+    "multistep": ("epoch", lambda optimizer: library.MultiStepLR(optimizer, milestones=[60, 120, 160], gamma=0.1)),
+    "polynomial": ("step", lambda optimizer: library.PolynomialLR(optimizer, total_iters=45 * STEPS, power=1.0)),
+    "formula": ("step", lambda optimizer: library.LinearLR(optimizer, 1.0, 0.0, total_iters=45 * STEPS)),
 }
 
 
@@ -103,7 +128,7 @@ def test_each_option_is_torchs_class_stepped_at_its_interval(name, option):
                 reference.step()
         if interval == "epoch":
             reference.step()
-    assert rates(option(name), epochs=45) == pytest.approx(expected, rel=1e-6)
+    assert rates(option(name), epochs=45) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 def test_one_cycle_moves_the_momentum_the_other_way(option):
@@ -264,6 +289,12 @@ def test_plateau_follows_the_objective_and_its_direction(option):
         ("plateau", "mode", "best", "scheduler.mode=best: "),
         ("plateau", "monitor", 3, "scheduler.monitor=3: "),
         ("cosine", "optimizer", "adam", "scheduler.optimizer: "),
+        ("multistep", "milestones", [10, 0], "scheduler.milestones"),
+        ("multistep", "gamma", 0, "scheduler.gamma=0: "),
+        ("warmup_cosine", "warmup_fraction", 1.0, "scheduler.warmup_fraction=1.0: "),
+        ("wsd", "decay_fraction", 0.96, "scheduler.decay_fraction=0.96: is more than warmup_fraction=0.05 leaves"),
+        ("wsd", "decay", "log", "scheduler.decay=log: "),
+        ("cosine_restarts", "cycles", 0, "scheduler.cycles=0: "),
     ],
 )
 def test_values_that_the_schedule_rejects_are_refused_in_one_line(name, key, value, place, option):
@@ -285,3 +316,133 @@ def test_values_that_the_schedule_rejects_are_refused_in_one_line(name, key, val
 def test_a_monitor_without_use_or_a_plateau_without_a_monitor_is_refused(name, given, option):
     with pytest.raises(Refused, match=r"^scheduler\."):
         try_schedule({**option(name), **given}, make_optimizer())
+
+
+# --- curves of our own ------------------------------------------------------------------------------------------------
+
+
+def test_one_cycle_of_cosine_restarts_is_torchs_cosine(option):
+    assert rates({**option("cosine_restarts"), "cycles": 1}) == pytest.approx(rates(option("cosine")), rel=1e-6)
+
+
+@pytest.mark.parametrize("cycles", [2, 3])
+def test_cosine_restarts_of_equal_length_are_torchs_warm_restarts(cycles, option):
+    theirs = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts", "T_0": TOTAL // cycles}
+    ours = {**option("cosine_restarts"), "cycles": cycles, "cycle_growth": 1}
+    assert rates(ours) == pytest.approx(rates({**theirs, "interval": "step"}), rel=1e-6)
+
+
+def test_warmup_and_cosine_are_torchs_one_after_the_other(option):
+    """6 of 30 steps: LinearLR from a seventh of the rate, then CosineAnnealingLR, by SequentialLR."""
+    optimizer = make_optimizer()
+    parts = [
+        library.LinearLR(optimizer, start_factor=1 / 7, total_iters=6),
+        library.CosineAnnealingLR(optimizer, T_max=24),
+    ]
+    reference, expected = library.SequentialLR(optimizer, parts, milestones=[6]), []
+    for _ in range(TOTAL):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    found = rates({**option("warmup_cosine"), "warmup_fraction": 0.2})
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("decay", "curve"),
+    [("linear", lambda x: 1 - x), ("sqrt", lambda x: 1 - math.sqrt(x)), ("cosine", half_cosine)],
+)
+def test_wsd_is_constant_until_its_decay(decay, curve, option):
+    node = {**option("wsd"), "warmup_fraction": 0.0, "decay_fraction": 0.5, "decay": decay, "min_factor": 0.1}
+    expected = [RATE] * 15 + [RATE * (0.1 + 0.9 * curve(k / 15)) for k in range(15)]
+    assert rates(node) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["multistep", "warmup_cosine", "wsd", "cosine_restarts", "formula", "coslog4"])
+def test_a_schedule_goes_on_from_its_saved_state(name, option, tmp_path):
+    """Saved after 17 steps as plain values, and loaded into a new one."""
+    node, used = option(name), rates(option(name))
+    schedule, optimizer = make(node)
+    for step in range(17):
+        optimizer.step()
+        schedule.on_step()
+        if (step + 1) % STEPS == 0:
+            schedule.on_epoch_end({})
+    torch.save([schedule.scheduler.state_dict(), optimizer.state_dict()], tmp_path / "state.pt")
+    states = torch.load(tmp_path / "state.pt", weights_only=True)
+    again, other = make(node)
+    again.scheduler.load_state_dict(states[0])
+    other.load_state_dict(states[1])
+    for step in range(17, TOTAL):
+        assert other.param_groups[0]["lr"] == pytest.approx(used[step], rel=1e-9, abs=1e-12)
+        other.step()
+        again.on_step()
+        if (step + 1) % STEPS == 0:
+            again.on_epoch_end({})
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        ("1 / (1 + step)", lambda k, e: 1 / (1 + k)),
+        ("0.5 ** epoch", lambda k, e: 0.5**e),
+        ("max(1 - step / steps, 0.1)", lambda k, e: max(1 - k / TOTAL, 0.1)),
+        ("1 if epoch < epochs / 2 else sqrt(1 - t)", lambda k, e: 1 if e < 3 else math.sqrt(1 - k / TOTAL)),
+        ("-(-1) * cos(pi * t) ** 2 // 0.25 % 3", lambda k, e: math.cos(math.pi * k / TOTAL) ** 2 // 0.25 % 3),
+        (0.5, lambda k, e: 0.5),
+    ],
+)
+def test_a_formula_is_followed(formula, expected, option):
+    found = rates({**option("formula"), "formula": formula})
+    assert found == pytest.approx([RATE * expected(k, k // STEPS) for k in range(TOTAL)], abs=1e-12)
+
+
+def test_a_formula_of_epochs_is_stepped_once_an_epoch(option):
+    node = {**option("formula"), "formula": "1 - step / 10 + epochs * 0", "interval": "epoch"}
+    assert rates(node) == pytest.approx([RATE * (1 - k // STEPS / 10) for k in range(TOTAL)])
+
+
+@pytest.mark.parametrize(
+    ("formula", "why"),
+    [
+        ("", "is not a formula"),
+        ("1 -", "is not a formula"),
+        ("1 - x", "x is not known"),
+        ("tt", "did you mean t?"),
+        ("cosine(t)", r"cosine\(\.\.\.\) is not known; did you mean"),
+        ("__import__('os').system('true')", "is not known"),
+        ("t.real", "t.real is not allowed"),
+        ("[t][0]", "is not allowed"),
+        ("(lambda: 1)()", "is not known"),
+        ("'a' * 3", "is not a number"),
+        ("True", "is not a number"),
+        ("9 ** 9 ** 9 ** 9", "fails with"),
+        ("1 / t", "fails with"),
+        ("sqrt(-t - 1)", "fails with"),
+        ("(-1) ** 0.5", "is nan at step 0"),
+        ("1 - 2 * t", r"is -\S+ at step \d+ of \d+; it must be finite and not below 0"),
+        ("0 * t", "is 0 throughout the run"),
+        ("cos", "fails with|is not allowed"),
+        ("t" * 600, "is longer than 500 characters"),
+    ],
+)
+def test_a_wrong_formula_is_refused_in_one_line(formula, why, option):
+    with pytest.raises(
+        Refused, match=rf"^scheduler\.formula={re.escape(formula)}: .*(?:{why}).*; write numbers"
+    ) as caught:
+        try_schedule({**option("formula"), "formula": formula}, make_optimizer())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("formula", "spans"),
+    [
+        ("1 - t", True),
+        ("1 / sqrt(1 + step)", False),
+        ("0.9 ** epoch", False),
+        ("step < steps / 2", True),
+        ("0.5", False),
+    ],
+)
+def test_only_a_formula_of_the_runs_length_must_not_be_cut(formula, spans, option):
+    assert has_length({**option("formula"), "formula": formula}) is spans

@@ -1,8 +1,8 @@
 """Learning-rate schedules: when each is stepped, over how many steps, by which metric.
 
-A schedule's option is a class of torch with its keywords and up to two of ours: `interval`, `step` (after every
-optimizer step) or `epoch`, and `monitor`, the metric that a plateau schedule follows. The length of the run and the
-optimizer's rate are added here, under the names that torch's classes use.
+A schedule's option is a class of torch, or of `curves`, with its keywords and up to two of ours: `interval`, `step`
+(after every optimizer step) or `epoch`, and `monitor`, the metric that a plateau schedule follows. The length of the
+run and the optimizer's rate are added here, under the names that torch's classes use.
 """
 
 import math
@@ -18,7 +18,7 @@ from goldilocks.config import build, check_arguments, find_class, parameters_of
 from goldilocks.errors import Refused
 from goldilocks.optimizers import has_factors, nominal_rates
 
-LENGTH = ("total_steps", "T_max")  # what torch's classes call the number of steps in the whole run
+LENGTH = ("total_steps", "T_max", "total_iters")  # what classes call the number of steps in the whole run
 OURS = ("interval", "monitor")
 
 
@@ -93,6 +93,7 @@ def build_schedule(
     with nominal_rates(optimizer):
         offered = {**dict.fromkeys(LENGTH, length), "max_lr": [group["lr"] for group in optimizer.param_groups]}
         offered["cycle_momentum"] = has_momentum(optimizer)
+        offered["steps_per_epoch"] = steps_per_epoch if ours.get("interval") == "step" else 1
         scheduler = build(node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer)
     return Schedule(scheduler, **ours)
 
@@ -105,6 +106,8 @@ def has_momentum(optimizer: Optimizer) -> bool:
 def has_length(node: Mapping[str, Any], packages: Iterable[str] = ()) -> bool:
     """Whether a schedule is drawn over the whole run, so that the run must not end early or go on."""
     kind: Any = find_class(node, LRScheduler, "scheduler", packages)
+    if hasattr(kind, "spans_run"):
+        return kind.spans_run(node)
     return any(name in parameters_of(kind) and name not in node for name in LENGTH)
 
 
