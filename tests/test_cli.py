@@ -13,8 +13,12 @@ from goldilocks.cli import card, groups, help_text, options
 # What is written, and the line that is printed (after `error: `; * stands for anything).
 WRONG = [
     # options, keys, groups
-    ("optimizer=nadm", "optimizer=nadm: no such option; did you mean nadam? (adam, adamax, *)"),
-    ("data=mnsit", "data=mnsit: no such option; write one of: breast_cancer, diabetes, *"),
+    ("optimizer=nadm", "optimizer=nadm: no such option; did you mean nadam? (adadelta, adagrad, *)"),
+    ("data=mnsit", "data=mnsit: no such option; did you mean mnist? (breast_cancer, diabetes, *"),
+    ("data=poems", "data=poems: no such option; write one of: breast_cancer, diabetes, *"),
+    ("data=mnist data.root=nowhere", "data.root=*nowhere: holds no images; *"),
+    ("task.output=tanh", "task.output=tanh: is for a regression, and multiclass *"),
+    ("data=diabetes task.output=tanh", "task.output=tanh: gives values from -1 to 1, but *"),
     ("regularization=[dropot]", "regularization=dropot: no such option; did you mean dropout? *"),
     ("logger=[tensorboard,wandbb]", "logger=wandbb: no such option; *"),
     ("experiment=nothing", "experiment=nothing: no such option; *"),

@@ -27,6 +27,12 @@ LIGHT = ("goldilocks.cli", "goldilocks.errors", "goldilocks.metric_names", "hydr
 SIBLINGS = {
     "goldilocks.models.init": {"goldilocks.models.activations"},
     "goldilocks.models.mlp": {"goldilocks.models.activations", "goldilocks.models.init"},
+    "goldilocks.models.realmlp": {"goldilocks.models.activations", "goldilocks.models.arguments"},
+    "goldilocks.models.pretrained": {"goldilocks.models.arguments", "goldilocks.models.init"},
+    **{
+        f"goldilocks.models.{name}": {f"goldilocks.models.{other}" for other in ("activations", "arguments", "init")}
+        for name in ("resnet", "tabm", "cnn")
+    },
     "goldilocks.data.targets": {"goldilocks.data.spec"},
     "goldilocks.data.base": {
         "goldilocks.data.loaders",
@@ -183,7 +189,7 @@ def test_the_architecture_names_every_file():
 
 
 def test_the_architecture_is_short():
-    assert len((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()) < 150
+    assert len((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()) < 180
 
 
 # --- the rules of the code --------------------------------------------------------------------------------------------

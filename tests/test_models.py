@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import nn
 
 from goldilocks.cli import options
@@ -250,17 +251,56 @@ def test_the_output_scale_multiplies_the_output_weights_only(scale):
 # --- the options ------------------------------------------------------------------------------------------------------
 
 
-WIDTHS = {"deep": [100] * 3, "shallow": [100], "linear": [], "wide": [512] * 2, "pyramid": [256, 128, 64]}
+WIDTHS = {
+    "deep": [100] * 3,
+    "shallow": [100],
+    "linear": [],
+    "wide": [512] * 2,
+    "pyramid": [256, 128, 64],
+    "selfnorm": [100] * 3,
+}
+IMAGES = ("cnn", "pretrained")
 
 
-@pytest.mark.parametrize("name", options("model"))
-def test_each_option_is_the_network_that_its_file_describes(name, compose):
-    from omegaconf import OmegaConf
+def plain(compose, name):
+    """An option of conf/model as plain values."""
+    return OmegaConf.to_container(compose(f"model={name}"), resolve=True)["model"]
 
-    node = OmegaConf.to_container(compose(f"model={name}"), resolve=True)["model"]
-    network = build(node, nn.Module, "model", input_shape=(13,), num_outputs=3)
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_a_perceptrons_option_is_the_network_that_its_file_describes(name, compose):
+    network = build(plain(compose, name), nn.Module, "model", input_shape=(13,), num_outputs=3)
     sizes = [13, *WIDTHS[name], 3]
     assert [layer.out_features for layer in linears(network)] == sizes[1:]
     expected = sum(one * two + two for one, two in itertools.pairwise(sizes))
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
     assert network(torch.randn(5, 13)).shape == (5, 3)
+
+
+def test_selfnorm_keeps_mean_and_variance(compose):
+    """Klambauer et al. 2017: the fixed point of SELU layers with LeCun's weights."""
+    torch.manual_seed(0)
+    node = {**plain(compose, "selfnorm"), "depth": 8, "width": 500}
+    network = build(node, nn.Module, "model", input_shape=(500,), num_outputs=1)
+    assert sum(isinstance(layer, nn.SELU) for layer in network) == 8
+    hidden = nn.Sequential(*list(network)[:-1])(torch.randn(200, 500))
+    assert abs(hidden.mean().item()) < 0.1
+    assert hidden.var().item() == pytest.approx(1, rel=0.3)
+
+
+@pytest.mark.parametrize("name", sorted({*options("model")} - {"pretrained"}))
+def test_every_option_is_built_with_and_without_memory(name, compose):
+    """A sweep's check builds networks without memory; tests/test_models_images.py does so for `pretrained`."""
+    shape = (1, 8, 8) if name in IMAGES else (13,)
+    node = {**plain(compose, name), "dropout": 0.1} if name != "linear" else plain(compose, name)
+    built = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            built.append(build(node, nn.Module, "model", input_shape=shape, num_outputs=3))
+    network, empty = built
+    assert network(torch.randn(5, *shape)).shape in ((5, 3), (5, 32, 3))
+    assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in built]
+    assert shapes[0] == shapes[1]
+    drops = [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)]
+    assert 0.1 in drops or name == "linear"

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from goldilocks.config import missing, one_line
 from goldilocks.errors import Refused, near_miss
 from goldilocks.models.arguments import Rate, Scale, image_shape
 from goldilocks.models.init import init_linear
@@ -40,7 +41,8 @@ class Pretrained(nn.Module):
     ) -> None:
         channels, _, _ = image_shape("pretrained", input_shape)
         super().__init__()
-        self.backbone, self.freeze = backbone(name, channels, weights), freeze
+        self.name, self.freeze = name, freeze
+        self.backbone = backbone(name, channels, weights)
         if freeze:
             self.backbone.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
@@ -54,8 +56,8 @@ class Pretrained(nn.Module):
             with torch.no_grad():
                 shape = self.backbone(torch.zeros(1, *input_shape)).shape
         except (RuntimeError, AssertionError, ValueError) as error:
-            size = ",".join(map(str, input_shape))
-            raise Refused(f"model=pretrained: this network does not take images of ({size}): {error}") from error
+            size = "x".join(map(str, input_shape))
+            raise Refused(f"model.name={self.name}: does not take images of {size}: {one_line(error)}") from error
         finally:
             self.backbone.train(self.training and not self.freeze)
         return shape[-1]
@@ -77,8 +79,8 @@ def backbone(name: str, channels: int, weights: bool) -> nn.Module:
     """
     try:
         import timm
-    except ImportError as error:
-        raise Refused("model=pretrained: needs timm; write pip install -e '.[pretrained]'") from error
+    except ModuleNotFoundError as error:
+        raise Refused(f"model=pretrained: {missing(error)}") from error
     library: Any = timm
     if not library.is_model(name):
         hint = near_miss(name, library.list_models())  # of more than a thousand
@@ -88,5 +90,4 @@ def backbone(name: str, channels: int, weights: bool) -> nn.Module:
     try:
         return library.create_model(name, pretrained=weights and not without_memory, in_chans=channels, num_classes=0)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise Refused(f"model.name={name}: {reason}; write model.weights=false for random weights") from error
+        raise Refused(f"model.name={name}: {one_line(error)}; write model.weights=false for random weights") from error
