@@ -134,9 +134,10 @@ def compared(*words: str) -> list[Comparison]:
 
 def test_a_row_has_one_word():
     assert sentence(compared(HOLDS)) == "holds"
-    assert sentence(compared(HOLDS, NOISE, NOISE)) == "holds (holds in 1, within noise in 2 of 3)"
+    assert sentence(compared(HOLDS, HOLDS, NOISE)) == "holds (holds in 2, within noise in 1 of 3)"
+    assert sentence(compared(HOLDS, NOISE, NOISE)) == "within noise (holds in 1, within noise in 2 of 3)"
     assert sentence(compared(HOLDS, FAILS)) == "mixed (holds in 1, does not hold in 1 of 2)"
-    assert sentence(compared(FAILS, NOISE)) == "does not hold (does not hold in 1, within noise in 1 of 2)"
+    assert sentence(compared(FAILS, FAILS, FAILS, HOLDS)) == "does not hold (holds in 1, does not hold in 3 of 4)"
     assert sentence(compared(NOISE, NOISE)) == "within noise (within noise in 2 of 2)"
     later = [replace(one, claim=replace(one.claim, later=True)) for one in compared(FAILS)]
     assert sentence([*later, *compared(HOLDS)]) == "holds"

@@ -87,7 +87,7 @@ def points(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
         show_chance(axis.axvline, axis.get_xlim(), CHANCE[data])
     axes[0][0].invert_yaxis()
     if suffix:
-        axes[0][0].legend(fontsize=7, loc="best")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure
 
 
@@ -133,6 +133,7 @@ def lines(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
         axis.set(xlabel=experiment.figure["label"], ylabel=axis_name(experiment, data))
         if len(experiment.data) > 1:
             axis.set_title(data)
+        axis.locator_params(axis="y", nbins=6)
         show_chance(axis.axhline, axis.get_ylim(), CHANCE[data])
     if len(series) > 1:
         axes[0][0].legend(fontsize=7)

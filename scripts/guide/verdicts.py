@@ -112,8 +112,6 @@ def comparisons(store: Store, experiments: Iterable[Experiment]) -> list[Compari
 
 
 def overall(found: Iterable[Comparison]) -> str:
-    """One word for a row of the guide."""
+    """One word for a row of the guide: what more than half of its comparisons say, else `mixed`."""
     verdicts = [comparison.verdict for comparison in found]
-    if HOLDS in verdicts and FAILS in verdicts:
-        return "mixed"
-    return next((word for word in (HOLDS, FAILS) if word in verdicts), NOISE)
+    return next((word for word in (HOLDS, FAILS, NOISE) if 2 * verdicts.count(word) > len(verdicts)), "mixed")
