@@ -155,8 +155,11 @@ def verdicts(found: list[Comparison]) -> str:
     lines = [f"**Verdict: {sentence(found)}.**", "", "| claim | data | difference | verdict |"]
     lines.append("| --- | --- | --- | --- |")
     for one in found:
-        claim = f"*later work:* {one.claim.text}" if one.claim.later else one.claim.text
-        lines.append(f"| {claim} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |")
+        later = "*later work:* " if one.claim.later else ""
+        margin = "" if one.claim.margin is None else f" (margin {one.claim.margin:g})"
+        lines.append(
+            f"| {later}{one.claim.text}{margin} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |"
+        )
     return "\n".join(lines)
 
 
