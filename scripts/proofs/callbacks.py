@@ -1,0 +1,224 @@
+"""Callbacks: when training stops, which weights are kept, what is shown."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import torch
+
+from goldilocks.callbacks import ProgressBar
+from goldilocks.run import prepare, run
+from proofs.drive import composed, finished
+from proofs.table import Measured, proof
+from proofs.task import with_curve
+
+# Improves until epoch 2, by a little in epoch 4.
+CURVE = [1.0, 0.8, 0.5, 0.6, 0.49, *[0.7] * 30]
+LEFT = ("callbacks=default", "callbacks.progress_bar=null")
+
+
+@proof(
+    "callbacks.early_stopping",
+    "G9",
+    "ends a run whose objective no longer improves",
+    "epochs of 35 on a curve that is best in epoch 4, patience 20; without it",
+)
+def early_stopping() -> Measured:
+    with_it, without = (stopped_after(*words) for words in ((), ("callbacks.early_stopping=null",)))
+    return f"{with_it}; {without}", (with_it, without) == (5 + 20, 35)
+
+
+def stopped_after(*words: str) -> int:
+    """Epochs of a run whose val/loss follows the curve."""
+    keep_stopping = ("callbacks=default", "callbacks.progress_bar=null", "callbacks.best_checkpoint=null")
+    return len(with_curve("val/loss", CURVE, *keep_stopping, "callbacks.last_checkpoint=null", *words).metrics)
+
+
+@proof("callbacks.early_stopping.patience", "G9", "epochs without improvement before the end", "epochs with 0, 1, 5")
+def patience() -> Measured:
+    found = [stopped_after(f"callbacks.early_stopping.patience={number}") for number in (0, 1, 5)]
+    return " ".join(map(str, found)), found == [4, 4, 10]
+
+
+@proof(
+    "callbacks.early_stopping.min_delta",
+    "G9",
+    "less change is no improvement",
+    "epochs with 0 and 0.05, patience 5; epoch 4 gains 0.01",
+)
+def min_delta() -> Measured:
+    words = [
+        ("callbacks.early_stopping.patience=5", f"callbacks.early_stopping.min_delta={least}") for least in (0, 0.05)
+    ]
+    found = [stopped_after(*pair) for pair in words]
+    return " ".join(map(str, found)), found == [10, 8]
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def folder_with_curve(folder: Path, *words: str, curve: list[float]) -> list[torch.Tensor]:
+    """A whole run whose val/loss follows a curve; the output layer's bias after each epoch."""
+    parts = prepare(
+        composed("data=iris", "trainer=cpu", "logger=none", f"trainer.max_epochs={len(curve)}", *LEFT, *words),
+        warn=False,
+    )
+    report, biases = parts.module.report, []
+
+    def made_up(metrics: dict[str, float]) -> None:
+        if "val/loss" in metrics:
+            biases.append(list(parts.module.network.parameters())[-1].detach().clone())
+            metrics = {**metrics, "val/loss": curve[len(biases) - 1]}
+        report(metrics)
+
+    parts.module.report = made_up  # type: ignore[method-assign]
+    cfg = composed("data=iris", "trainer=cpu", "logger=none", f"trainer.max_epochs={len(curve)}", *LEFT, *words)
+    run(cfg, [], {}, folder=folder, parts=parts)
+    return biases
+
+
+def kept(folder: Path, name: str, biases: list[torch.Tensor]) -> int | None:
+    """The epoch whose weights a checkpoint holds."""
+    path = folder / "checkpoints" / name
+    if not path.exists():
+        return None
+    state = torch.load(path, weights_only=True)["state_dict"]
+    bias = [value for key, value in state.items() if key.startswith("network.")][-1]
+    return next(epoch for epoch, value in enumerate(biases) if torch.equal(bias, value))
+
+
+def checkpoints(*words: str) -> tuple[int | None, int | None]:
+    """The epochs that best.ckpt and last.ckpt hold after a run that was best in epoch 3, tied with 1."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        biases = folder_with_curve(Path(folder), *words, curve=[3.0, 1.0, 2.0, 1.0, 2.0, 4.0])
+        return kept(Path(folder), "best.ckpt", biases), kept(Path(folder), "last.ckpt", biases)
+
+
+@proof(
+    "callbacks.best_checkpoint",
+    "G19",
+    "keeps the weights of the best epoch, on a tie the later",
+    "epoch whose weights best.ckpt holds, of val/loss 3 1 2 1 2 4; without it",
+)
+def best() -> Measured:
+    found = checkpoints()[0], checkpoints("callbacks.best_checkpoint=null")[0]
+    return f"epoch {found[0]} (counted from 0); {'none' if found[1] is None else found[1]}", found == (3, None)
+
+
+@proof(
+    "callbacks.last_checkpoint",
+    "",
+    "keeps the end of training, to go on from",
+    "epoch whose weights last.ckpt holds, of 6; without it",
+)
+def last() -> Measured:
+    found = checkpoints()[1], checkpoints("callbacks.last_checkpoint=null")[1]
+    return f"epoch {found[0]} (counted from 0); {'none' if found[1] is None else found[1]}", found == (5, None)
+
+
+@proof(
+    "callbacks.last_checkpoint.min_seconds",
+    "",
+    "least time between two saves",
+    "times that last.ckpt is written in 6 epochs with 0 and with 60",
+)
+def min_seconds() -> Measured:
+    found = [written(f"callbacks.last_checkpoint.min_seconds={number}") for number in (0, 60)]
+    return " and ".join(map(str, found)), found == [6, 1]
+
+
+def written(*words: str) -> int:
+    """How often last.ckpt is saved in six epochs."""
+    import tempfile
+    from unittest import mock
+
+    from goldilocks.trainer import Trainer
+
+    save = Trainer.save_checkpoint
+    with (
+        mock.patch.object(Trainer, "save_checkpoint", autospec=True, side_effect=save) as saved,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        folder_with_curve(Path(folder), *words, curve=[1.0] * 6)
+        return sum(Path(call.args[1]).name == "last.ckpt" for call in saved.call_args_list)
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+@proof(
+    "callbacks.learning_rate",
+    "G26 G29",
+    "logs the rate under one name for every optimizer",
+    "learning_rate in metrics.csv, exponential with gamma 0.5; without it",
+)
+def learning_rate() -> Measured:
+    words = (
+        "logger=csv",
+        "scheduler=exponential",
+        "scheduler.gamma=0.5",
+        "optimizer.lr=0.01",
+        "trainer.max_epochs=3",
+        *LEFT,
+    )
+    found = []
+    for more in ((), ("callbacks.learning_rate=null",)):
+        with finished(*words, *more) as (folder, _):
+            header, *lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+        column = header.index("learning_rate") if "learning_rate" in header else None
+        found.append([float(line[column]) for line in lines if line[column]] if column is not None else [])
+    return f"{' '.join(f'{rate:g}' for rate in found[0])}; {len(found[1])} rows", found == [
+        [0.01, 0.005, 0.0025],
+        [],
+    ]
+
+
+@proof(
+    "callbacks.progress_bar",
+    "",
+    "a bar, or where there is no terminal a line now and then",
+    "lines on stderr of 3 epochs, with no wait between them; without it",
+)
+def progress_bar() -> Measured:
+    from unittest import mock
+
+    found = []
+    for words in ((), ("callbacks.progress_bar=null",)):
+        shown = io.StringIO()
+        always = mock.patch.object(ProgressBar, "LOG_SECONDS", -1.0)
+        run = finished("callbacks=default", "trainer.max_epochs=3", *words)
+        with always, contextlib.redirect_stderr(shown), run:
+            pass
+        found.append([line for line in shown.getvalue().splitlines() if line.startswith("epoch ")])
+    first = found[0][0].split(" val/loss")[0] if found[0] else "nothing"
+    return f"{len(found[0])} lines, the first `{first} ...`; {len(found[1])} lines", len(found[0]) == 3 and not found[
+        1
+    ] and first == "epoch 1/3"
+
+
+@proof(
+    "callbacks=default",
+    "G9 G19",
+    "early stopping, best and last checkpoint, rate, progress",
+    "checkpoints left by a run; epochs of 200 allowed",
+)
+def default() -> Measured:
+    with finished("callbacks=default", "callbacks.progress_bar=null", "optimizer.lr=0.1", "trainer.max_epochs=200") as (
+        folder,
+        result,
+    ):
+        files = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    early = result["epochs"] == result["best_epoch"] + 21 < 200
+    return (
+        f"{' '.join(files)}; {'20 epochs after the best' if early else result['epochs']}",
+        files == ["best.ckpt", "last.ckpt"] and early,
+    )
+
+
+@proof("callbacks=none", "", "no checkpoints, no early stopping", "checkpoints left by a run; epochs of 60")
+def none() -> Measured:
+    with finished("callbacks=none", "optimizer.lr=0.1", "trainer.max_epochs=60") as (folder, result):
+        files = list((folder / "checkpoints").glob("*"))
+    return f"{len(files)} checkpoints; {result['epochs']} epochs", (len(files), result["epochs"]) == (0, 60)

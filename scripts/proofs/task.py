@@ -1,0 +1,184 @@
+"""Task: losses, and the metric that decides."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from goldilocks.callbacks import recorder_of
+from proofs.drive import Fit, prepared, probabilities, train, train_batches
+from proofs.table import Measured, proof, within
+
+DATA = {"mse": "diabetes", "mae": "diabetes", "huber": "diabetes", "bce": "breast_cancer", "cross_entropy": "iris"}
+
+
+def huber(error: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(error) < 1, error**2 / 2, np.abs(error) - 0.5)
+
+
+def cross_entropy(output: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return -np.log(probabilities(output)[np.arange(len(target)), target.astype(int)])
+
+
+def bce(output: np.ndarray, target: np.ndarray) -> np.ndarray:
+    share = probabilities(output)
+    return -target * np.log(share) - (1 - target) * np.log(1 - share)
+
+
+LOSSES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
+    "mse": ("mean of e^2", lambda output, target: (output - target) ** 2),
+    "mae": ("mean of |e|: outliers count by their size only", lambda output, target: np.abs(output - target)),
+    "huber": ("e^2 / 2 up to 1, beyond it |e| - 1/2", lambda output, target: huber(output - target)),
+    "bce": ("-log of the true class's probability, of two", bce),
+    "cross_entropy": ("-log of the true class's probability", cross_entropy),
+}
+
+
+def reported(loss: str, name: str) -> tuple[float, float]:
+    """val/loss of a trained epoch, and the formula's value on the network's outputs."""
+    fit = train(f"data={DATA[name]}", f"task.loss={loss}", "model.output_scale=2")
+    x, y = fit.parts.data.tensors["val"]
+    output = fit.network.eval()(x).detach().double().numpy()
+    return fit.metrics[-1]["val/loss"], float(LOSSES[name][1](output, y.double().numpy()).mean())
+
+
+def loss_row(name: str) -> None:
+    @proof(f"task.loss={name}", "G7", LOSSES[name][0], f"val/loss on {DATA[name]} minus the formula on the outputs")
+    def value() -> Measured:
+        found, expected = reported(name, name)
+        error = abs(found / expected - 1)
+        return f"{within(error, 1e-5)} of it", error < 1e-5
+
+
+for one in LOSSES:
+    loss_row(one)
+
+
+@proof(
+    "task.loss=auto", "G7", "squared error, binary or many-class cross-entropy by task", "val/loss over each formula"
+)
+def auto() -> Measured:
+    found = {name: reported("auto", name) for name in ("mse", "bce", "cross_entropy")}
+    errors = {name: abs(value / expected - 1) for name, (value, expected) in found.items()}
+    shown = ", ".join(f"{DATA[name]} is {name}" for name, error in errors.items() if error < 1e-5)
+    return shown, max(errors.values()) < 1e-5
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+OUTPUTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "identity": ("nothing: any value", lambda raw: raw),
+    "tanh": ("from -1 to 1", lambda raw: np.tanh(raw)),
+    "sigmoid": ("from 0 to 1", lambda raw: 1 / (1 + np.exp(-raw))),
+    "softplus": ("above 0", lambda raw: np.log1p(np.exp(raw))),
+}
+
+
+def output_row(name: str) -> None:
+    claim, function = OUTPUTS[name]
+    observable = (
+        "predictions minus the formula of the raw outputs, target scaled to 0..1; val/loss minus its square error"
+    )
+
+    @proof(f"task.output={name}", "G15", claim, observable)
+    def predictions() -> Measured:
+        words = ("data=diabetes", f"task.output={name}", "model.output_scale=3", "model=linear")
+        fit = train(*words, "data.target_scaling=minmax", "optimizer.lr=0.0001")
+        raw_target = prepared("data=diabetes", "data.target_scaling=none").data.tensors["train"][1]
+        low, high = raw_target.min().item(), raw_target.max().item()
+        x, y = fit.parts.data.tensors["val"]
+        raw = fit.network.eval()(x).detach().double().numpy()
+        scaled = (fit.parts.module.eval()(x).detach().double().numpy() - low) / (high - low)
+        error = np.abs(scaled - function(raw)).max()
+        loss = ((function(raw) - y.double().numpy()) ** 2).mean()
+        off = abs(fit.metrics[-1]["val/loss"] / loss - 1)
+        span = f"raw {raw.min():.1f} to {raw.max():.1f} become {scaled.min():.2f} to {scaled.max():.2f}"
+        return f"{span}; {within(error, 1e-5)}; {within(off, 1e-5)} of it", error < 1e-5 and off < 1e-5
+
+
+for word in OUTPUTS:
+    output_row(word)
+
+
+@proof(
+    "task.output=identity data=iris",
+    "G15",
+    "classes train on logits and are predicted as probabilities",
+    "sum over classes of raw outputs, of predictions; the latter minus softmax, minus the logistic function",
+)
+def predicted() -> Measured:
+    rows = []
+    for data in ("iris", "breast_cancer"):
+        parts = prepared(f"data={data}", "model.output_scale=3")
+        x = parts.data.tensors["val"][0]
+        raw = parts.module.network.eval()(x).detach().double().numpy()
+        rows.append((raw, parts.module.eval()(x).detach().double().numpy()))
+    (raw, found), (logit, binary) = rows
+    errors = np.abs(found - probabilities(raw)).max(), np.abs(binary - probabilities(logit)).max()
+    sums = raw.sum(1), found.sum(1)
+    return (
+        f"{sums[0].min():.1f} to {sums[0].max():.1f}; {sums[1].min():.2f} to {sums[1].max():.2f};"
+        f" {within(errors[0], 1e-6)}; {within(errors[1], 1e-6)}",
+        max(errors) < 1e-6 and np.ptp(sums[0]) > 0.5,
+    )
+
+
+# --- rare classes -----------------------------------------------------------------------------------------------------
+
+
+def class_weights(word: str) -> dict[str, list[float]]:
+    """How much a row of each class counts in a training step: its gradient over what an unweighted one is."""
+    found = {}
+    for data in ("breast_cancer", "wine"):
+        batch = train_batches(f"data={data}", f"task.class_weight={word}")[1][0]
+        y = batch.y.flatten().astype(int)
+        several = batch.output.shape[1] > 1
+        plain = probabilities(batch.output) - (np.eye(batch.output.shape[1])[y] if several else y[:, None])
+        ratio = (batch.gradient / plain)[np.arange(len(y)), y if several else 0] * len(y)
+        found[data] = [float(ratio[y == kind].mean()) for kind in np.unique(y)]
+    return found
+
+
+def weight_row(word: str, claim: str) -> None:
+    observable = "how much a row of each class counts in a training step, for 127 and 214 tumours and for the wines"
+
+    @proof(f"task.class_weight={word}", "G7", claim, observable)
+    def counted() -> Measured:
+        found, expected = class_weights(word), {}
+        for data in found:
+            y = prepared(f"data={data}").data.tensors["train"][1].flatten().long().numpy()
+            rows = np.bincount(y)
+            expected[data] = len(y) / (len(rows) * rows) if word == "balanced" else np.ones(len(rows))
+        shown = ", ".join(" ".join(f"{weight:.2f}" for weight in weights) for weights in found.values())
+        return shown, all(np.allclose(found[data], expected[data], rtol=1e-3) for data in found)
+
+
+weight_row("none", "every row counts alike")
+weight_row("balanced", "a row counts as n / (classes * rows of its class)")
+
+
+# --- the objective ----------------------------------------------------------------------------------------------------
+
+
+def with_curve(metric: str, curve: list[float], *words: str) -> Fit:
+    """A training whose metric is made to follow a curve."""
+    parts = prepared(f"objective.metric={metric}", f"trainer.max_epochs={len(curve)}", *words)
+    report = parts.module.report
+
+    def made_up(metrics: dict[str, float]) -> None:
+        report({k: curve[parts.module.current_epoch] if k == metric else v for k, v in metrics.items()})
+
+    parts.module.report = made_up  # type: ignore[method-assign]
+    return train(parts=parts)
+
+
+@proof(
+    "objective.metric",
+    "G9 G19",
+    "decides on the best epoch, less or more being better by the metric; on a tie the later",
+    "best epoch of a made-up curve of val/loss 3 1 2 1, of val/accuracy 0.5 0.7 0.6",
+    covers="objective.mode=min objective.mode=max",
+)
+def objective() -> Measured:
+    curves = {"val/loss": [3.0, 1.0, 2.0, 1.0], "val/accuracy": [0.5, 0.7, 0.6]}
+    best = [recorder_of(with_curve(metric, curve).trainer).best_epoch for metric, curve in curves.items()]
+    return f"epoch {best[0]}, epoch {best[1]} (counted from 0)", best == [3, 1]
