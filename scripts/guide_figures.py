@@ -1,0 +1,63 @@
+"""The figures and tables of docs/guide.md: `python scripts/guide_figures.py [--only NAME ...] [--draw]`.
+
+Trains what scripts/guide/experiments.yaml lists, ten seeds each, and writes the measured values into
+docs/figures/guide.json, the figures beside it and the tables and verdicts into the marked blocks of docs/guide.md. What
+the JSON file holds already is not trained again: an interrupted measurement goes on, and `--draw` only draws.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from goldilocks.cli import refusals
+from guide.experiments import load
+from guide.measure import Store, jobs_of, measure
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def main() -> int:
+    table = load()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="of every run, as of train.py: for trying")
+    parser.add_argument("--only", action="append", default=[], help="an experiment; may be given several times")
+    parser.add_argument("--seeds", type=int, help="instead of the experiments' own number")
+    parser.add_argument("--processes", type=int, default=1, help="side by side (default: 1)")
+    parser.add_argument("--draw", action="store_true", help="train nothing")
+    parser.add_argument("--to", type=Path, default=DOCS, help="folder of guide.md and figures/ (default: docs)")
+    given = parser.parse_args()
+    if unknown := set(given.only) - table.keys():
+        parser.error(f"--only {min(unknown)}: no such experiment; write some of: {' '.join(table)}")
+    store = Store(given.to / "figures" / "guide.json")
+    with refusals() as outcome:
+        if not given.draw:
+            train([table[name] for name in given.only or table], store, given)
+        from guide.draw import draw_all
+        from guide.page import blocks, renewed
+
+        page = given.to / "guide.md"
+        if not page.exists():
+            shutil.copy(DOCS / "guide.md", page)
+        page.write_text(renewed(page.read_text(encoding="utf-8"), blocks(table, store)), encoding="utf-8")
+        draw_all(table, store, given.to / "figures")
+    return outcome.code
+
+
+def train(experiments: list, store: Store, given: argparse.Namespace) -> None:
+    """Trains what is missing; a line for each hundred runs."""
+    from goldilocks.results import environment
+
+    found = environment()
+    packages = ", ".join(f"{name} {found['packages'][name]}" for name in ("torch", "pytorch-lightning", "scikit-learn"))
+    store.about = {"versions": f"Python {found['python']}, {packages}", "commit": str(found["git"]["commit"])[:12]}
+    jobs = jobs_of(experiments, given.seeds, store)
+    began = time.monotonic()
+    for count, _ in measure(jobs, store, given.overrides, given.processes):
+        if count % 100 == 0 or count == len(jobs):
+            print(f"{count} of {len(jobs)} runs, {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
