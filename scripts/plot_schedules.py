@@ -17,7 +17,7 @@ STEPS = 20  # in an epoch
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("overrides", nargs="*", help="as of train.py")
-    parser.add_argument("--output", type=Path, default=Path("schedules.png"), help="default: schedules.png")
+    parser.add_argument("--output", type=Path, default=Path("logs/schedules.png"), help="default: logs/schedules.png")
     given = parser.parse_args()
     with refusals() as outcome:
         chosen = [word.partition("=")[2] for word in given.overrides if word.startswith("scheduler=")]

@@ -46,16 +46,17 @@ def test_what_is_sound_is_not_warned_of(command, words: str) -> None:
     ("words", "instead"),
     [
         ("model=linear regularization=alpha_dropout", "model=selfnorm"),
-        ("model=linear regularization=dropout", "a deeper model"),
+        ("model=linear regularization=dropout", "a deeper one"),
         ("regularization.shift=1", "leave it out"),
         ("regularization=[ema,swa]", "leave one of them out"),
+        ("model=realmlp regularization=alpha_dropout", "model=selfnorm"),
     ],
 )
 def test_a_strength_that_cannot_act_is_refused(command, words: str, instead: str) -> None:
     ended = command(*SMALL, *words.split())
     assert (ended.code, ended.new) == (2, [])
     assert ended.err.startswith("error: regularization")
-    assert len(ended.err.strip().splitlines()) == 1
+    assert len(ended.err.strip().splitlines()) == 1, ended.err
     assert instead in ended.err
 
 

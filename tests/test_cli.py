@@ -86,7 +86,7 @@ WRONG = [
     ("task.loss=mse", "task.loss=mse: is not for multiclass; write one of: auto, cross_entropy"),
     ("data.task=binary", "data.task=binary: the target has 3 values, not 2; write data.task=auto"),
     ("data=diabetes regularization=label_smoothing", "regularization.label_smoothing=0.1: smooths class targets, *"),
-    ("model=linear regularization=dropout", "regularization.dropout=0.1: this model has no hidden layer *"),
+    ("model=linear regularization=dropout", "regularization.dropout=0.1: no layer of this model takes it up; *"),
     ("model=pyramid model.depth=2", "model.width=[256,128,64]: 3 values for 2 hidden layers; *"),
     ("model.width=[10,10]", "model.width=[10,10]: 2 values for * hidden layer*"),
     ("regularization.dropout=[0.1,0.2,0.3,0.4]", "regularization.dropout=[0.1,0.2,0.3,0.4]: 4 values for *"),

@@ -130,7 +130,7 @@ def test_sweeps_without_a_name_get_new_ones(command, tmp_path: Path) -> None:
         (["optimizer.lr=interval(0,1)"], "a range without steps"),
         (["optimizer=adam,nadm"], "optimizer=nadm: no such option"),
         (["seed=0,1", "model.depth=1,-1"], "model.depth=-1: must be greater than or equal to 0"),
-        (["model=linear,deep", "regularization=none,dropout"], "this model has no hidden layer"),
+        (["model=linear,deep", "regularization=none,dropout"], "no layer of this model takes it up"),
     ],
 )
 def test_a_wrong_sweep_is_refused_whole(command, tmp_path: Path, words: list[str], line: str) -> None:

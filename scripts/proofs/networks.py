@@ -157,7 +157,7 @@ def realmlp() -> Measured:
         + "; ".join(" ".join(f"{s:.0f}" for s in three) for three in steps),
         bool(error < 1e-4 and first.any() == 0 and np.allclose(drops, 0.3, atol=0.02))
         and w1.shape == (24, 13)
-        and np.allclose(steps, [[84, 14, 1.4], [30, 40, 10]], rtol=0.01),
+        and np.allclose(steps, [[84.0, 14.0, 1.4], [30.0, 40.0, 10.0]], rtol=0.01),
     )
 
 

@@ -75,7 +75,7 @@ def check(cfg: DictConfig) -> Settings:
     """
     settings = Settings(**check_arguments(Settings, resolved(cfg), ""))
     packages = settings.packages
-    check_arguments(Regularization, settings.regularization, "regularization")
+    Regularization(**check_arguments(Regularization, settings.regularization, "regularization"))
     check_node(settings.data, TableData, "data", packages)
     check_node(settings.model, nn.Module, "model", packages)
     check_arguments(Task, settings.task, "task", given=("spec", "label_smoothing"))
@@ -133,15 +133,14 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
 
 def check_network(settings: Settings, network: nn.Module) -> None:
     """Refuses a dropout rate that no layer of the network takes up."""
-    for name, kinds, model in (
-        ("dropout", DROPOUT, "a deeper model"),
+    for name, kinds, other in (
+        ("dropout", DROPOUT, "a deeper one"),
         ("alpha_dropout", ALPHA_DROPOUT, "model=selfnorm"),
     ):
         rate = settings.regularization[name]
         if is_on(rate) and not dropout_layers(network, kinds):
             raise Refused(
-                f"regularization.{name}={rate}: this model has no hidden layer for it to act on;"
-                f" write regularization.{name}=0 or choose {model}"
+                f"regularization.{name}={rate}: no layer of this model takes it up; leave {name} out or choose {other}"
             )
 
 
@@ -206,5 +205,5 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
 
 
 def adapts(optimizer: Node) -> bool:
-    """Whether an optimizer divides the gradients by their running size."""
-    return re.search(r"Adam|RMSprop|Adagrad|Adadelta", optimizer["_target_"]) is not None
+    """Whether an optimizer divides the gradients by their running size, or takes their sign."""
+    return re.search(r"Adam|RMSprop|Adagrad|Adadelta|Lion", optimizer["_target_"]) is not None
