@@ -5,7 +5,7 @@ import pytest
 from conftest import SMALL
 
 WARNED = [
-    ("model.norm=batch regularization=dropout", "dropout before BatchNorm", "model.norm=layer"),
+    ("model=deep model.norm=batch regularization=dropout", "dropout before BatchNorm", "model.norm=layer"),
     ("model.norm=batch model.activation=selu", "BatchNorm is pointless with it", "model.norm=none"),
     ("model.norm=batch data.batch_size=8", "BatchNorm's statistics are unreliable over 8 rows", "data.batch_size=32"),
     ("regularization=alpha_dropout", "AlphaDropout keeps mean and variance of SELU's", "regularization=dropout"),
@@ -19,6 +19,7 @@ SILENT = [
     "model.norm=batch",
     "model.norm=layer regularization=dropout",
     "model.norm=layer data.batch_size=8",
+    "model=shallow model.norm=batch regularization=dropout",  # the dropout comes last
     "regularization=alpha_dropout model.activation=selu",
     "regularization=swa trainer.max_epochs=30 callbacks.early_stopping=null",
     "regularization=l2 optimizer=sgd",

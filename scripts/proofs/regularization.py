@@ -108,7 +108,9 @@ def dropout() -> Measured:
     "what the run says before it starts",
 )
 def dropout_and_norm() -> Measured:
-    return warned("regularization=dropout", "model.norm=batch", expected="arXiv 1801.05134", free="model.norm=layer")
+    return warned(
+        "model=deep", "regularization=dropout", "model.norm=batch", expected="arXiv 1801.05134", free="model.norm=layer"
+    )
 
 
 @proof(

@@ -159,7 +159,7 @@ def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[st
     layers, rows = list(network.modules()), settings.data.get("batch_size", SMALL_BATCH)
     batch_norm = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers)
     selu = any(isinstance(layer, nn.SELU) for layer in layers)
-    if batch_norm and dropout_layers(network, DROPOUT):
+    if drops_before_norm(layers):
         yield (
             "dropout before BatchNorm shifts the variance between training and evaluation (arXiv 1801.05134):"
             " write model.norm=layer, or leave the dropout out"
@@ -179,6 +179,13 @@ def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[st
             "AlphaDropout keeps mean and variance of SELU's outputs only (arXiv 1706.02515):"
             " write model=selfnorm, or regularization=dropout"
         )
+
+
+def drops_before_norm(layers: list[nn.Module]) -> bool:
+    """Whether a dropout comes before a BatchNorm, in the order of the layers."""
+    norms = [place for place, layer in enumerate(layers) if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    before = layers[: norms[-1]] if norms else []
+    return any(isinstance(layer, DROPOUT) and layer.p > 0 for layer in before)
 
 
 def warnings_about_training(settings: Settings) -> Iterator[str]:
