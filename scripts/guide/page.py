@@ -62,7 +62,7 @@ def about(store: Store) -> str:
     runs = sum(len(rows) for rows in store.runs.values())
     hours = sum(row["seconds"] for rows in store.runs.values() for row in rows.values()) / 3600
     versions, commit = store.about.get("versions", "unknown versions"), store.about.get("commit", "unknown")
-    where = f"Measured at commit {commit} with {versions}, on one thread of a CPU"
+    where = f"Last measured at commit {commit} with {versions}, on one thread of a CPU"
     return f"{where}: {runs:,} runs, {hours:.1f} hours of training."
 
 
