@@ -11,6 +11,7 @@ WARNED = [
     ("regularization=alpha_dropout", "AlphaDropout keeps mean and variance of SELU's", "regularization=dropout"),
     ("regularization=swa trainer.max_epochs=30", "early stopping may end the run", "callbacks.early_stopping=null"),
     ("regularization=l2", "L2 in an adaptive optimizer is not weight decay", "optimizer=adamw"),
+    ("regularization=l2 optimizer=lion", "L2 in an adaptive optimizer is not weight decay", "optimizer=adamw"),
     ("scheduler=cosine trainer.max_epochs=30", "early stopping may cut it", "callbacks.early_stopping=null"),
     ("scheduler=onecycle trainer.max_epochs=30", "early stopping may cut it", "callbacks.early_stopping=null"),
 ]
