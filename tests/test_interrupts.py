@@ -1,10 +1,14 @@
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from goldilocks.callbacks import Recorder
+from goldilocks.callbacks.recorder import save_logs
 from goldilocks.interrupts import uninterrupted
+from goldilocks.tasks import Objective
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():
@@ -52,3 +56,31 @@ def test_another_thread_is_left_alone():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+class Interrupted:
+    """A logger that is interrupted in the middle of each call."""
+
+    def __init__(self):
+        self.finished = []
+
+    def log_metrics(self, metrics, step):
+        os.kill(os.getpid(), signal.SIGINT)
+        self.finished.append("log_metrics")
+
+    def save(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        self.finished.append("save")
+
+
+def test_a_logger_that_is_interrupted_finishes_first():
+    logger = Interrupted()
+    trainer = SimpleNamespace(loggers=[logger], global_step=3, current_epoch=0)
+    module = SimpleNamespace(sizes=[8, 8, 8], epoch_metrics={"val/loss": 1.0})
+    recorder = Recorder(Objective("val/loss", "min"))
+    recorder.on_train_epoch_start(trainer, module)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.on_train_epoch_end(trainer, module)
+    with pytest.raises(KeyboardInterrupt):
+        save_logs(trainer)
+    assert logger.finished == ["log_metrics", "save"]
