@@ -11,7 +11,17 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from goldilocks.callbacks import BestCheckpoint, EarlyStopping, LastCheckpoint, LearningRateMonitor, ProgressBar
+from goldilocks.callbacks import (
+    BestCheckpoint,
+    Charts,
+    EarlyStopping,
+    Histograms,
+    LastCheckpoint,
+    LearningRateMonitor,
+    NetworkGraph,
+    NetworkHealth,
+    ProgressBar,
+)
 from goldilocks.cli import CONF, card
 from goldilocks.data.scaling import Scaling
 from goldilocks.data.targets import TargetScaling
@@ -191,6 +201,10 @@ CALLBACKS = {
     "best_checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,
     "learning_rate": LearningRateMonitor,
+    "health": NetworkHealth,
+    "histograms": Histograms,
+    "graph": NetworkGraph,
+    "charts": Charts,
     "progress_bar": ProgressBar,
 }
 
