@@ -28,7 +28,7 @@ ALPHA_DROPOUT = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 LIVE = {
     "data": (),
     "model": ("input_shape", "num_outputs"),
-    "callbacks": ("dirpath",),
+    "callbacks": ("dirpath", "save_dir"),
     "logger": ("save_dir", "resume_step"),
 }  # what the run adds to an option's own keywords
 
