@@ -104,8 +104,8 @@ def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[fl
     failed: dict[int, str] = {}
     with TemporaryDirectory() as folder:
         for seed in range(seeds):
-            quiet = ["callbacks.progress_bar=null", "logger=none", f"log_dir='{Path(folder).as_posix()}'"]
-            words = [*quiet, *overrides, f"data.seed={seed}"]
+            quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
+            words = [*quiet, f"log_dir='{Path(folder).as_posix()}'", *overrides, f"data.seed={seed}"]
             cfg, choices = compose(words)
             result = start(cfg, words, choices)[1]
             if result["status"] != "done":

@@ -20,6 +20,7 @@ COUNTED_CLASSES = 20  # up to which counts and names are legible
 SHOWN_POINTS = 2000  # of a cloud; of more rows these are taken at even distances
 SHOWN_STEPS = 500  # of a curve
 NAME_WIDTH = 14  # letters of a class or target
+LETTER = 0.09  # inches
 DPI = 100
 BLUE, RED, GREY = "#1f77b4", "#c0392b", "#777777"
 
@@ -47,12 +48,14 @@ def draw_confusion(counts: Array, names: Sequence[str], title: str) -> Any:
     labels, small = shortened(names), len(counts) <= COUNTED_CLASSES
     longest = max(map(len, labels)) if small else 4
     side = min(max(0.46 * len(counts), 2.6), 7.5)
-    figure, axes = framed(side + (0 if small else 0.9), side, left=0.6 + 0.09 * longest, bottom=0.6 + 0.09 * longest)
+    room = 0.6 + LETTER * longest
+    figure, axes = framed(side + (0 if small else 0.9), side, left=room, bottom=room)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal" if small else "auto")
     if small:
         places = range(len(counts))
-        axes.set_xticks(places, labels, rotation=90 if longest > 3 else 0)
+        fits = LETTER * longest < side / len(counts)
+        axes.set_xticks(places, labels, rotation=0 if fits else 90)
         axes.set_yticks(places, labels)
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"

@@ -282,11 +282,12 @@ def first_result(cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> d
 
 
 def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> None:
-    """Tells the loggers the options and the network."""
+    """Tells the loggers the options and the network, at once: a run may be killed in its first epoch."""
     for logger in trainer.loggers:
         logger.log_hyperparams(results.flat_options(cfg, choices))
         if hasattr(logger, "log_text"):
             logger.log_text("network", str(parts.module.network))
+        logger.save()
 
 
 def log_end(trainer: Trainer, status: str, tested: Mapping[str, float]) -> None:

@@ -5,7 +5,7 @@ Legend: N rows, C classes, T targets.
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from goldilocks import figures, results
 from goldilocks.config import one_line
 from goldilocks.data.scaling import undo_scaling
+from goldilocks.data.spec import Spec
 from goldilocks.interrupts import uninterrupted
 from goldilocks.module import TrainingModule, batches_of
 
@@ -72,28 +73,29 @@ class EvaluationFigures(pl.Callback):
 
     def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
         """Draws all figures of the task."""
-        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
-        spec, step = module.task.spec, max(trainer.global_step - 1, 0)
+        folder, data, spec = self.folder / "figures", trainer.datamodule, module.task.spec
+        step = max(trainer.global_step - 1, 0)
+        folder.mkdir(parents=True, exist_ok=True)
+        order = np.argsort(-outcome.losses, kind="stable")[:MOST_WRONG]
         if spec.task == "regression":
-            drawn = regression_figures(outcome, spec.target_names)
+            drawn = regression_figures(outcome, spec)
+            table = wrong_values(outcome, order, data.row_numbers["val"], spec)
         else:
             drawn = class_figures(outcome, spec.class_names)
-            order = np.argsort(-outcome.losses, kind="stable")[:MOST_WRONG]
-            numbers = trainer.datamodule.row_numbers["val"][order]
-            table = wrong_rows(outcome, order, numbers, spec.class_names)
-            (self.folder / "figures" / "most_wrong.txt").write_text(table + "\n", encoding="utf-8")
-            for logger in takers(trainer, "log_text"):
-                logger.log_text("most_wrong", table)
+            table = wrong_classes(outcome, order, data.row_numbers["val"], spec.class_names)
             for name, positive, scores in curves(outcome, spec.class_names):
                 for logger in takers(trainer, "log_precision_recall"):
                     logger.log_precision_recall(f"precision_recall/{name}", positive, scores, step)
             if len(spec.input_shape) == 3:
-                inputs = trainer.datamodule.tensors["val"][0][torch.from_numpy(order).to(module.device)]
-                pictures = as_pictures(undo_scaling(inputs.cpu().numpy(), trainer.datamodule.scaler))
-                drawn |= {"most_wrong": wrong_pictures(outcome, order, pictures, spec.class_names)}
+                inputs = data.tensors["val"][0][torch.from_numpy(order).to(module.device)].cpu().numpy()
+                pictures = as_pictures(undo_scaling(inputs, data.scaler))
+                drawn["most_wrong"] = wrong_pictures(outcome, order, pictures, spec.class_names)
+        (folder / "most_wrong.txt").write_text(table + "\n", encoding="utf-8")
+        for logger in takers(trainer, "log_text"):
+            logger.log_text("most_wrong", table)
         for name, figure in drawn.items():
             png = figures.png_of(figure)
-            (self.folder / "figures" / f"{name}.png").write_bytes(png)
+            (folder / f"{name}.png").write_bytes(png)
             for logger in takers(trainer, "log_figure"):
                 logger.log_figure(f"evaluation/{name}", png, step)
 
@@ -168,22 +170,21 @@ def curves(outcome: Outcome, names: tuple[str, ...]) -> Iterator[tuple[str, Arra
             yield names[index], outcome.true == index, outcome.predicted[:, index]
 
 
-def wrong_rows(outcome: Outcome, order: Array, numbers: Array, names: tuple[str, ...]) -> str:
-    """A table of rows, as text.
+def wrong_classes(outcome: Outcome, order: Array, numbers: Array, names: tuple[str, ...]) -> str:
+    """A table of rows.
 
     Args:
         outcome: Of all rows.
         order: The rows to be shown, in their order.
-        numbers: For each its number in the whole data, from 0.
+        numbers: Of all rows, their places in the whole data, from 0.
         names: Of the classes.
     """
     lines = [("row", "true", "predicted", "probability", "loss")]
-    for row, number in zip(order, numbers, strict=True):
+    for row in order:
         said = outcome.predicted[row].argmax()
         sure, loss = outcome.predicted[row, said], outcome.losses[row]
-        lines.append((str(number), names[outcome.true[row]], names[said], f"{sure:.3f}", f"{loss:.3f}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+        lines.append((str(numbers[row]), names[outcome.true[row]], names[said], f"{sure:.3f}", f"{loss:.3f}"))
+    return aligned(lines)
 
 
 def wrong_pictures(outcome: Outcome, order: Array, pictures: Array, names: tuple[str, ...]) -> Any:
@@ -208,13 +209,34 @@ def as_pictures(values: Array) -> Array:
 # --- regression -------------------------------------------------------------------------------------------------------
 
 
-def regression_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
+def regression_figures(outcome: Outcome, spec: Spec) -> dict[str, Any]:
     """Predictions and residuals of up to four targets, by their file's name."""
-    true, said = (values[:, :MOST_TARGETS].astype(float) for values in (outcome.true, outcome.predicted))
-    targets = true.shape[1]
-    shown = names[:targets] if len(names) >= targets else [f"target {number}" for number in range(targets)]
+    names = shown_targets(spec)
+    true, said = (values[:, : len(names)].astype(float) for values in (outcome.true, outcome.predicted))
     rows = f"{len(true):,} validation rows"
     return {
-        "predicted": figures.draw_predicted(true, said, shown, f"Predicted and true: {rows}"),
-        "residuals": figures.draw_residuals(true, said, shown, f"Residuals: {rows}"),
+        "predicted": figures.draw_predicted(true, said, names, f"Predicted and true: {rows}"),
+        "residuals": figures.draw_residuals(true, said, names, f"Residuals: {rows}"),
     }
+
+
+def wrong_values(outcome: Outcome, order: Array, numbers: Array, spec: Spec) -> str:
+    """A table of rows with up to four targets; see `wrong_classes`."""
+    names = shown_targets(spec)
+    lines = [("row", *(f"{word} {name}" for name in names for word in ("true", "predicted")), "loss")]
+    for row in order:
+        values = [f"{of[row, target]:.5g}" for target in range(len(names)) for of in (outcome.true, outcome.predicted)]
+        lines.append((str(numbers[row]), *values, f"{outcome.losses[row]:.3f}"))
+    return aligned(lines)
+
+
+def shown_targets(spec: Spec) -> list[str]:
+    """Names of the targets that are shown; a source need not name them."""
+    count = min(spec.num_outputs, MOST_TARGETS)
+    return list(spec.target_names[:count]) or [f"target {number}" for number in range(count)]
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """Lines of cells as text, each column to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
