@@ -93,7 +93,7 @@ def undo_scaling(scaled: NDArray[Any], scaler: Mapping[str, Tensor]) -> NDArray[
     fitted = {name: tensor.numpy() for name, tensor in scaler.items()}
     values = np.moveaxis(scaled, 1, -1).astype(np.float64)
     if "clip" in fitted:
-        values = values / np.sqrt(1 - (values / fitted["clip"]) ** 2)
+        values = values / np.sqrt(np.maximum(1 - (values / fitted["clip"]) ** 2, 1e-9))  # single precision may reach it
     return np.moveaxis(values * fitted["scale"] + fitted["shift"], -1, 1)
 
 
