@@ -181,18 +181,20 @@ def tab(folder):
     return names, shown
 
 
-def killed_in_its_first_epoch(folder, cfg):
-    """What a process leaves that is killed before anything is closed."""
+def in_its_first_epoch(folder, cfg):
+    """What a process has written that is then killed, as long as nothing closes the file: the trainer is kept."""
     folder.mkdir(parents=True)
     parts = prepare(cfg)
-    log_start(build_trainer(parts, folder), cfg, parts, {"data": "iris", "optimizer": "sgd"})
+    trainer = build_trainer(parts, folder)
+    log_start(trainer, cfg, parts, {"data": "iris", "optimizer": "sgd"})
+    return trainer
 
 
 def test_the_tab_has_runs_and_trials_with_options_and_results_and_killed_ones_too(command, compose, tmp_path):
     assert command(*SMALL).code == 0
     varied = ["optimizer=sgd,nadam", "callbacks.early_stopping.patience=3,7", "model.width=8,[9]"]
     assert command("-m", *SMALL, *varied, "name=first").code == 0
-    killed_in_its_first_epoch(tmp_path / "logs" / "sweeps" / "first" / "8", compose(*SMALL, "optimizer=sgd"))
+    _kept = in_its_first_epoch(tmp_path / "logs" / "sweeps" / "first" / "8", compose(*SMALL, "optimizer=sgd"))
     names, shown = tab(tmp_path / "logs")
     folders = [path.parent for path in tmp_path.glob("logs/*/**/events.*")]
     assert len(folders) == len(shown) == 1 + 8 + 1
