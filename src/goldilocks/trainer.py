@@ -148,7 +148,7 @@ class Trainer(pl.Trainer):
         )
         self.fit_loop.epoch_loop.val_loop = ValidationLoop(self)
 
-    # --- how many steps -----------------------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------------------------------
 
     @property
     def batches_per_item(self) -> int:
@@ -192,16 +192,19 @@ class Trainer(pl.Trainer):
         """Makes loggers' x-axis the number of optimizer steps, not of calls."""
         self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
 
-    # --- gradients ----------------------------------------------------------------------------------------------------
-
     def clip(self, parameters: list[nn.Parameter]) -> None:
-        """Clips gradients as the options say: by the global norm of all of them, or each by its value."""
-        if self.clip_value is None:
-            return
-        if self.clip_algorithm == "norm":
-            nn.utils.clip_grad_norm_(parameters, self.clip_value, foreach=True)
-        else:
-            nn.utils.clip_grad_value_(parameters, self.clip_value, foreach=True)
+        """Clips gradients as the options say."""
+        clip_gradients(parameters, self.clip_value, self.clip_algorithm)
+
+
+def clip_gradients(parameters: list[nn.Parameter], value: float | None, algorithm: str) -> None:
+    """Clips gradients in place: `norm`, by the global norm of all of them, or each by its `value`. None: no clipping."""
+    if value is None:
+        return
+    if algorithm == "norm":
+        nn.utils.clip_grad_norm_(parameters, value, foreach=True)
+    else:
+        nn.utils.clip_grad_value_(parameters, value, foreach=True)
 
 
 def check_device(accelerator: str, precision: int | str, devices: int = 1) -> None:
