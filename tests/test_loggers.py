@@ -186,7 +186,7 @@ def in_its_first_epoch(folder, cfg):
     folder.mkdir(parents=True)
     parts = prepare(cfg)
     trainer = build_trainer(parts, folder)
-    log_start(trainer, cfg, parts, {"data": "iris", "optimizer": "sgd"})
+    log_start(trainer, cfg, parts, {"data": "iris", "optimizer": "sgd"}, folder)
     return trainer
 
 

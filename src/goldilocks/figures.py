@@ -8,7 +8,8 @@ Legend: N rows, C classes, T targets, H height, W width.
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -243,3 +244,21 @@ def png_of(figure: Any) -> bytes:
     pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
     Image.fromarray(pixels).save(file, "png", compress_level=1)
     return file.getvalue()
+
+
+def save_figure(figure: Any, folder: Path, tag: str, loggers: Iterable[Any], step: int) -> None:
+    """Writes a figure to `figures/` of a run folder and shows it in every logger that takes figures.
+
+    Args:
+        figure: Of matplotlib.
+        folder: Of the run.
+        tag: Its name in the loggers; what follows the last slash names the file.
+        loggers: Of the run.
+        step: Of the optimizer.
+    """
+    png = png_of(figure)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "figures" / f"{tag.rpartition('/')[2]}.png").write_bytes(png)
+    for logger in loggers:
+        if hasattr(logger, "log_figure"):
+            logger.log_figure(tag, png, step)

@@ -199,6 +199,16 @@ def config_hash(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
+    single = {group: choice for group, choice in choices.items() if "/" not in group and choice is not None}
+    several = {
+        "regularization": [key for key, strength in cfg.get("regularization", {}).items() if strength],
+        "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
+    }
+    return {**single, **several}
+
+
 def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run by dotted key, for HPARAMS and tables: choices, then values that are not references.
 

@@ -94,10 +94,7 @@ class EvaluationFigures(pl.Callback):
         for logger in takers(trainer, "log_text"):
             logger.log_text("most_wrong", table)
         for name, figure in drawn.items():
-            png = figures.png_of(figure)
-            (folder / f"{name}.png").write_bytes(png)
-            for logger in takers(trainer, "log_figure"):
-                logger.log_figure(f"evaluation/{name}", png, step)
+            figures.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
 
 
 def takers(trainer: pl.Trainer, method: str) -> list[Any]:
