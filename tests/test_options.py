@@ -15,6 +15,7 @@ from goldilocks.callbacks import (
     BestCheckpoint,
     Charts,
     EarlyStopping,
+    EvaluationFigures,
     Histograms,
     LastCheckpoint,
     LearningRateMonitor,
@@ -197,6 +198,7 @@ def test_loggers_leave_their_files(words, files, compose, train_two_steps, tmp_p
 
 
 CALLBACKS = {
+    "evaluation": EvaluationFigures,
     "early_stopping": EarlyStopping,
     "best_checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,

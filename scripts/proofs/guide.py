@@ -37,6 +37,5 @@ ADVICE = {
 LATER: dict[str, str] = {
     "G5": "Not there yet: a search that tries depth first by itself.",
     "G6": "Not there yet: a check, with a verdict, that a network can overfit a few rows.",
-    "G12": "Not there yet: the range test, `optimizer.lr=auto`. Every optimizer has a fixed rate of its own.",
     "G29": "Not there yet: Weights & Biases and MLflow.",
 }

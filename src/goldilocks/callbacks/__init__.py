@@ -3,6 +3,7 @@
 from goldilocks.callbacks.charts import Charts
 from goldilocks.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from goldilocks.callbacks.early_stopping import EarlyStopping
+from goldilocks.callbacks.evaluation import EvaluationFigures
 from goldilocks.callbacks.graph import NetworkGraph
 from goldilocks.callbacks.health import NetworkHealth
 from goldilocks.callbacks.histograms import Histograms
@@ -14,6 +15,7 @@ __all__ = [
     "BestCheckpoint",
     "Charts",
     "EarlyStopping",
+    "EvaluationFigures",
     "Histograms",
     "LastCheckpoint",
     "LearningRateMonitor",
