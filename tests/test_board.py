@@ -264,12 +264,12 @@ def test_only_tensorboard_is_told_and_metrics_stay_metrics(compose, tmp_path):
 
 
 def test_without_tensorboard_nothing_is_measured(tmp_path, monkeypatch):
-    from goldilocks.callbacks import graph, health, histograms
+    from goldilocks.callbacks import board, health
 
     def never(*given):
         raise AssertionError
 
-    for module, name in ((health, "probe"), (histograms, "probe"), (graph, "probe_rows")):
+    for module, name in ((health, "probe"), (board, "probe_rows")):
         monkeypatch.setattr(module, name, never)
     made = fit(callbacks=explained(1), logger=[CSVLogger(str(tmp_path))])
     assert made.recorder.epochs == 3
@@ -404,9 +404,10 @@ def test_a_constant_schedule_has_none(tmp_path):
 # --- resuming ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path):
+def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeypatch):
     """Six epochs; a second run is stopped after three by an error and resumed."""
-    from goldilocks.run import build_trainer, prepare, run
+    from goldilocks import run as whole_run
+    from goldilocks.run import build_trainer, run
 
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     words = ["data=iris", "trainer=cpu", "trainer.max_epochs=6", "callbacks.progress_bar=null"]
@@ -417,17 +418,17 @@ def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path):
             if trainer.current_epoch == 3:
                 raise RuntimeError("as asked")
 
+    def stopped(*given, **more):
+        trainer = build_trainer(*given, **more)
+        trainer.callbacks.append(Stops())
+        return trainer
+
     for folder in (whole, halves):
         folder.mkdir()
     run(compose(*words), [], {}, folder=whole)
-    parts = prepare(compose(*words))
-    (halves / "checkpoints").mkdir()
-    trainer = build_trainer(parts, halves)
-    trainer.callbacks.append(Stops())
-    with pytest.raises(RuntimeError, match="as asked"):
-        trainer.fit(parts.module, parts.data)
-    for logger in trainer.loggers:
-        logger.save()
+    with monkeypatch.context() as patched:
+        patched.setattr(whole_run, "build_trainer", stopped)
+        assert run(compose(*words), [], {}, folder=halves)["error"]["message"] == "as asked"
     (written,) = halves.glob("events*")
     written.rename(halves / "events.out.tfevents.1000000000.host.1.0")  # files are read by name
     result = run(compose(*words), [], {}, folder=halves, resumed=True)

@@ -77,6 +77,15 @@ def test_the_best_epoch(values, metric, mode, best):
     assert judged.rows == 19 * len(values)
 
 
+def test_only_what_a_stage_measures_is_a_metric():
+    judged = Recorder(Objective("val/loss", "min"))
+    metrics = {"train/loss": 2.0, "val/loss": 1.0, "learning_rate": 0.1, "gradients/1": 3.0, "best/val/loss": 0.5}
+    judged.on_train_epoch_start(None, None)
+    trainer = SimpleNamespace(global_step=1, current_epoch=0, loggers=[])
+    judged.on_train_epoch_end(trainer, SimpleNamespace(epoch_metrics=metrics, sizes=[8]))
+    assert judged.outcome(1)["metrics"] == {"train/loss": 2.0, "val/loss": 1.0}
+
+
 def test_epochs_without_validation_are_not_judged():
     made = fit(check_val_every_n_epoch=2, max_epochs=7)
     validated = {epoch: m["val/loss"] for epoch, m in enumerate(made.history.metrics) if "val/loss" in m}

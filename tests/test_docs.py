@@ -47,10 +47,7 @@ SIBLINGS = {
     "goldilocks.callbacks.checkpoint": {"goldilocks.callbacks.recorder"},
     "goldilocks.callbacks.progress": {"goldilocks.callbacks.recorder"},
     "goldilocks.callbacks.probe": {"goldilocks.callbacks.checkpoint"},
-    **{
-        f"goldilocks.callbacks.{name}": {"goldilocks.callbacks.probe"}
-        for name in ("charts", "graph", "health", "histograms", "learning_rate")
-    },
+    **{f"goldilocks.callbacks.{name}": {"goldilocks.callbacks.probe"} for name in ("board", "health", "learning_rate")},
 }
 
 

@@ -1,4 +1,4 @@
-"""Gradients by layer, dead and saturated units, in TensorBoard."""
+"""What the layers do, in TensorBoard: gradients, dead and saturated units, histograms of weights and activations."""
 
 from typing import Any
 
@@ -28,6 +28,30 @@ class NetworkHealth(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if has_board(trainer, "log_scalars") and is_due(trainer, self.every, self.DENSE):
             show(trainer, "log_scalars", scalars(probe(trainer, pl_module)), trainer.global_step - 1)
+
+
+class Histograms(pl.Callback):
+    """Shows the distribution of every trained parameter, `weights/<parameter>`, and of what every activation function
+    gives on the probe's rows, `activations/<layer>`.
+
+    Args:
+        every_n_epochs: Epochs between two looks; `auto`: 0, 1, 2, 4, 8 and so on, and the last. A look takes as long as
+            a quarter of a small network's epoch, and early epochs change the most.
+    """
+
+    DENSE = 2
+
+    def __init__(self, every_n_epochs: Every = "auto") -> None:
+        self.every = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not has_board(trainer, "log_histograms") or not is_due(trainer, self.every, self.DENSE):
+            return
+        trained = pl_module.network.named_parameters()
+        found = {f"weights/{name}": parameter.detach() for name, parameter in trained if parameter.requires_grad}
+        activations = probe(trainer, pl_module).activations
+        found |= {f"activations/{activation.name}": activation.outputs for activation in activations}
+        show(trainer, "log_histograms", found, trainer.global_step - 1)
 
 
 def scalars(health: Health) -> dict[str, float]:
