@@ -37,6 +37,5 @@ ADVICE = {
 LATER: dict[str, str] = {
     "G5": "Not there yet: a search that tries depth first by itself.",
     "G6": "Not there yet: a check, with a verdict, that a network can overfit a few rows.",
-    "G28": "Not there yet: a run that shows them by itself, gradient norms, dead and saturated units layer by layer.",
     "G29": "Not there yet: Weights & Biases and MLflow.",
 }
