@@ -1,0 +1,312 @@
+"""Whether a network can learn: its first loss, a batch by heart, gradients, and the run's own first steps.
+
+Everything here moves copies; the network that is given stays as it is.
+
+Legend: B rows of a batch, N rows.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from goldilocks.health import Health, measure_health
+from goldilocks.optimizers import factors_of
+from goldilocks.tasks import Task
+from goldilocks.verdict import Status, Verdict, grade
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+FIRST_LOSS = (1.5, 10.0)  # by that of a constant guess; every option of conf/model, as it stands, starts within 3 %
+BY_HEART = (0.05, 0.7)  # of a constant guess's loss, that of a batch that was learnt by heart, or hardly learnt
+ADAM_RATE, ADAM_STEPS = 3e-3, 400
+VANISHED = (1e-3, 1e-6)  # the smallest gradient of a hidden layer by the largest, each by its weights
+EXPLODED = 1e3  # a hidden layer's gradient by its weights
+FLAT = (0.5, 0.95)  # share of a layer's units that are dead, or of its outputs that are saturated
+ROSE = (1.0, 2.0)  # the loss after some steps by the first
+RATE_OFF, RATE_FAR = 10.0, 100.0  # a rate by the one that a range test suggests
+LONG = 24 * 3600.0  # seconds
+
+
+# --- the first loss ---------------------------------------------------------------------------------------------------
+
+
+def constant_loss(task: Task, y: Tensor) -> tuple[float, str]:
+    """The loss of a network that knows nothing, and what it is called.
+
+    Args:
+        task: Whose loss it is.
+        y: Targets as the loss takes them, [N] or [N, C].
+    """
+    if task.spec.task == "binary":
+        return math.log(2), "ln 2"
+    if task.spec.task == "multiclass":
+        return math.log(task.spec.num_outputs), f"ln {task.spec.num_outputs}"
+    absolute = task.loss_function is nn.functional.l1_loss
+    centre = y.quantile(0.5, 0) if absolute else y.mean(0)
+    what = "that of the target's median" if absolute else "that of the target's mean"
+    return float(task.loss_function(centre.expand_as(y), y)), what
+
+
+def judge_first_loss(first: float, expected: float, what: str, mend: str) -> Verdict:
+    """Whether a network starts about as well as a constant guess.
+
+    Args:
+        first: The untrained network's loss.
+        expected: The loss of a constant guess.
+        what: The name of that loss.
+        mend: What would lower it.
+    """
+    measured = f"{first:.4g}, and a constant guess has {expected:.4g} ({what})"
+    if not math.isfinite(first):
+        return Verdict("first loss", "failed", measured, f"not a number before any step: {mend}")
+    status = grade(first / max(expected, 1e-12), *FIRST_LOSS)
+    if status != "ok":
+        return Verdict("first loss", status, measured, f"the untrained outputs are far off: {mend}")
+    if first < expected / 2:
+        return Verdict("first loss", "warning", measured, "it knows something already: were its weights trained before?")
+    return Verdict("first loss", "ok", measured)
+
+
+# --- a batch by heart -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What learning a batch by heart came to: losses of a constant guess and of the last step, and the steps."""
+
+    guess: float
+    last: float
+    steps: int
+    rows: int
+    finished: bool
+
+
+def distinct_batch(x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Rows that differ in their features, so that all can be learnt; of classes in turn, so that none fills the batch.
+
+    Args:
+        x: [N, ...].
+        y: [N] or [N, C].
+        rows: At most.
+    """
+    seen: dict[bytes, int] = {}
+    for row, values in enumerate(x[: 100 * rows].cpu().flatten(1).numpy()):
+        seen.setdefault(values.tobytes(), row)
+    turns: dict[float, int] = {}
+    places = []
+    for row in seen.values():
+        key = float(y[row].flatten()[0]) if not y[row].is_floating_point() or y[row].numel() == 1 else 0.0
+        turns[key] = turns.get(key, 0) + 1
+        places.append((turns[key], row))
+    chosen = torch.tensor([row for _, row in sorted(places)[:rows]], device=x.device)
+    return x[chosen], y[chosen]
+
+
+def learn_by_heart(network: nn.Module, loss: Loss, guess: float, x: Tensor, y: Tensor, limit_s: float) -> Memory:
+    """Trains a copy on one batch by Adam, whatever the run's optimizer is, without dropout, until its loss is low.
+
+    Args:
+        network: Which is copied.
+        loss: From raw outputs and targets.
+        guess: The loss of a constant guess on the batch.
+        x: [B, ...].
+        y: [B] or [B, C].
+        limit_s: Seconds.
+    """
+    network = copy.deepcopy(network).train()
+    for module in network.modules():
+        if "Drop" in type(module).__name__:
+            module.eval()
+    factors = factors_of(network)
+    groups = [
+        {"params": [p], "lr": ADAM_RATE * max(factors.get(p, 1.0), 1.0)} for p in network.parameters() if p.requires_grad
+    ]
+    optimizer = torch.optim.Adam(groups)
+    began, value, step = time.perf_counter(), math.inf, 0
+    for step in range(1, ADAM_STEPS + 1):
+        optimizer.zero_grad()
+        reached = loss(network(x), y)
+        value = float(reached.detach())
+        if not value >= BY_HEART[0] * guess or time.perf_counter() - began > limit_s:  # low enough, or not a number
+            break
+        reached.backward()
+        optimizer.step()
+    finished = step == ADAM_STEPS or not value >= BY_HEART[0] * guess
+    return Memory(guess, value, step, len(x), finished)
+
+
+def judge_memory(memory: Memory, mend: str) -> Verdict:
+    """Whether a network can learn a few rows by heart: one that cannot will not learn many."""
+    name = "learns a batch by heart"
+    share = memory.last / max(memory.guess, 1e-12)
+    measured = f"loss of {memory.rows} rows at {share:.0%} of a constant guess's after {memory.steps} steps of Adam"
+    status = grade(share, *BY_HEART)
+    if status == "ok":
+        return Verdict(name, "ok", measured)
+    if not memory.finished:
+        return Verdict(name, "warning", measured + ", then time was up", "a slow network: look at train/loss yourself")
+    why = "too small to know these rows by heart" if status == "warning" else "it hardly learns anything"
+    return Verdict(name, status, measured, f"{why}: {mend}")
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+def probe_gradients(network: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Health:
+    """The health of a copy in evaluation mode. A zero output layer lets no gradient through before its first step."""
+    network = copy.deepcopy(network).eval()
+    health = measure_health(network, loss, x, y)
+    if any(layer.gradient_norm == 0 for layer in health.layers):
+        optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(network(x), y).backward()
+            optimizer.step()
+        health = measure_health(network, loss, x, y)
+    return health
+
+
+def judge_gradients(health: Health) -> Verdict:
+    """Whether a gradient of about the same size reaches all layers. The output layer's own is left out of comparison."""
+    name, count = "gradients by layer", len(health.layers)
+    places = {layer.name: f"layer {number} of {count}" for number, layer in enumerate(health.layers, 1)}
+    cut = [places[layer.name] for layer in health.layers if layer.gradient_norm is None]
+    if cut:
+        advice = "the network's forward() does not use it, or detaches it: freeze it or mend the code"
+        return Verdict(name, "failed", f"none reaches {cut[0]}" + (f" and {len(cut) - 1} more" * (len(cut) > 1)), advice)
+    sizes = {layer.name: (layer.gradient_norm or 0.0) / max(layer.weight_norm, 1e-12) for layer in health.layers[:-1]}
+    if not math.isfinite(health.loss) or not all(map(math.isfinite, sizes.values())):
+        return Verdict(name, "failed", "not a number", "write model.init=auto, or model.norm=layer")
+    if not sizes:
+        return Verdict(name, "ok", "a single layer")
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    share = sizes[least] / sizes[most] if sizes[most] else 0.0
+    measured = f"the smallest, in {places[least]}, is {share:.1g} of the largest, in {places[most]}"
+    if sizes[most] > EXPLODED:
+        measured = f"{sizes[most]:.1g} times the weights of {places[most]}"
+        advice = "exploding: write model.init=auto, model.norm=layer or trainer.gradient_clip_val=1"
+        return Verdict(name, "failed", measured, advice)
+    status = grade(1 / max(share, 1e-30), 1 / VANISHED[0], 1 / VANISHED[1])
+    if status == "ok":
+        return Verdict(name, "ok", measured)
+    early = list(sizes).index(least) < list(sizes).index(most)
+    way = "vanishing on the way to the input" if early else "exploding on the way to the input"
+    return Verdict(name, status, measured, f"{way}: write model.activation=relu, model.norm=batch or a smaller model.depth")
+
+
+# --- the run's own first steps ----------------------------------------------------------------------------------------
+
+
+def judge_layers(health: Health, steps: int) -> Verdict:
+    """Whether layers have units that no longer learn, after some steps."""
+    name = "dead or saturated units"
+    found = [(part.dead, "dead", part.kind) for part in health.activations if part.dead is not None]
+    found += [(part.saturated, "saturated", part.kind) for part in health.activations if part.saturated is not None]
+    if not found:
+        return Verdict(name, "ok", "no activation of the network has a flat side")
+    share, what, kind = max(found)
+    measured = f"{share:.0%} {what} in the worst {kind} after {steps} steps"
+    status = grade(share, *FLAT)
+    mend = "model.activation=leaky_relu" if what == "dead" else "model.activation=relu"
+    advice = f"they pass no gradient on: write a smaller optimizer.lr, or {mend}"
+    return Verdict(name, status, measured, advice if status != "ok" else "")
+
+
+def judge_progress(first: float, last: float, steps: int, rate: float | None) -> Verdict:
+    """Whether the loss falls over the run's own first steps.
+
+    Args:
+        first: The loss of some training rows before them, without dropout.
+        last: After them.
+        steps: How many.
+        rate: The option's learning rate; None where it has none.
+    """
+    name = "the run's own steps"
+    measured = f"loss from {first:.4g} to {last:.4g} in {steps} steps" + (f" at a rate of {rate:g}" if rate else "")
+    status = grade(last / max(first, 1e-12), *ROSE)
+    if status == "ok" and last > 0.999 * first:
+        advice = "it hardly falls: write a larger optimizer.lr" + (f", such as {10 * rate:g}" if rate else "")
+        return Verdict(name, "warning", measured, advice)
+    advice = "it rises: write a smaller optimizer.lr" + (f", such as {rate / (10 if last < 10 * first else 100):g}" if rate else "")
+    return Verdict(name, status, measured, advice if status != "ok" else "")
+
+
+def rate_verdict(configured: float, suggested: float) -> Verdict:
+    """Whether a rate is near the one that a range test suggests; a rate that is too small only takes longer."""
+    measured = f"{configured:.2g}, and a range test suggests {suggested:.2g}"
+    times = configured / suggested
+    status: Status = "failed" if times > RATE_FAR else "ok" if 1 / RATE_OFF <= times <= RATE_OFF else "warning"
+    advice = f"write optimizer.lr={suggested:.2g}, or optimizer.lr={configured:g} once more with a schedule that warms up"
+    return Verdict("learning rate", status, measured, advice if status != "ok" else "")
+
+
+# --- time and memory --------------------------------------------------------------------------------------------------
+
+
+def judge_time(steps_per_second: float, steps_in_epoch: int, epochs: int, stops_early: bool) -> Verdict:
+    """How long a whole run takes; a warning above a day."""
+    seconds = steps_in_epoch * epochs / steps_per_second
+    measured = (
+        f"{steps_per_second:,.0f} steps a second; {epochs} epochs of {steps_in_epoch:,} steps take {spoken(seconds)}"
+        + (" at most, early stopping ends most runs before" if stops_early else "")
+    )
+    status = grade(seconds, LONG, math.inf)
+    advice = "write a larger data.batch_size, fewer trainer.max_epochs, or try trainer.limit_train_batches=100 first"
+    return Verdict("time", status, measured, advice if status != "ok" else "")
+
+
+def judge_memory_use(parts: dict[str, int], used: int | None, there: int | None) -> Verdict:
+    """How much memory is taken, and whether it fills what is there.
+
+    Args:
+        parts: Bytes by what holds them.
+        used: Bytes that the process, or the device, has taken at most.
+        there: Bytes that it could take.
+    """
+    measured = ", ".join(f"{name} {megabytes(size)}" for name, size in parts.items())
+    if used is None or there is None:
+        return Verdict("memory", "ok", measured)
+    measured += f"; {megabytes(used)} of {megabytes(there)} taken at most so far"
+    status = grade(used / there, 0.8, 0.95)
+    advice = "write a smaller data.batch_size or model.width"
+    return Verdict("memory", status, measured, advice if status != "ok" else "")
+
+
+def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of what an optimizer keeps for its parameters."""
+    return sum(t.nbytes for state in optimizer.state.values() for t in tensors_of(state))
+
+
+def tensors_of(value: object) -> Iterator[Tensor]:
+    """The tensors within containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors_of(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from tensors_of(inner)
+
+
+def spoken(seconds: float) -> str:
+    """A duration in words.
+
+    >>> spoken(0.31), spoken(75), spoken(9000)
+    ('0.3 s', '75 s', '2.5 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def megabytes(size: int) -> str:
+    """
+    >>> megabytes(1_500_000), megabytes(2_000_000_000)
+    ('1.5 MB', '2,000 MB')
+    """
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
