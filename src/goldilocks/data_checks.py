@@ -72,7 +72,7 @@ def check_repeated(x: Array, names: Sequence[str] = ()) -> Verdict:
 
 
 def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
-    """Features on scales of their own, x [N, F] or [N, channels, height, width]: in gradients the largest drowns all."""
+    """Features on scales of their own, x [N, F] or [N, channels, height, width]: the largest drowns the others."""
     values = x.reshape(len(x), -1) if x.ndim != 4 else np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
     means, spreads = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
     varied = np.flatnonzero(spreads > 0)
@@ -80,7 +80,9 @@ def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
         return Verdict("scale of features", "ok", "no feature varies")
     means, spreads = means[varied], spreads[varied]
     ratio, offset = spreads.max() / spreads.min(), np.max(np.abs(means) / spreads)
-    measured = f"standard deviations from {spreads.min():.3g} to {spreads.max():.3g}, means up to {offset:.1f} of them from 0"
+    measured = (
+        f"standard deviations {spreads.min():.3g} to {spreads.max():.3g}, means at most {offset:.1f} of them from 0"
+    )
     if ratio < SPREADS and offset < FAR and spreads.max() < SPREADS and spreads.min() > 1 / SPREADS:
         return Verdict("scale of features", "ok", measured)
     if x.ndim == 2:
@@ -134,11 +136,11 @@ def check_classes(counts: Sequence[int], names: Sequence[str] = (), balanced: bo
     """
     least, most = int(np.argmin(counts)), int(np.argmax(counts))
     ends = [f"{counts[place]:,} rows of {name_of(place, names, 'class')}" for place in (least, most)]
-    measured = f"{len(counts)}, from {ends[0]} to {ends[1]}"
+    measured = f"{len(counts)}, from {ends[0]} to {ends[1]}" if least != most else f"{len(counts)} of equally many rows"
     if not counts[least]:
         return Verdict("classes", "failed", measured, "a class without a row to train on: write another data.seed")
     ratio = counts[most] / counts[least]
-    measured += f", ratio {ratio:.1f}"
+    measured += f", ratio {ratio:.1f}" if ratio > 1 else ""
     if ratio < IMBALANCE:
         return Verdict("classes", "ok", measured)
     if balanced:
@@ -207,7 +209,7 @@ def check_signal(x: Array, y: Array, task: TaskName) -> Verdict:
     if task == "regression":
         target = target.argsort(0).argsort(0).astype(np.float64)
     target = target - target.mean(0)
-    guess = sum(standardised(predicted(make, x, target)) for make in (forest, ridge))
+    guess = standardised(predicted(forest, x, target)) + standardised(predicted(ridge, x, target))
     size = float(np.linalg.norm(guess) * np.linalg.norm(target)) or 1.0
     random = np.random.default_rng(0)
     shuffled = [float((guess * target[random.permutation(len(x))]).sum()) / size for _ in range(PERMUTATIONS)]
@@ -240,7 +242,7 @@ def predicted(make: Callable[[], Any], x: Array, target: Array) -> Array:
     """Predictions, [N, C], of each row by a model that was fitted without it."""
     guess = np.empty(target.shape)
     for fitted, left_out in folds(len(x)):
-        model = make().fit(x[fitted], target[fitted])
+        model = make().fit(x[fitted], target[fitted].squeeze(-1) if target.shape[1] == 1 else target[fitted])
         guess[left_out] = model.predict(x[left_out]).reshape(len(left_out), -1)
     return guess
 

@@ -27,7 +27,8 @@ ADAM_RATE, ADAM_STEPS = 3e-3, 400
 VANISHED = (1e-3, 1e-6)  # the smallest gradient of a hidden layer by the largest, each by its weights
 EXPLODED = 1e3  # a hidden layer's gradient by its weights
 FLAT = (0.5, 0.95)  # share of a layer's units that are dead, or of its outputs that are saturated
-ROSE = (1.0, 2.0)  # the loss after some steps by the first
+ROSE, PEAK = (1.0, 2.0), (5.0, 30.0)  # the loss after some steps, and the highest on the way, by the first
+FEW_STEPS = 50  # below which a time that is up decides nothing
 RATE_OFF, RATE_FAR = 10.0, 100.0  # a rate by the one that a range test suggests
 LONG = 24 * 3600.0  # seconds
 
@@ -36,19 +37,19 @@ LONG = 24 * 3600.0  # seconds
 
 
 def constant_loss(task: Task, y: Tensor) -> tuple[float, str]:
-    """The loss of a network that knows nothing, and what it is called.
+    """The loss of a network that knows nothing, and what it guesses.
 
     Args:
         task: Whose loss it is.
         y: Targets as the loss takes them, [N] or [N, C].
     """
     if task.spec.task == "binary":
-        return math.log(2), "ln 2"
+        return math.log(2), "both classes alike"
     if task.spec.task == "multiclass":
-        return math.log(task.spec.num_outputs), f"ln {task.spec.num_outputs}"
+        return math.log(task.spec.num_outputs), "all classes alike"
     absolute = task.loss_function is nn.functional.l1_loss
     centre = y.quantile(0.5, 0) if absolute else y.mean(0)
-    what = "that of the target's median" if absolute else "that of the target's mean"
+    what = "the target's median" if absolute else "the target's mean"
     return float(task.loss_function(centre.expand_as(y), y)), what
 
 
@@ -58,17 +59,19 @@ def judge_first_loss(first: float, expected: float, what: str, mend: str) -> Ver
     Args:
         first: The untrained network's loss.
         expected: The loss of a constant guess.
-        what: The name of that loss.
+        what: What is guessed.
         mend: What would lower it.
     """
-    measured = f"{first:.4g}, and a constant guess has {expected:.4g} ({what})"
+    measured = f"{first:.4g}, where guessing {what} has {expected:.4g}"
     if not math.isfinite(first):
         return Verdict("first loss", "failed", measured, f"not a number before any step: {mend}")
     status = grade(first / max(expected, 1e-12), *FIRST_LOSS)
     if status != "ok":
         return Verdict("first loss", status, measured, f"the untrained outputs are far off: {mend}")
     if first < expected / 2:
-        return Verdict("first loss", "warning", measured, "it knows something already: were its weights trained before?")
+        return Verdict(
+            "first loss", "warning", measured, "it knows something already: were its weights trained before?"
+        )
     return Verdict("first loss", "ok", measured)
 
 
@@ -77,13 +80,19 @@ def judge_first_loss(first: float, expected: float, what: str, mend: str) -> Ver
 
 @dataclass(frozen=True)
 class Memory:
-    """What learning a batch by heart came to: losses of a constant guess and of the last step, and the steps."""
+    """What learning a batch by heart came to.
+
+    Attributes:
+        guess: The loss of a constant guess.
+        last: That of the network in the end.
+        steps: Of the optimizer.
+        rows: Of the batch.
+    """
 
     guess: float
     last: float
     steps: int
     rows: int
-    finished: bool
 
 
 def distinct_batch(x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
@@ -124,34 +133,35 @@ def learn_by_heart(network: nn.Module, loss: Loss, guess: float, x: Tensor, y: T
             module.eval()
     factors = factors_of(network)
     groups = [
-        {"params": [p], "lr": ADAM_RATE * max(factors.get(p, 1.0), 1.0)} for p in network.parameters() if p.requires_grad
+        {"params": [p], "lr": ADAM_RATE * max(factors.get(p, 1.0), 1.0)}
+        for p in network.parameters()
+        if p.requires_grad
     ]
     optimizer = torch.optim.Adam(groups)
-    began, value, step = time.perf_counter(), math.inf, 0
-    for step in range(1, ADAM_STEPS + 1):
+    began, value, steps = time.perf_counter(), math.inf, 0
+    while steps < ADAM_STEPS and time.perf_counter() - began < limit_s:
         optimizer.zero_grad()
         reached = loss(network(x), y)
         value = float(reached.detach())
-        if not value >= BY_HEART[0] * guess or time.perf_counter() - began > limit_s:  # low enough, or not a number
+        if not value >= BY_HEART[0] * guess:  # low enough, or not a number
             break
         reached.backward()
         optimizer.step()
-    finished = step == ADAM_STEPS or not value >= BY_HEART[0] * guess
-    return Memory(guess, value, step, len(x), finished)
+        steps += 1
+    return Memory(guess, value, steps, len(x))
 
 
 def judge_memory(memory: Memory, mend: str) -> Verdict:
     """Whether a network can learn a few rows by heart: one that cannot will not learn many."""
     name = "learns a batch by heart"
     share = memory.last / max(memory.guess, 1e-12)
-    measured = f"loss of {memory.rows} rows at {share:.0%} of a constant guess's after {memory.steps} steps of Adam"
+    measured = f"{memory.steps} steps of Adam bring the loss of {memory.rows} rows to {share:.1%} of a constant guess's"
     status = grade(share, *BY_HEART)
     if status == "ok":
         return Verdict(name, "ok", measured)
-    if not memory.finished:
+    if memory.steps < FEW_STEPS and math.isfinite(share):  # not a number: after any number of steps
         return Verdict(name, "warning", measured + ", then time was up", "a slow network: look at train/loss yourself")
-    why = "too small to know these rows by heart" if status == "warning" else "it hardly learns anything"
-    return Verdict(name, status, measured, f"{why}: {mend}")
+    return Verdict(name, status, measured, mend)
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------
@@ -172,18 +182,20 @@ def probe_gradients(network: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Hea
 
 
 def judge_gradients(health: Health) -> Verdict:
-    """Whether a gradient of about the same size reaches all layers. The output layer's own is left out of comparison."""
+    """Whether a gradient of about the same size reaches all layers; the output layer's own is not compared."""
     name, count = "gradients by layer", len(health.layers)
     places = {layer.name: f"layer {number} of {count}" for number, layer in enumerate(health.layers, 1)}
     cut = [places[layer.name] for layer in health.layers if layer.gradient_norm is None]
     if cut:
         advice = "the network's forward() does not use it, or detaches it: freeze it or mend the code"
-        return Verdict(name, "failed", f"none reaches {cut[0]}" + (f" and {len(cut) - 1} more" * (len(cut) > 1)), advice)
+        return Verdict(
+            name, "failed", f"none reaches {cut[0]}" + (f" and {len(cut) - 1} more" * (len(cut) > 1)), advice
+        )
     sizes = {layer.name: (layer.gradient_norm or 0.0) / max(layer.weight_norm, 1e-12) for layer in health.layers[:-1]}
     if not math.isfinite(health.loss) or not all(map(math.isfinite, sizes.values())):
         return Verdict(name, "failed", "not a number", "write model.init=auto, or model.norm=layer")
-    if not sizes:
-        return Verdict(name, "ok", "a single layer")
+    if len(sizes) < 2:
+        return Verdict(name, "ok", f"one reaches {'both layers' if count == 2 else 'the one layer'}")
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     share = sizes[least] / sizes[most] if sizes[most] else 0.0
     measured = f"the smallest, in {places[least]}, is {share:.1g} of the largest, in {places[most]}"
@@ -196,7 +208,9 @@ def judge_gradients(health: Health) -> Verdict:
         return Verdict(name, "ok", measured)
     early = list(sizes).index(least) < list(sizes).index(most)
     way = "vanishing on the way to the input" if early else "exploding on the way to the input"
-    return Verdict(name, status, measured, f"{way}: write model.activation=relu, model.norm=batch or a smaller model.depth")
+    return Verdict(
+        name, status, measured, f"{way}: write model.activation=relu, model.norm=batch or a smaller model.depth"
+    )
 
 
 # --- the run's own first steps ----------------------------------------------------------------------------------------
@@ -217,23 +231,28 @@ def judge_layers(health: Health, steps: int) -> Verdict:
     return Verdict(name, status, measured, advice if status != "ok" else "")
 
 
-def judge_progress(first: float, last: float, steps: int, rate: float | None) -> Verdict:
+def judge_progress(first: float, last: float, peak: float, steps: int, rate: float | None) -> Verdict:
     """Whether the loss falls over the run's own first steps.
 
     Args:
         first: The loss of some training rows before them, without dropout.
         last: After them.
+        peak: The highest loss of a batch on the way.
         steps: How many.
         rate: The option's learning rate; None where it has none.
     """
     name = "the run's own steps"
     measured = f"loss from {first:.4g} to {last:.4g} in {steps} steps" + (f" at a rate of {rate:g}" if rate else "")
-    status = grade(last / max(first, 1e-12), *ROSE)
-    if status == "ok" and last > 0.999 * first:
+    rose, high = last / max(first, 1e-12), peak / max(first, 1e-12)
+    status = max(grade(rose, *ROSE), grade(high, *PEAK), key=("ok", "warning", "failed").index)
+    if status == "ok":
+        if last <= 0.999 * first:
+            return Verdict(name, "ok", measured)
         advice = "it hardly falls: write a larger optimizer.lr" + (f", such as {10 * rate:g}" if rate else "")
         return Verdict(name, "warning", measured, advice)
-    advice = "it rises: write a smaller optimizer.lr" + (f", such as {rate / (10 if last < 10 * first else 100):g}" if rate else "")
-    return Verdict(name, status, measured, advice if status != "ok" else "")
+    measured += f", up to {peak:.3g} on the way" if high > max(rose, 1) else ""
+    smaller = f", such as {rate / (10 if status == 'warning' else 100):g}" if rate else ""
+    return Verdict(name, status, measured, f"the steps are too large: write a smaller optimizer.lr{smaller}")
 
 
 def rate_verdict(configured: float, suggested: float) -> Verdict:
@@ -241,7 +260,7 @@ def rate_verdict(configured: float, suggested: float) -> Verdict:
     measured = f"{configured:.2g}, and a range test suggests {suggested:.2g}"
     times = configured / suggested
     status: Status = "failed" if times > RATE_FAR else "ok" if 1 / RATE_OFF <= times <= RATE_OFF else "warning"
-    advice = f"write optimizer.lr={suggested:.2g}, or optimizer.lr={configured:g} once more with a schedule that warms up"
+    advice = f"{'far too large' if times > 1 else 'slow'}: write optimizer.lr={suggested:.2g}"
     return Verdict("learning rate", status, measured, advice if status != "ok" else "")
 
 
@@ -268,10 +287,10 @@ def judge_memory_use(parts: dict[str, int], used: int | None, there: int | None)
         used: Bytes that the process, or the device, has taken at most.
         there: Bytes that it could take.
     """
-    measured = ", ".join(f"{name} {megabytes(size)}" for name, size in parts.items())
+    measured = ", ".join(f"{name} {megabytes(size)} MB" for name, size in parts.items())
     if used is None or there is None:
         return Verdict("memory", "ok", measured)
-    measured += f"; {megabytes(used)} of {megabytes(there)} taken at most so far"
+    measured += f"; {megabytes(used)} of {megabytes(there)} MB taken so far"
     status = grade(used / there, 0.8, 0.95)
     advice = "write a smaller data.batch_size or model.width"
     return Verdict("memory", status, measured, advice if status != "ok" else "")
@@ -301,12 +320,19 @@ def spoken(seconds: float) -> str:
     """
     if seconds < 10:
         return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 600
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def megabytes(size: int) -> str:
+    """Bytes as megabytes.
+
+    >>> megabytes(42_000), megabytes(1_500_000), megabytes(2_000_000_000)
+    ('0.04', '1.5', '2,000')
     """
-    >>> megabytes(1_500_000), megabytes(2_000_000_000)
-    ('1.5 MB', '2,000 MB')
-    """
-    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
+    return f"{size / 1e6:.2f}" if size < 1e6 else f"{size / 1e6:.1f}" if size < 1e7 else f"{size / 1e6:,.0f}"
