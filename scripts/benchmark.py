@@ -40,7 +40,8 @@ CASES = {  # name: overrides; two embedded sets, and larger
     "digits: 64 inputs, 3 x 100, batch 32, 1,078 rows": "data=digits",
     "breast_cancer: 30 inputs, 3 x 64, batch 32, 341 rows": "data=breast_cancer model.width=64",
 }
-COMMON = "model=deep optimizer=adam callbacks.progress_bar=null callbacks.early_stopping.patience=1000"
+QUIET = "callbacks.progress_bar=null callbacks.evaluation=null"  # figures are drawn once, however long a run is
+COMMON = f"model=deep optimizer=adam {QUIET} callbacks.early_stopping.patience=1000"
 TRIALS = 20
 
 
@@ -257,7 +258,7 @@ def epoch_seconds(rows: int, epochs: int) -> float:
     words = (
         f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam trainer.max_epochs={epochs}"
     )
-    cfg, choices = compose([*words.split(), "callbacks.progress_bar=null"])
+    cfg, choices = compose([*words.split(), *QUIET.split()])
     parts, seconds = prepare(cfg), []
     with tempfile.TemporaryDirectory() as folder:
         hook = parts.module.on_train_epoch_start

@@ -37,7 +37,7 @@ WRONG = [
     ("model", "*cannot be read; write key=value, *"),
     ("optimizer.lr=${nothing}", "optimizer.lr: Interpolation key 'nothing' not found"),
     # types
-    ("optimizer.lr=fast", "optimizer.lr=fast: a number is expected"),
+    ("optimizer.lr=fast", "optimizer.lr=fast: a number or auto is expected"),
     ("optimizer.lr=null", "optimizer.lr=null: a number is expected"),
     ("data.batch_size=true", "data.batch_size=true: a whole number is expected, not true or false"),
     ("data.batch_size=3.5", "data.batch_size=3.5: *"),

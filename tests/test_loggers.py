@@ -1,16 +1,25 @@
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pytorch_lightning.loggers import Logger
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_groups
 from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from conftest import SMALL, read_result
 from goldilocks.config import build
 from goldilocks.loggers import ENDED, CSVLogger, TensorBoardLogger, plain
 from goldilocks.results import STATUSES
+from goldilocks.run import build_trainer, log_start, prepare
 
 OPTIONS = {
     "optimizer": "nadam",
@@ -150,6 +159,67 @@ def test_a_resumed_run_hides_what_it_will_write_again(tmp_path):
 def test_values_are_what_tensorboard_takes(value, expected):
     assert plain(value) == expected
     assert type(plain(value)) is type(expected)
+
+
+def tab(folder):
+    """What TensorBoard shows under HPARAMS, by its own code: option names, and by run its status, options, metrics."""
+    events = EventMultiplexer(size_guidance={"scalars": 0, "tensors": 0}).AddRunsFromDirectory(str(folder)).Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(events, str(folder))))
+    experiment = get_experiment.Handler(RequestContext(), context, "", api_pb2.GetExperimentRequest()).run()
+    names = {info.name for info in experiment.hparam_infos}
+    columns = [api_pb2.ColParams(hparam=name, include_in_result=True) for name in names]
+    columns += [api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos]
+    asked = api_pb2.ListSessionGroupsRequest(
+        slice_size=100, allowed_statuses=[status for _, status in Status.items()], col_params=columns
+    )
+    shown = {}
+    for group in list_session_groups.Handler(RequestContext(), context, "", asked).run().session_groups:
+        (session,) = group.sessions
+        options = {name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()}
+        metrics = {value.name.tag: value.value for value in group.metric_values}
+        shown[group.name] = SimpleNamespace(status=session.status, options=options, metrics=metrics)
+    return names, shown
+
+
+def in_its_first_epoch(folder, cfg):
+    """What a process has written that is then killed, as long as nothing closes the file: the trainer is kept."""
+    folder.mkdir(parents=True)
+    parts = prepare(cfg)
+    trainer = build_trainer(parts, folder)
+    log_start(trainer, cfg, parts, {"data": "iris", "optimizer": "sgd"}, folder)
+    return trainer
+
+
+def test_the_tab_has_runs_and_trials_with_options_and_results_and_killed_ones_too(command, compose, tmp_path):
+    assert command(*SMALL).code == 0
+    varied = ["optimizer=sgd,nadam", "callbacks.early_stopping.patience=3,7", "model.width=8,[9]"]
+    assert command("-m", *SMALL, *varied, "name=first").code == 0
+    _kept = in_its_first_epoch(tmp_path / "logs" / "sweeps" / "first" / "8", compose(*SMALL, "optimizer=sgd"))
+    names, shown = tab(tmp_path / "logs")
+    folders = [path.parent for path in tmp_path.glob("logs/*/**/events.*")]
+    assert len(folders) == len(shown) == 1 + 8 + 1
+    assert {"data", "optimizer", "optimizer.lr", "model.width", "seed", "callbacks.early_stopping.patience"} <= names
+    assert "data.name" not in names  # the same as data
+    for folder in folders:
+        row = shown[folder.relative_to(tmp_path / "logs").as_posix()]
+        assert (row.options["data"], row.options["seed"]) == ("iris", 0)
+        if folder.name == "8":
+            assert (row.status, row.metrics) == (Status.STATUS_UNKNOWN, {})
+            assert row.options["optimizer"] == "sgd"
+            continue
+        result = read_result(folder)
+        assert row.status == Status.STATUS_SUCCESS
+        assert row.options["optimizer"] == result["choices"]["optimizer"]
+        assert row.options["optimizer.lr"] == result["learning_rate"]
+        for name, value in result["metrics"].items():
+            tag = name if name.startswith("test/") else f"best/{name}"
+            assert row.metrics[tag] == pytest.approx(value, rel=1e-6)
+    combinations = {
+        tuple(row.options[key] for key in ("optimizer", "callbacks.early_stopping.patience", "model.width"))
+        for name, row in shown.items()
+        if name.startswith("sweeps/") and not name.endswith("/8")
+    }
+    assert combinations == {(o, p, w) for o in ("sgd", "nadam") for p in (3, 7) for w in (8, "[9]")}
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,14 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from goldilocks.callbacks import BestCheckpoint, EarlyStopping, LastCheckpoint, LearningRateMonitor, ProgressBar
+from goldilocks.callbacks import (
+    BestCheckpoint,
+    EarlyStopping,
+    EvaluationFigures,
+    LastCheckpoint,
+    LearningRateMonitor,
+    ProgressBar,
+)
 from goldilocks.cli import CONF, card
 from goldilocks.data.scaling import Scaling
 from goldilocks.data.targets import TargetScaling
@@ -187,6 +194,7 @@ def test_loggers_leave_their_files(words, files, compose, train_two_steps, tmp_p
 
 
 CALLBACKS = {
+    "evaluation": EvaluationFigures,
     "early_stopping": EarlyStopping,
     "best_checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,

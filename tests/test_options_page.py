@@ -9,7 +9,7 @@ from conftest import ROOT
 from goldilocks import module, optimizers, schedulers, tasks
 from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
-from goldilocks.callbacks import EarlyStopping, Recorder
+from goldilocks.callbacks import EarlyStopping, EvaluationFigures, Recorder
 from goldilocks.data import base
 from goldilocks.models import mlp
 from goldilocks.muon import MuonWithAdamW
@@ -84,6 +84,7 @@ BROKEN = {
     "scheduler=cosine": (schedulers.Schedule, "on_step", nothing),
     "scheduler=step": (schedulers.Schedule, "on_epoch_end", nothing),
     "callbacks.best_checkpoint": (Recorder, "is_best", lambda *_: True),
+    "callbacks.evaluation": (EvaluationFigures, "draw", nothing),
     "regularization=mixup": (Augmentation, "__call__", lambda self, x, y: (x, y)),
     "regularization=ema": (WeightAverage, "update", nothing),
     "regularization=max_norm": (module, "limit_norms", nothing),

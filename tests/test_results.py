@@ -213,9 +213,18 @@ def test_options_by_dotted_key_have_choices_first_and_each_value_once():
         "regularization.dropout": 0.1,  # model.dropout refers to it
         "optimizer.lr": 0.1,
         "optimizer.momentum": None,
+        "callbacks.early_stopping.patience": 5,
     }
     assert list(flat)[:2] == ["optimizer", "regularization"]
     assert type(flat["model.width"]) is list
+
+
+@pytest.mark.parametrize(("name", "expected"), [("iris", {}), ("wine", {"data.name": "wine"})])
+def test_a_name_that_repeats_the_choice_is_left_out(name, expected):
+    """Other words may be the same by chance: trainer=auto and trainer.threads=auto."""
+    cfg = OmegaConf.create({"data": {"name": name}, "trainer": {"threads": "auto"}})
+    flat = results.flat_options(cfg, {"data": "iris", "trainer": "auto"})
+    assert flat == {"data": "iris", "trainer": "auto", **expected, "trainer.threads": "auto"}
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from fitting import Rows, ready
 from goldilocks.data import scaling as module
 from goldilocks.data.base import split_rows
 from goldilocks.data.embedded import EmbeddedData
-from goldilocks.data.scaling import Scaling, apply_scaler, check_finite, fit_scaler
+from goldilocks.data.scaling import SMOOTH_CLIP, Scaling, apply_scaler, check_finite, fit_scaler, undo_scaling
 from goldilocks.data.spec import Spec
 from goldilocks.data.targets import encode_target
 from goldilocks.errors import Refused
@@ -104,6 +104,25 @@ def test_scaling_agrees_with_scikit_learn(scaling, reference, rows):
     train, other = numbers(rows, seed=1).astype(np.float32), numbers(500, seed=2).astype(np.float32)
     ours = apply_scaler(other, fit_scaler(train, scaling))
     assert np.allclose(ours, reference.fit(train.astype(np.float64)).transform(other), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(50, 4), (50, 3, 5, 6)])
+@pytest.mark.parametrize("scaling", [*FITTED, "none"])
+def test_scaling_is_undone_to_be_looked_at(scaling, shape):
+    values = np.random.default_rng(3).normal(5, 20, size=shape).astype(np.float32)
+    scaler = fit_scaler(values, scaling)
+    undone = undo_scaling(apply_scaler(values, scaler), scaler)
+    if scaling == "quantile":
+        assert np.array_equal(undone, apply_scaler(values, scaler))
+    else:
+        assert np.allclose(undone, values, atol=1e-3)
+
+
+def test_values_at_the_clip_stay_finite_when_undone():
+    scaler = fit_scaler(np.arange(9.0)[:, None], "robust")
+    far = apply_scaler(np.array([[1e9]]), scaler)
+    assert far == SMOOTH_CLIP
+    assert 1e4 < undo_scaling(far, scaler) < np.inf
 
 
 def test_quantiles_of_fewer_rows_are_those_of_scikit_learn():

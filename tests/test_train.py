@@ -30,6 +30,7 @@ KEYS = {
     "examples_per_second",
     "num_parameters",
     "learning_rate",
+    "lr_range",
     "choices",
     "config_hash",
     "error",

@@ -7,7 +7,7 @@ from pytorch_lightning import callbacks as library
 from pytorch_lightning.loggers import Logger
 
 from fitting import Watcher, fit, gradients, make, sgd, vector
-from goldilocks.callbacks import EarlyStopping, LastCheckpoint, LearningRateMonitor, ProgressBar
+from goldilocks.callbacks import EarlyStopping, EvaluationFigures, LastCheckpoint, LearningRateMonitor, ProgressBar
 from goldilocks.config import build
 from goldilocks.data.loaders import epoch_seed
 from goldilocks.errors import Refused
@@ -145,6 +145,7 @@ def test_a_callback_with_a_hook_of_a_step_gets_it_at_every_step(hook):
 
 def test_our_callbacks_and_those_that_count_for_themselves_leave_the_fast_path(tmp_path):
     ours = [EarlyStopping("val/loss", "min"), LastCheckpoint(str(tmp_path)), LearningRateMonitor(), ProgressBar()]
+    ours.append(EvaluationFigures(str(tmp_path)))
     theirs = [library.Timer(), library.ModelSummary(), library.ModelCheckpoint(dirpath=tmp_path)]
     trainer = make_trainer(callbacks=[*ours, *theirs])
     assert trainer.step_watchers() == []

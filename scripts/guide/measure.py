@@ -23,6 +23,7 @@ COMMON = (
     "callbacks.early_stopping.patience=10",
     "callbacks.last_checkpoint=null",
     "callbacks.progress_bar=null",
+    "callbacks.evaluation=null",
 )
 SAVE_SECONDS = 30
 Job = tuple[tuple[str, ...], int, str | None, bool]  # overrides, seed, metric whose course is kept, gradients

@@ -145,6 +145,55 @@ def written(*words: str) -> int:
         return sum(Path(call.args[1]).name == "last.ckpt" for call in saved.call_args_list)
 
 
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def figures_of(*words: str) -> list[str]:
+    """Names in `figures/` of a run of iris."""
+    with finished(*LEFT, *words) as (folder, _):
+        return sorted(path.name for path in (folder / "figures").glob("*"))
+
+
+@proof(
+    "callbacks.evaluation",
+    "G29",
+    "figures of the best weights on the validation rows",
+    "files of a run on iris; on diabetes; without it; sum of the confusion matrix, 30 rows to validate",
+)
+def evaluation() -> Measured:
+    from unittest import mock
+
+    from goldilocks import figures
+
+    with mock.patch.object(figures, "draw_confusion", side_effect=figures.draw_confusion) as drawn:
+        classes = figures_of()
+    values, without = figures_of("data=diabetes"), figures_of("callbacks.evaluation=null")
+    rows = int(drawn.call_args.args[0].sum())
+    return (
+        f"{' '.join(classes)}; {' '.join(values)}; {len(without)}; {rows}",
+        classes == ["confusion.png", "most_wrong.txt", "precision_recall.png"]
+        and values == ["most_wrong.txt", "predicted.png", "residuals.png"]
+        and (len(without), rows) == (0, 30),
+    )
+
+
+@proof(
+    "callbacks.evaluation.trials",
+    "",
+    "whether the trials of a sweep draw too",
+    "figures of a run; of a trial; of a trial with true",
+)
+def trials() -> Measured:
+    from unittest import mock
+
+    from goldilocks import results
+
+    found = [len(figures_of())]
+    with mock.patch.object(results, "is_trial", return_value=True):
+        found += [len(figures_of(*words)) for words in ((), ("callbacks.evaluation.trials=true",))]
+    return " ".join(map(str, found)), found == [3, 0, 3]
+
+
 # --- what is shown ----------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +250,7 @@ def progress_bar() -> Measured:
 @proof(
     "callbacks=default",
     "G9 G19",
-    "early stopping, best and last checkpoint, rate, progress",
+    "early stopping, best and last checkpoint, rate, figures, progress",
     "checkpoints left by a run; epochs of 200 allowed",
 )
 def default() -> Measured:

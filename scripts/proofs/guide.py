@@ -37,7 +37,6 @@ ADVICE = {
 LATER: dict[str, str] = {
     "G5": "Not there yet: a search that tries depth first by itself.",
     "G6": "Not there yet: a check, with a verdict, that a network can overfit a few rows.",
-    "G12": "Not there yet: the range test, `optimizer.lr=auto`. Every optimizer has a fixed rate of its own.",
     "G28": "Not there yet: a run that shows them by itself, gradient norms, dead and saturated units layer by layer.",
     "G29": "Not there yet: Weights & Biases and MLflow.",
 }

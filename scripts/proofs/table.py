@@ -25,7 +25,7 @@ GROUPS = (
         "augmentation",
         "task",
     ),
-    *("optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "runs"),
+    *("optimizer", "lr_range", "scheduler", "trainer", "callbacks", "logger", "experiment", "runs"),
 )  # the modules of this folder that hold rows, in the order of the page
 Measured = tuple[str, bool]  # what was measured, in words, and whether it is as claimed
 
@@ -105,6 +105,7 @@ def needed() -> dict[str, set[str]]:
     from omegaconf import OmegaConf
 
     from goldilocks.cli import CONF
+    from goldilocks.lr_rules import RangeOptions
     from goldilocks.regularization import Regularization
     from goldilocks.schedulers import check_schedule
     from goldilocks.tasks import Objective, Task
@@ -117,6 +118,7 @@ def needed() -> dict[str, set[str]]:
             settings = {key: value for key, value in node.items() if key not in ("defaults", "hydra")}
             keys = keys_of("task", settings.pop("task"), [Task])
             keys |= keys_of("objective", settings.pop("objective"), [Objective])
+            keys |= keys_of("lr_range", settings.pop("lr_range"), [RangeOptions])
             found |= {key: set() for key in {*keys, *settings}}
             continue
         keys = set()

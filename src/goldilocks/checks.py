@@ -15,6 +15,7 @@ from goldilocks.config import check_arguments, find_class
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
+from goldilocks.lr_rules import ANY_RATE, AUTO, RangeOptions
 from goldilocks.optimizers import try_optimizer
 from goldilocks.regularization import Regularization, is_on
 from goldilocks.schedulers import has_length, try_schedule
@@ -28,7 +29,7 @@ ALPHA_DROPOUT = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 LIVE = {
     "data": (),
     "model": ("input_shape", "num_outputs"),
-    "callbacks": ("dirpath",),
+    "callbacks": ("dirpath", "save_dir"),
     "logger": ("save_dir", "resume_step"),
 }  # what the run adds to an option's own keywords
 
@@ -55,12 +56,19 @@ class Settings:
         log_dir: str,
         resume: str | None,
         packages: list[str],
+        lr_range: Node | None = None,  # runs of before it was there have none
         logger: Node | None = None,  # Hydra composes nothing from logger=[]
     ) -> None:
         self.data, self.model, self.regularization = data, model, regularization
         self.optimizer, self.scheduler, self.trainer = optimizer, scheduler, trainer
         self.callbacks, self.logger = callbacks, logger or {}
         self.task, self.objective = task, objective
+        self.lr_range = RangeOptions(**check_arguments(RangeOptions, lr_range or {}, "lr_range"))
+        self.finds_rate = (rate := optimizer.get("lr")) == AUTO
+        if isinstance(rate, str) and not self.finds_rate:
+            raise Refused(f"optimizer.lr={rate}: a number or {AUTO} is expected")
+        if self.finds_rate:  # until the range test has found one
+            self.optimizer = {**optimizer, "lr": ANY_RATE}
         self.seed, self.name, self.log_dir, self.resume, self.packages = seed, name, log_dir, resume, packages
 
 

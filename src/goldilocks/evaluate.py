@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from goldilocks import results
 from goldilocks.cli import CONF
 from goldilocks.errors import Refused
-from goldilocks.run import build_trainer, chosen, prepare, start, test_metrics
+from goldilocks.run import build_trainer, prepare, start, test_metrics
 
 
 def evaluate_run(folder: Path) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
         del cfg["hydra"]
-    return cfg, chosen(choices, cfg)
+    return cfg, results.chosen(choices, cfg)
 
 
 def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[float]], dict[int, str]]:
@@ -104,8 +104,8 @@ def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[fl
     failed: dict[int, str] = {}
     with TemporaryDirectory() as folder:
         for seed in range(seeds):
-            quiet = ["callbacks.progress_bar=null", "logger=none", f"log_dir='{Path(folder).as_posix()}'"]
-            words = [*quiet, *overrides, f"data.seed={seed}"]
+            quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
+            words = [*quiet, f"log_dir='{Path(folder).as_posix()}'", *overrides, f"data.seed={seed}"]
             cfg, choices = compose(words)
             result = start(cfg, words, choices)[1]
             if result["status"] != "done":

@@ -1,6 +1,7 @@
 """Loggers that write into the run folder and survive resuming."""
 
 import csv
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,23 @@ class TensorBoardLogger(library.TensorBoardLogger):
     def log_text(self, tag: str, text: str) -> None:
         """Shows preformatted text."""
         self.experiment.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))
+
+    def log_figure(self, tag: str, png: bytes, step: int) -> None:
+        """Shows a PNG under IMAGES; of a matplotlib figure torch would encode another one."""
+        width, height = struct.unpack(">II", png[16:24])
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self.experiment._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def log_precision_recall(self, tag: str, positive: Any, scores: Any, step: int) -> None:
+        """Shows a curve under PR CURVES.
+
+        Args:
+            tag: Of the curve.
+            positive: [N], whether a row is of the class.
+            scores: [N], its probability.
+            step: Of the optimizer.
+        """
+        self.experiment.add_pr_curve(tag, positive, scores, step)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Writes an epoch's numbers as one event; the library makes an event of each, at ten times the cost."""

@@ -199,8 +199,21 @@ def config_hash(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
+    single = {group: choice for group, choice in choices.items() if "/" not in group and choice is not None}
+    several = {
+        "regularization": [key for key, strength in cfg.get("regularization", {}).items() if strength],
+        "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
+    }
+    return {**single, **several}
+
+
 def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run by dotted key, for HPARAMS and tables: choices, then values that are not references."""
+    """The options of a run by dotted key, for HPARAMS and tables: choices, then values that are not references.
+
+    A name that only repeats the choice is left out: `data=iris` says `data.name: iris` too.
+    """
     flat: dict[str, Any] = {
         group: "+".join(value) if isinstance(value, list) else value for group, value in choices.items()
     }
@@ -212,10 +225,11 @@ def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
                 walk(child, f"{prefix}{key}.")
             elif key != "_target_" and child is not None and not child._is_interpolation():
                 value = node[key]
-                flat[f"{prefix}{key}"] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+                if key != "name" or value != flat.get(prefix[:-1]):
+                    flat[f"{prefix}{key}"] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
     for group in map(str, cfg):
-        if group in ("log_dir", "resume", "name", "packages", "callbacks", "logger"):
+        if group in ("log_dir", "resume", "name", "packages", "logger"):
             continue
         child = cfg._get_node(group)
         if isinstance(child, DictConfig):

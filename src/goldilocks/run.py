@@ -3,13 +3,11 @@
 configuration -> data -> spec -> network -> module -> trainer -> result
 """
 
-import logging
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +26,10 @@ from goldilocks.config import build, one_line
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
+from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
+from goldilocks.lr_range import range_test
+from goldilocks.lr_rules import draw_range_test, suggested_rate
 from goldilocks.module import TrainingModule
 from goldilocks.optimizers import build_optimizer
 from goldilocks.regularization import Regularization
@@ -36,7 +37,7 @@ from goldilocks.report import print_result
 from goldilocks.schedulers import build_schedule, has_length
 from goldilocks.tasks import Objective, Task
 from goldilocks.threads import ALL_THREADS, choose_threads
-from goldilocks.trainer import Trainer, trains_on_cpu
+from goldilocks.trainer import Trainer, quiet_libraries, trains_on_cpu
 
 EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
@@ -44,7 +45,7 @@ EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted":
 def train(cfg: DictConfig) -> None:
     """What Hydra calls: one run, which ends the process with its exit code, or one trial of a sweep."""
     hydra = HydraConfig.get()
-    choices, overrides = chosen(hydra.runtime.choices, cfg), results.plain_words(hydra.overrides.task)
+    choices, overrides = results.chosen(hydra.runtime.choices, cfg), results.plain_words(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
         folder = Path(hydra.runtime.output_dir)
         if run(cfg, overrides, choices, folder=folder, test=False)["status"] == "interrupted":
@@ -108,6 +109,7 @@ class Parts:
     data: TableData
     module: TrainingModule
     objective: Objective
+    figures: dict[str, Any] = field(default_factory=dict)  # of matplotlib, to be shown
 
 
 def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True) -> Parts:
@@ -214,13 +216,15 @@ def run(
     state = results.load_checkpoint(checkpoint) if resumed and checkpoint.exists() else None
     if state is not None:
         results.load_weights(parts.module, state, checkpoint)
-    result = first_result(cfg, parts, choices)
+    result = first_result(cfg, parts, choices, before=results.read_result(folder) if resumed else {})
     threads = (results.recorded_threads(folder) if resumed else None) or threads_for(parts)
     results.write_start(folder, cfg, overrides, result, threads)
     try:
         torch.set_num_threads(threads)
+        if parts.settings.finds_rate:
+            find_rate(parts, folder, result)
         trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
-        log_start(trainer, cfg, parts, choices)
+        log_start(trainer, cfg, parts, choices, folder)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         result |= failure(folder, error)
         results.write_result(folder, result)
@@ -239,12 +243,17 @@ def run(
         result |= failure(folder, error)
     finally:
         signal.signal(signal.SIGINT, handler)
+    finish(trainer, folder, result, tested)
+    return result
+
+
+def finish(trainer: Trainer, folder: Path, result: dict[str, Any], tested: Mapping[str, float]) -> None:
+    """Writes what a run has come to."""
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
     with uninterrupted():
         log_end(trainer, result["status"], tested)
         results.write_result(folder, result)
-    return result
 
 
 def threads_for(parts: Parts) -> int:
@@ -262,31 +271,51 @@ def threads_for(parts: Parts) -> int:
     return choose_threads(work, description, lambda: parts.module.trial_step(*batch))
 
 
+def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
+    """Sets the optimizer's rate to what the range test suggests, or to what it suggested before the run was resumed."""
+    if result["lr_range"] is None:
+        found = range_test(parts.module, parts.data, parts.settings.trainer, parts.settings.lr_range)
+        result["lr_range"] = found.as_plain()
+        parts.figures["lr_range"] = draw_range_test(found)
+    rate = result["learning_rate"] = parts.settings.optimizer["lr"] = suggested_rate(result["lr_range"])
+    print(f"optimizer.lr=auto: {rate:.3g} ({parts.settings.lr_range.rule} of the range test)", file=sys.stderr)
+    results.write_result(folder, result)
+
+
 def failure(folder: Path, error: BaseException) -> dict[str, Any]:
     """Writes the traceback of the exception that is being handled; returns what result.json says of it."""
     (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
     return {"status": "failed", "error": results.exception_summary(error)}
 
 
-def first_result(cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> dict[str, Any]:
+def first_result(
+    cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], before: Mapping[str, Any]
+) -> dict[str, Any]:
     """What result.json says while a run is running: every key, nothing achieved."""
     return {
         "status": "running",
         **Recorder(parts.objective).outcome(steps=0),
         "num_parameters": sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad),
-        "learning_rate": parts.settings.optimizer.get("lr"),
+        "learning_rate": None if parts.settings.finds_rate else parts.settings.optimizer.get("lr"),
+        "lr_range": before.get("lr_range"),
         "choices": dict(choices),
         "config_hash": results.config_hash(cfg),
         "error": None,
     }
 
 
-def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any]) -> None:
-    """Tells the loggers the options and the network."""
+def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], folder: Path) -> None:
+    """Tells the loggers the options and the network, and shows what was found out before training.
+
+    At once: a run may be killed in its first epoch.
+    """
+    for name, figure in parts.figures.items():
+        save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:
         logger.log_hyperparams(results.flat_options(cfg, choices))
         if hasattr(logger, "log_text"):
             logger.log_text("network", str(parts.module.network))
+        logger.save()
 
 
 def log_end(trainer: Trainer, status: str, tested: Mapping[str, float]) -> None:
@@ -312,33 +341,3 @@ def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:
 def test_metrics(module: TrainingModule) -> dict[str, float]:
     """What the last test has come to."""
     return {key: value for key, value in module.epoch_metrics.items() if key.startswith("test/")}
-
-
-# --- helpers ----------------------------------------------------------------------------------------------------------
-
-
-def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
-    """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
-    single = {group: choice for group, choice in choices.items() if "/" not in group and choice is not None}
-    several = {
-        "regularization": [key for key, strength in cfg.get("regularization", {}).items() if strength],
-        "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
-    }
-    return {**single, **several}
-
-
-def quiet_libraries() -> None:
-    """Silences what the libraries say about devices, workers and folders: it is either known or not true here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*GPU available but not used.*",
-        ".*litlogger.*",
-        ".*lr_scheduler.step.*before.*optimizer.step.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*in eval mode at the start of training.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    torch.set_float32_matmul_precision("high")

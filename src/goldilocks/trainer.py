@@ -1,6 +1,7 @@
 """Lightning's trainer with annotated options; the module drives its clipping, accumulation and step counting."""
 
 import logging
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal
@@ -198,7 +199,7 @@ class Trainer(pl.Trainer):
 
 
 def clip_gradients(parameters: list[nn.Parameter], value: float | None, algorithm: str) -> None:
-    """Clips gradients in place: `norm`, by the global norm of all of them, or each by its `value`. None: no clipping."""
+    """Clips gradients in place: `norm`, by that of all of them together, or each by its `value`. None: no clipping."""
     if value is None:
         return
     if algorithm == "norm":
@@ -246,3 +247,21 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     if issubclass(kind, Trainer):
         check_device(checked.get("accelerator", "auto"), checked.get("precision", 32), checked.get("devices", 1))
         check_intervals(checked.get("check_val_every_n_epoch", 1), checked.get("max_epochs", 200))
+
+
+def quiet_libraries() -> None:
+    """Silences what the libraries say about devices, workers and folders: it is either known or not true here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*litlogger.*",
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*in eval mode at the start of training.*",
+        ".*Total length of `list` across ranks is zero.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    torch.set_float32_matmul_precision("high")

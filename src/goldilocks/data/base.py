@@ -70,6 +70,7 @@ class TableData(pl.LightningDataModule):
                 " their sum must be below 1"
             )
         self.tensors: dict[str, tuple[Tensor, Tensor]] = {}
+        self.row_numbers: dict[str, NDArray[Any]] = {}  # by stage, as `load` counts them
         self.scaler: dict[str, Tensor] = {}
         self.spec: Spec
 
@@ -91,6 +92,7 @@ class TableData(pl.LightningDataModule):
         target, classes = encode_target(table.target, task)
         stratify = task != "regression"
         parts = split_rows(target, self.fractions, self.seed, stratify=stratify, test_rows=table.test_rows)
+        self.row_numbers = parts
         features = table.features if table.features.dtype.kind in "fiub" else table.features.astype(np.float64)
         check_finite(features, table.feature_names)
         if not self.scaler:

@@ -81,6 +81,22 @@ def apply_scaler(
     return scaled
 
 
+def undo_scaling(scaled: NDArray[Any], scaler: Mapping[str, Tensor]) -> NDArray[Any]:
+    """The inverse of `apply_scaler`, to be looked at; quantiles are left as they are.
+
+    Args:
+        scaled: [N, F] or [N, F, height, width].
+        scaler: What was fitted.
+    """
+    if "shift" not in scaler:
+        return scaled
+    fitted = {name: tensor.numpy() for name, tensor in scaler.items()}
+    values = np.moveaxis(scaled, 1, -1).astype(np.float64)
+    if "clip" in fitted:
+        values = values / np.sqrt(np.maximum(1 - (values / fitted["clip"]) ** 2, 1e-9))  # single precision may reach it
+    return np.moveaxis(values * fitted["scale"] + fitted["shift"], -1, 1)
+
+
 def columns(features: NDArray[Any]) -> NDArray[Any]:
     """[M, F]: a table as it is, the pixels of images with a column for each channel."""
     return np.moveaxis(features, 1, -1).reshape(-1, features.shape[1])

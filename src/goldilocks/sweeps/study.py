@@ -23,7 +23,7 @@ from goldilocks import results
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.errors import Refused
 from goldilocks.report import trials_table
-from goldilocks.run import build_data, build_network, chosen, quiet_libraries, run
+from goldilocks.run import build_data, build_network, quiet_libraries, run
 from goldilocks.sweeps.compose import Composer
 
 FINISHED = ("done", "diverged", "pruned")
@@ -247,7 +247,7 @@ def place(folder: Path, trial: Trial) -> list[str]:
 def launch_here(folder: Path, trial: Trial) -> None:
     """Runs a trial in this process, from the configuration that was composed and checked before the first one."""
     own = folder / str(trial.number)
-    choices = chosen(trial.choices, trial.config)
+    choices = results.chosen(trial.choices, trial.config)
     try:
         own.mkdir()
         status = run(trial.config, trial.overrides, choices, folder=own, test=False)["status"]

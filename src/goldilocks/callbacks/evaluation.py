@@ -1,0 +1,239 @@
+"""Pictures of how well the network of the best epoch does on the validation rows.
+
+Legend: N rows, C classes, T targets.
+"""
+
+import copy
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from goldilocks import figures, results
+from goldilocks.config import one_line
+from goldilocks.data.scaling import undo_scaling
+from goldilocks.data.spec import Spec
+from goldilocks.interrupts import uninterrupted
+from goldilocks.module import TrainingModule, batches_of
+
+Array = NDArray[Any]
+
+MOST_WRONG = 25  # rows that are shown
+MOST_CURVES = 10  # of precision and recall: the classes with the most rows
+MOST_TARGETS = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The validation rows, in their order, and what the network makes of them.
+
+    Attributes:
+        true: [N] class indices, or [N, T] values in the target's own units.
+        predicted: [N, C] probabilities, or [N, T] values likewise.
+        losses: [N], of each row; a regression's is that of all its targets.
+    """
+
+    true: Array
+    predicted: Array
+    losses: Array
+
+
+class EvaluationFigures(pl.Callback):
+    """Draws once, after training, into `figures/` of the run folder and to every logger that takes figures.
+
+    Of classes: the confusion matrix, curves of precision and recall, the rows with the highest loss. Of a regression:
+    predicted against true values, and the residuals. Neither the weights nor any random numbers are touched, and a run
+    does not fail because of its pictures.
+
+    Args:
+        save_dir: Live: the run folder.
+        trials: Whether the trials of a sweep draw too; a trial of a second would take a fifth longer.
+    """
+
+    def __init__(self, save_dir: str, trials: bool = False) -> None:
+        self.folder, self.trials = Path(save_dir), trials
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if results.is_trial(self.folder) and not self.trials:
+            return
+        try:
+            outcome = evaluate(trainer, pl_module, best_network(pl_module, self.folder / "checkpoints" / "best.ckpt"))
+            if outcome is not None:
+                with uninterrupted():  # half a picture, or an event that is never written out
+                    self.draw(trainer, pl_module, outcome)
+        except Exception as error:
+            print(f"warning: the figures were not drawn: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+
+    def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
+        """Draws all figures of the task."""
+        folder, data, spec = self.folder / "figures", trainer.datamodule, module.task.spec
+        step = max(trainer.global_step - 1, 0)
+        folder.mkdir(parents=True, exist_ok=True)
+        order = np.argsort(-outcome.losses, kind="stable")[:MOST_WRONG]
+        if spec.task == "regression":
+            drawn = regression_figures(outcome, spec)
+            table = wrong_values(outcome, order, data.row_numbers["val"], spec)
+        else:
+            drawn = class_figures(outcome, spec.class_names)
+            table = wrong_classes(outcome, order, data.row_numbers["val"], spec.class_names)
+            for name, positive, scores in curves(outcome, spec.class_names):
+                for logger in takers(trainer, "log_precision_recall"):
+                    logger.log_precision_recall(f"precision_recall/{name}", positive, scores, step)
+            if len(spec.input_shape) == 3:
+                inputs = data.tensors["val"][0][torch.from_numpy(order).to(module.device)].cpu().numpy()
+                pictures = as_pictures(undo_scaling(inputs, data.scaler))
+                drawn["most_wrong"] = wrong_pictures(outcome, order, pictures, spec.class_names)
+        (folder / "most_wrong.txt").write_text(table + "\n", encoding="utf-8")
+        for logger in takers(trainer, "log_text"):
+            logger.log_text("most_wrong", table)
+        for name, figure in drawn.items():
+            figures.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
+
+
+def takers(trainer: pl.Trainer, method: str) -> list[Any]:
+    """The loggers that have a method."""
+    return [logger for logger in trainer.loggers if hasattr(logger, method)]
+
+
+# --- what the network makes of the rows -------------------------------------------------------------------------------
+
+
+def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
+    """A copy, in evaluation mode, of the network that is tested: of the checkpoint, where there is one."""
+    network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
+    if checkpoint.exists():
+        state = results.load_checkpoint(checkpoint)["state_dict"]
+        averaged = "average.updates" in state and state["average.updates"] > 0
+        prefix = "average.network." if averaged else "network."
+        network.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        )
+    return network
+
+
+@torch.no_grad()
+def evaluate(trainer: Any, module: TrainingModule, network: nn.Module) -> Outcome | None:
+    """What a network makes of the validation rows; None without any, or where it gives no numbers."""
+    task, plugin = module.task, trainer.precision_plugin
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with plugin.val_step_context():
+        for x, y in (batch for item in trainer.datamodule.val_dataloader() for batch in batches_of(item)):
+            output = network(plugin.convert_input(x)).float()
+            loss = task.loss_function(task.combine(output), y, reduction="none")
+            true = task.unscale(y) if task.spec.task == "regression" else y.reshape(-1)
+            parts.append((true, task.predict(output), loss.reshape(len(y), -1).mean(1)))
+    if not parts:
+        return None
+    true, predicted, losses = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    if not predicted.isfinite().all():
+        return None
+    if task.spec.task != "regression":
+        true = true.long()
+    if task.spec.task == "binary":
+        predicted = torch.cat([1 - predicted, predicted], 1)
+    return Outcome(true.numpy(), predicted.numpy(), losses.numpy())
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def class_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
+    """The confusion matrix and the curves, by their file's name."""
+    true, said = outcome.true, outcome.predicted.argmax(1)
+    rows = f"{len(true):,} validation rows"
+    counts = figures.count_confusions(true, said, len(names))
+    lines = {name: figures.precision_recall(positive, scores) for name, positive, scores in curves(outcome, names)}
+    return {
+        "confusion": figures.draw_confusion(
+            counts, names, f"Confusion matrix: {rows}, {np.mean(true == said):.3f} right"
+        ),
+        "precision_recall": figures.draw_precision_recall(lines, f"Precision and recall: {rows}"),
+    }
+
+
+def curves(outcome: Outcome, names: tuple[str, ...]) -> Iterator[tuple[str, Array, Array]]:
+    """Of the second of two classes, else of the most frequent ones: name, whether a row is of it, its probability."""
+    rows = np.bincount(outcome.true, minlength=len(names))
+    shown = [1] if len(names) == 2 else sorted(np.argsort(-rows, kind="stable")[:MOST_CURVES])
+    for index in shown:
+        if rows[index]:
+            yield names[index], outcome.true == index, outcome.predicted[:, index]
+
+
+def wrong_classes(outcome: Outcome, order: Array, numbers: Array, names: tuple[str, ...]) -> str:
+    """A table of rows.
+
+    Args:
+        outcome: Of all rows.
+        order: The rows to be shown, in their order.
+        numbers: Of all rows, their places in the whole data, from 0.
+        names: Of the classes.
+    """
+    lines = [("row", "true", "predicted", "probability", "loss")]
+    for row in order:
+        said = outcome.predicted[row].argmax()
+        sure, loss = outcome.predicted[row, said], outcome.losses[row]
+        lines.append((str(numbers[row]), names[outcome.true[row]], names[said], f"{sure:.3f}", f"{loss:.3f}"))
+    return aligned(lines)
+
+
+def wrong_pictures(outcome: Outcome, order: Array, pictures: Array, names: tuple[str, ...]) -> Any:
+    """The rows of the table as pictures."""
+    said, true = outcome.predicted[order].argmax(1), outcome.true[order]
+    short = figures.shortened(names)
+    captions = [
+        (f"true {short[right]}", f"predicted {short[taken]} {outcome.predicted[row, taken]:.2f}")
+        for row, right, taken in zip(order, true, said, strict=True)
+    ]
+    title = f"Highest loss of {len(outcome.true):,} validation rows"
+    return figures.draw_pictures(pictures, captions, (said != true).tolist(), title)
+
+
+def as_pictures(values: Array) -> Array:
+    """Images [N, channels, height, width] from 0 to 1: three channels as colours, any other number as grey."""
+    pictures = np.moveaxis(values, 1, -1) if values.shape[1] == 3 else values.mean(1)
+    low, high = pictures.min(), pictures.max()
+    return (pictures - low) / (high - low or 1.0)
+
+
+# --- regression -------------------------------------------------------------------------------------------------------
+
+
+def regression_figures(outcome: Outcome, spec: Spec) -> dict[str, Any]:
+    """Predictions and residuals of up to four targets, by their file's name."""
+    names = shown_targets(spec)
+    true, said = (values[:, : len(names)].astype(float) for values in (outcome.true, outcome.predicted))
+    rows = f"{len(true):,} validation rows"
+    return {
+        "predicted": figures.draw_predicted(true, said, names, f"Predicted and true: {rows}"),
+        "residuals": figures.draw_residuals(true, said, names, f"Residuals: {rows}"),
+    }
+
+
+def wrong_values(outcome: Outcome, order: Array, numbers: Array, spec: Spec) -> str:
+    """A table of rows with up to four targets; see `wrong_classes`."""
+    names = shown_targets(spec)
+    lines = [("row", *(f"{word} {name}" for name in names for word in ("true", "predicted")), "loss")]
+    for row in order:
+        values = [f"{of[row, target]:.5g}" for target in range(len(names)) for of in (outcome.true, outcome.predicted)]
+        lines.append((str(numbers[row]), *values, f"{outcome.losses[row]:.3f}"))
+    return aligned(lines)
+
+
+def shown_targets(spec: Spec) -> list[str]:
+    """Names of the targets that are shown; a source need not name them."""
+    count = min(spec.num_outputs, MOST_TARGETS)
+    return list(spec.target_names[:count]) or [f"target {number}" for number in range(count)]
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """Lines of cells as text, each column to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)

@@ -1,0 +1,107 @@
+"""Figures as they are drawn: counts by scikit-learn, and words that neither overlap nor leave the picture."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, confusion_matrix
+
+from goldilocks import figures
+from goldilocks.callbacks import evaluation
+from pictures import is_drawn, pixels
+
+
+@pytest.fixture
+def draws():
+    return np.random.default_rng(0)
+
+
+def test_confusions_are_counted_as_by_scikit_learn(draws):
+    true, predicted = draws.integers(0, 6, (2, 500))
+    counts = figures.count_confusions(true, predicted, 7)  # the last class has no rows
+    assert np.array_equal(counts, confusion_matrix(true, predicted, labels=range(7)))
+
+
+def test_average_precision_is_scikit_learns(draws):
+    positive, scores = draws.random(200) < 0.3, draws.random(200).round(1)  # with ties
+    precision, recall, average = figures.precision_recall(positive, scores)
+    assert average == pytest.approx(average_precision_score(positive, scores))
+    assert (precision[0], recall[0]) == (pytest.approx(positive.mean()), 1.0)  # the lowest threshold takes all rows
+
+
+NAMES = ["a", "benign", "an extremely long name", *(f"class {number}" for number in range(3, 45))]
+
+
+def confusion(draws, classes, largest=50):
+    return figures.draw_confusion(draws.integers(0, largest, (classes, classes)), NAMES[:classes], "Of rows")
+
+
+def some_figures(draws):
+    true, said = draws.normal(size=(2, 40, 4)) * [1, 1e7, 1e-6, 300] + [0, 1e8, 0, 5000]
+    curves = {name: figures.precision_recall(draws.random(90) < 0.4, draws.random(90)) for name in NAMES[:10]}
+    captions = [("true ankle boot", "predicted extremely l… 0.97")] * 25
+    yield from (confusion(draws, classes, largest) for classes, largest in ((2, 90), (20, 9999), (21, 9), (45, 9)))
+    yield figures.draw_precision_recall(curves, "Precision and recall: 90 rows")
+    yield figures.draw_pictures(draws.random((25, 8, 8)), captions, [True, False] * 13, "Highest loss of 90 rows")
+    yield figures.draw_pictures(draws.random((2, 12, 30, 3)), captions[:2], [True, False], "Highest loss of 2 rows")
+    for targets in (1, 4):
+        values = true[:, :targets], said[:, :targets], NAMES[:targets]
+        yield figures.draw_predicted(*values, "Predicted and true: 40 rows")
+        yield figures.draw_residuals(*values, "Residuals: 40 rows")
+    yield figures.draw_predicted(true[:1, :1], true[:1, :1], NAMES[:1], "A single row that is right")
+    yield figures.draw_residuals(true[:1, :1], true[:1, :1], NAMES[:1], "A single row that is right")
+
+
+def test_no_words_overlap_or_leave_the_picture(draws, monkeypatch):
+    from matplotlib.text import Text
+
+    drawn, draw = [], Text.draw
+    monkeypatch.setattr(Text, "draw", lambda self, renderer: drawn.append(self) or draw(self, renderer))
+    for figure in some_figures(draws):
+        drawn.clear()
+        png = figures.png_of(figure)
+        assert is_drawn(png)
+        height, width = pixels(png).shape[:2]
+        boxes = [(text.get_text(), text.get_window_extent()) for text in drawn if shown(text)]
+        assert len(boxes) > 2
+        for number, (words, box) in enumerate(boxes):
+            assert 0 <= box.x0 <= box.x1 <= width, words
+            assert 0 <= box.y0 <= box.y1 <= height, words
+            for other, another in boxes[number + 1 :]:
+                assert overlap(box, another) < 1, (words, other)
+
+
+def shown(text):
+    return text.get_visible() and text.get_text().strip()
+
+
+def overlap(one, other):
+    """Pixels that two boxes share."""
+    wide = min(one.x1, other.x1) - max(one.x0, other.x0)
+    tall = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return max(wide, 0) * max(tall, 0)
+
+
+def test_counts_are_written_where_they_are_legible(draws):
+    def words(figure):
+        return {text.get_text() for text in figure.axes[0].texts}
+
+    counts = np.diag(np.arange(1, 21))
+    assert words(figures.draw_confusion(counts, NAMES[:20], "")) == {str(number) for number in range(1, 21)}
+    assert words(confusion(draws, 21)) == set()
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 5), (2, 5), (5, 5), (6, 5), (10_001, 2000)])
+def test_many_points_are_thinned_evenly(count, most):
+    shown = figures.evenly(count, most)
+    assert len(shown) == min(count, most)
+    assert (shown[0], shown[-1]) == (0, count - 1)
+    assert len(shown) < 3 or np.ptp(np.diff(shown)) <= 1
+
+
+def test_images_are_grey_or_coloured_from_0_to_1(draws):
+    values = draws.normal(size=(3, 3, 4, 5))
+    coloured, grey = evaluation.as_pictures(values), evaluation.as_pictures(values[:, :2])
+    assert coloured.shape == (3, 4, 5, 3)
+    assert np.array_equal(coloured.argmax(3), values.argmax(1))
+    assert grey.shape == (3, 4, 5)
+    assert all((found.min(), found.max()) == (0, 1) for found in (coloured, grey))
+    assert (evaluation.as_pictures(np.ones((2, 1, 4, 4))) == 0).all()
