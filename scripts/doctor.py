@@ -17,8 +17,9 @@ def main() -> int:
     given = parser.parse_args()
     began = time.perf_counter()
     with refusals() as outcome:
-        from goldilocks.doctor import examine, lines_of, summary
+        from goldilocks.doctor import examine
         from goldilocks.evaluate import compose
+        from goldilocks.verdict import lines_of, summary
 
         verdicts = []
         for verdict in examine(compose(given.overrides)[0]):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldilocks.data.spec import TaskName
-from goldilocks.verdict import Verdict, grade, listed
+from goldilocks.verdict import Status, Verdict, grade, listed
 
 Array = NDArray[Any]
 Parts = Mapping[str, tuple[Array, Array]]  # inputs and targets by stage
@@ -45,13 +45,13 @@ def check_values(parts: Parts) -> Verdict:
 def check_constant(x: Array, names: Sequence[str] = ()) -> Verdict:
     """Features with a single value in all training rows, x [N, ...]."""
     flat = x.reshape(len(x), -1)
-    found = np.flatnonzero(flat.min(0) == flat.max(0))
+    found = np.flatnonzero(flat.min(0) == flat.max(0)).tolist()
     if x.ndim > 2:
         return Verdict("constant features", "ok", f"{len(found)} of {flat.shape[1]} pixels, as is usual in images")
-    if not len(found):
+    if not found:
         return Verdict("constant features", "ok", f"none of {flat.shape[1]}")
     measured = f"{len(found)} of {flat.shape[1]}: {listed(name_of(column, names) for column in found)}"
-    status = "failed" if len(found) == flat.shape[1] else "warning"
+    status: Status = "failed" if len(found) == flat.shape[1] else "warning"
     return Verdict("constant features", status, measured, "they tell a network nothing: drop them from the table")
 
 
@@ -189,7 +189,7 @@ def check_single_features(x: Array, y: Array, task: TaskName, names: Sequence[st
     measured += f", {lead:.2f} more than others" if lead >= 0.005 else ""
     if skills[best] < ALONE and (skills[best] < STRONG or lead < AHEAD):
         return Verdict(name, "ok", measured)
-    status = "failed" if skills[best] >= ALONE and lead >= APART else "warning"
+    status: Status = "failed" if skills[best] >= ALONE and lead >= APART else "warning"
     advice = "is it known before the target is? If not, the target has leaked into it: drop it from the table"
     return Verdict(name, status, measured, advice)
 

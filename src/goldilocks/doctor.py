@@ -1,36 +1,33 @@
 """The health check of a configuration before it is trained: a verdict for each thing that usually goes wrong.
 
-It writes nothing, and trains copies for a moment only. All arithmetic is in 32 bits, whatever `trainer.precision` says.
+It writes nothing, and trains copies for a moment only. The run's own steps are made in `trainer.precision`, all else in
+32 bits.
 
 Legend: N rows.
 """
 
-import copy
 import math
 import statistics
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from goldilocks import data_checks, network_checks
+from goldilocks import data_checks, network_checks, resource_checks
 from goldilocks.checks import Settings, warnings_for
 from goldilocks.data.loaders import TensorLoader, epoch_seed
 from goldilocks.errors import Refused
-from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.health import PROBE_ROWS, measure_health
+from goldilocks.lr_range import Sweep, accelerator, endless, range_test
 from goldilocks.module import seed_generators
-from goldilocks.optimizers import split_parameters
-from goldilocks.regularization import add_penalty_gradients, limit_norms
 from goldilocks.run import Parts, prepare
 from goldilocks.schedulers import steps_in_epoch
 from goldilocks.threads import ALL_THREADS, SMALL_WORK, measure
-from goldilocks.trainer import clip_gradients, trains_on_cpu
+from goldilocks.trainer import trains_on_cpu
 from goldilocks.verdict import Verdict
 
 BATCH_ROWS = 32  # that are learnt by heart
@@ -40,6 +37,23 @@ LIGHT_WORK = (
     10 * SMALL_WORK
 )  # of the batch that is learnt by heart: one thread, for more of them wait for other processes
 SLOW_S = 0.5  # of a step, above which it uses all threads without a measurement
+
+
+@dataclass
+class Trial:
+    """Some of the run's own steps, made on a copy of its network.
+
+    Attributes:
+        sweep: The copy and its optimizer.
+        steps_in_epoch: Of the run.
+        losses: Of the probe, before the first step and after each.
+        seconds: Of each step.
+    """
+
+    sweep: Sweep
+    steps_in_epoch: int
+    losses: list[float]
+    seconds: list[float]
 
 
 def examine(cfg: DictConfig) -> Iterator[Verdict]:
@@ -53,7 +67,10 @@ def examine(cfg: DictConfig) -> Iterator[Verdict]:
     parts = prepare(cfg, warn=False)
     yield from look_at_configuration(parts)
     yield from look_at_data(parts)
-    yield from look_at_network(parts)
+    device = device_for(parts.settings)
+    x, y = (tensor[:: -(-len(tensor) // PROBE_ROWS)].to(device) for tensor in parts.data.tensors["train"])
+    yield from look_at_network(parts, x, y)
+    yield from look_at_training(parts, x, y)
 
 
 def look_at_configuration(parts: Parts) -> Iterator[Verdict]:
@@ -92,33 +109,79 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
     yield data_checks.check_signal(inputs, targets, spec.task)
 
 
-def look_at_network(parts: Parts) -> Iterator[Verdict]:
-    """Whether the network learns, on the device on which the run would train."""
-    device = device_for(parts.settings)
+def look_at_network(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
+    """Whether the network could learn, whatever the run's optimizer is.
+
+    Args:
+        parts: Of the run.
+        x: Inputs of the probe, [N, ...], on the device on which the run would train.
+        y: Its targets.
+    """
     torch.set_num_threads(1 if num_parameters(parts) * BATCH_ROWS < LIGHT_WORK else ALL_THREADS)
-    task, network = parts.module.task.to(device), parts.module.network.to(device)
-    x, y = (tensor[:: -(-len(tensor) // PROBE_ROWS)].to(device) for tensor in parts.data.tensors["train"])
+    task, network = parts.module.task.to(x.device), parts.module.network.to(x.device)
     first = loss_of(parts, network, x, y)
     expected, what = network_checks.constant_loss(task, y)
     yield network_checks.judge_first_loss(first, expected, what, mend_first_loss(parts))
-    rows = network_checks.distinct_batch(*parts.data.tensors["train"], BATCH_ROWS)
-    few, answers = (tensor.to(device) for tensor in rows)
+    few, answers = network_checks.distinct_batch(*parts.data.tensors["train"], BATCH_ROWS)
+    few, answers = few.to(x.device), answers.to(x.device)
     guess = network_checks.constant_loss(task, answers)[0]
     memory = network_checks.learn_by_heart(network, task.loss, guess, few, answers, LIMIT_S)
     yield network_checks.judge_memory(memory, mend_memory(parts))
     yield network_checks.judge_gradients(network_checks.probe_gradients(network, task.loss, x, y))
-    if device.type == "cpu":
+
+
+def look_at_training(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
+    """The run's own first steps, its rate, and what a whole run takes; for the arguments see `look_at_network`."""
+    settings = parts.settings
+    if x.device.type == "cpu":
         torch.set_num_threads(threads_for(parts))
-    trial = own_steps(parts, network, device)
-    last = loss_of(parts, trial.network, x, y)
-    finite = all(map(math.isfinite, trial.losses))
-    peak, rate = max(trial.losses), parts.settings.optimizer.get("lr")
-    yield network_checks.judge_progress(first, last if finite else math.nan, peak, len(trial.seconds), rate)
-    if finite:
-        health = measure_health(trial.network.eval(), task.loss, x, y)
+    rate = look_for_rate(parts) if settings.finds_rate else settings.optimizer.get("lr")
+    if settings.finds_rate:
+        yield network_checks.judge_found_rate(rate)
+        if rate is None:
+            return
+        settings.optimizer["lr"] = rate
+    trial = own_steps(parts, x, y)
+    yield network_checks.judge_progress(trial.losses, rate)
+    if math.isfinite(trial.losses[-1]):
+        sweep = trial.sweep
+        health = measure_health(sweep.network.eval(), sweep.task.loss, x.to(sweep.kind), sweep.as_target(y))
         yield network_checks.judge_layers(health, len(trial.seconds))
-    yield look_at_time(parts, trial)
-    yield look_at_memory(parts, trial, device)
+    if not settings.finds_rate and rate is not None:
+        yield compare_rate(parts, trial, rate, x, y)
+    yield look_at_time(settings, trial)
+    yield look_at_memory(parts, trial, x.device)
+
+
+def look_for_rate(parts: Parts) -> float | None:
+    """What the range test suggests; None where no rate lowers the loss."""
+    return range_test(parts.module, parts.data, parts.settings.trainer, parts.settings.lr_range).rate
+
+
+def compare_rate(parts: Parts, trial: Trial, rate: float, x: Tensor, y: Tensor) -> Verdict:
+    """The configured rate beside the range test's, where that does not take too long.
+
+    A much larger rate is advised only if the run's own first steps bear it: on few rows the range test may suggest one
+    that a run does not survive.
+    """
+    options = parts.settings.lr_range
+    seconds = 2 * statistics.median(trial.seconds) * options.steps * options.repeats
+    if seconds > 2 * LIMIT_S:
+        hint = f"not compared: a range test takes about {resource_checks.spoken(seconds)}; scripts/lr_range.py makes it"
+        return Verdict("learning rate", "ok", hint)
+    found = look_for_rate(parts)
+    if found is None:
+        return network_checks.judge_found_rate(None)
+    verdict = network_checks.rate_verdict(rate, found)
+    if verdict.status == "ok" or found < rate:
+        return verdict
+    parts.settings.optimizer["lr"] = found
+    faster = own_steps(parts, x, y).losses
+    parts.settings.optimizer["lr"] = rate
+    if network_checks.judge_progress(faster, found).status != "ok" or faster[-1] > trial.losses[-1]:
+        measured = f"{rate:.2g}; the range test's {found:.2g} fails in the run's own steps"
+        return Verdict("learning rate", "ok", measured)
+    return verdict
 
 
 def loss_of(parts: Parts, network: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -133,74 +196,48 @@ def loss_of(parts: Parts, network: nn.Module, x: Tensor, y: Tensor) -> float:
 # --- the run's own first steps ----------------------------------------------------------------------------------------
 
 
-@dataclass
-class Trial:
-    """Some of the run's own steps, made on a copy of its network."""
+def own_steps(parts: Parts, x: Tensor, y: Tensor) -> Trial:
+    """The run's first steps with its optimizer, rate, schedule, augmentation, penalties and clipping.
 
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    steps_in_epoch: int
-    losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-
-def own_steps(parts: Parts, network: nn.Module, device: torch.device) -> Trial:
-    """The run's first steps, as its module makes them: optimizer, rate, schedule, augmentation, penalties, clipping."""
-    settings, module = parts.settings, parts.module
-    options, strengths = settings.trainer, module.regularization
-    accumulate = options.get("accumulate_grad_batches", 1)
-    x, y = (tensor.to(device) for tensor in parts.data.tensors["train"])
-    limit = options.get("limit_train_batches")
+    Args:
+        parts: Of the run.
+        x: Inputs of the probe, [N, ...], on the device to train on.
+        y: Its targets.
+    """
+    settings, module, options = parts.settings, parts.module, parts.settings.trainer
     loader = TensorLoader(
-        x,
-        y,
+        *(tensor.to(x.device) for tensor in parts.data.tensors["train"]),
         batch_size=parts.data.batch_size,
         shuffle_seed=settings.seed,
-        max_batches=limit,
-        batches_per_item=accumulate,
+        max_batches=options.get("limit_train_batches"),
     )
-    network = copy.deepcopy(network).train()
-    optimizer = module.make_optimizer(network)
-    flat = FlatParameters(optimizer) if can_be_flat(optimizer) else None
-    steps, most = steps_in_epoch(loader.num_batches, accumulate), options.get("max_steps")
-    schedule = module.make_schedule(
-        optimizer, steps_per_epoch=steps, max_epochs=epochs_of(parts, steps), max_steps=most
-    )
-    trained, (weights, _) = [p for p in network.parameters() if p.requires_grad], split_parameters(network)
-    trial, began = Trial(network, optimizer, steps), time.perf_counter()
-    for epoch in range(options["max_epochs"]):
-        loader.set_epoch(epoch)
-        seed_generators(epoch_seed(settings.seed, epoch), device)
-        for item in loader:  # the batches of one step
-            start = time.perf_counter()
-            for inputs, target in item.split():
-                inputs, target = module.augmentation(inputs, target) if module.augmentation.active else (inputs, target)
-                loss = module.task.loss(network(inputs), target, smooth=True)
-                (loss / len(item.sizes)).backward()
-            if strengths.l1 or strengths.l2:
-                add_penalty_gradients(weights, strengths.l1, strengths.l2)
-            clip_gradients(trained, options.get("gradient_clip_val"), options.get("gradient_clip_algorithm", "norm"))
-            if flat is not None:
-                flat.gather()
-            optimizer.step()
-            for parameter in trained:
-                parameter.grad = None
-            if strengths.max_norm:
-                limit_norms(weights, strengths.max_norm)
-            schedule.on_step()
-            trial.losses.append(float(loss.detach()))
-            trial.seconds.append(time.perf_counter() - start)
-            enough = len(trial.seconds) == min(OWN_STEPS, most or OWN_STEPS)
-            if enough or not math.isfinite(trial.losses[-1]) or time.perf_counter() - began > LIMIT_S:
-                return trial
-        if schedule.monitor is None:
+    steps, most = steps_in_epoch(loader.num_batches, options.get("accumulate_grad_batches", 1)), max_steps(settings)
+    sweep = Sweep(module, options, x.device)
+    length = {"steps_per_epoch": steps, "max_epochs": epochs_of(settings, steps), "max_steps": most}
+    schedule = module.make_schedule(sweep.optimizer, **length)
+    trial, batches, began = Trial(sweep, steps, [sweep.loss_of((x, y))], []), endless(loader), time.perf_counter()
+    seed_generators(epoch_seed(settings.seed, 0), x.device)
+    for step in range(1, min(OWN_STEPS, most or OWN_STEPS) + 1):
+        start = time.perf_counter()
+        sweep.step(batches)
+        schedule.on_step()
+        if step % steps == 0:
             schedule.on_epoch_end({})
+        trial.seconds.append(time.perf_counter() - start)
+        trial.losses.append(sweep.loss_of((x, y)))
+        if not math.isfinite(trial.losses[-1]) or time.perf_counter() - began > LIMIT_S:
+            break
     return trial
 
 
-def epochs_of(parts: Parts, steps: int) -> int:
+def max_steps(settings: Settings) -> int | None:
+    """Optimizer steps of the run at most."""
+    return settings.trainer.get("max_steps")
+
+
+def epochs_of(settings: Settings, steps: int) -> int:
     """Epochs of a run that is not stopped early, of so many steps each."""
-    epochs, most = parts.settings.trainer["max_epochs"], parts.settings.trainer.get("max_steps")
+    epochs, most = settings.trainer["max_epochs"], max_steps(settings)
     return epochs if most is None else min(epochs, -(-most // steps))
 
 
@@ -208,7 +245,7 @@ def device_for(settings: Settings) -> torch.device:
     """The device that the run would train on."""
     if trains_on_cpu(settings.trainer.get("accelerator", "auto")):
         return torch.device("cpu")
-    return torch.device("cuda" if torch.cuda.is_available() else "mps")
+    return accelerator()
 
 
 def threads_for(parts: Parts) -> int:
@@ -265,59 +302,25 @@ def mend_memory(parts: Parts) -> str:
 # --- time and memory --------------------------------------------------------------------------------------------------
 
 
-def look_at_time(parts: Parts, trial: Trial) -> Verdict:
+def look_at_time(settings: Settings, trial: Trial) -> Verdict:
     """How long the run would take: the first steps warm up, so their median counts."""
-    stops = parts.settings.callbacks.get("early_stopping") is not None
+    stops = settings.callbacks.get("early_stopping") is not None
     per_second = 1 / max(statistics.median(trial.seconds), 1e-9)
-    epochs = epochs_of(parts, trial.steps_in_epoch)
-    return network_checks.judge_time(per_second, trial.steps_in_epoch, epochs, stops)
+    epochs = epochs_of(settings, trial.steps_in_epoch)
+    return resource_checks.judge_time(per_second, trial.steps_in_epoch, epochs, stops)
 
 
 def look_at_memory(parts: Parts, trial: Trial, device: torch.device) -> Verdict:
     """What the network, its gradients, the optimizer and the data take."""
-    size = sum(p.nbytes for p in trial.network.parameters())
+    size = sum(p.nbytes for p in trial.sweep.network.parameters())
     data = sum(tensor.nbytes for pair in parts.data.tensors.values() for tensor in pair)
     sizes = {
         "network": size,
-        "gradients": sum(p.nbytes for p in trial.network.parameters() if p.requires_grad),
-        "optimizer": network_checks.optimizer_bytes(trial.optimizer),
+        "gradients": sum(p.nbytes for p in trial.sweep.network.parameters() if p.requires_grad),
+        "optimizer": resource_checks.optimizer_bytes(trial.sweep.optimizer),
         "data": data,
     }
     if device.type == "cuda":
         used, there = torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
-        return network_checks.judge_memory_use(sizes, used, there)
-    return network_checks.judge_memory_use(sizes, *process_memory())
-
-
-def process_memory() -> tuple[int | None, int | None]:
-    """Bytes that this process has taken at most, and that the machine has; None where the system does not say."""
-    try:
-        import os
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return most, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ImportError, OSError, ValueError, AttributeError):  # Windows
-        return None, None
-
-
-# --- the page ---------------------------------------------------------------------------------------------------------
-
-
-def lines_of(verdict: Verdict) -> list[str]:
-    """A verdict as lines for the terminal, the advice below what was measured."""
-    lines = [f"{verdict.status:<8} {verdict.name:<24} {verdict.measured}"]
-    return [*lines, f"{'':<8} {'':<24} -> {verdict.advice}"] if verdict.advice else lines
-
-
-def summary(verdicts: list[Verdict], seconds: float) -> str:
-    """The last line.
-
-    >>> summary([Verdict("a", "failed", ""), Verdict("b", "warning", ""), Verdict("c", "ok", "")], 7.23)
-    '1 failed, 1 warning, 1 ok in 7.2 s; nothing was written'
-    """
-    counts = [(status, sum(verdict.status == status for verdict in verdicts)) for status in ("failed", "warning", "ok")]
-    told = ", ".join(
-        f"{count} {status}{'s' * (status == 'warning' and count > 1)}" for status, count in counts if count
-    )
-    return f"{told} in {seconds:.1f} s; nothing was written"
+        return resource_checks.judge_memory_use(sizes, used, there)
+    return resource_checks.judge_memory_use(sizes, *resource_checks.process_memory())

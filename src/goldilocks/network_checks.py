@@ -8,7 +8,7 @@ Legend: B rows of a batch, N rows.
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +27,13 @@ ADAM_RATE, ADAM_STEPS = 3e-3, 400
 VANISHED = (1e-3, 1e-6)  # the smallest gradient of a hidden layer by the largest, each by its weights
 EXPLODED = 1e3  # a hidden layer's gradient by its weights
 FLAT = (0.5, 0.95)  # share of a layer's units that are dead, or of its outputs that are saturated
-ROSE, PEAK = (1.0, 2.0), (5.0, 30.0)  # the loss after some steps, and the highest on the way, by the first
+FELL, ROSE, PEAK = (
+    0.999,
+    (1.05, 2.0),
+    (5.0, 30.0),
+)  # the loss after some steps, and the highest on the way, by the first
 FEW_STEPS = 50  # below which a time that is up decides nothing
 RATE_OFF, RATE_FAR = 10.0, 100.0  # a rate by the one that a range test suggests
-LONG = 24 * 3600.0  # seconds
 
 
 # --- the first loss ---------------------------------------------------------------------------------------------------
@@ -231,28 +234,34 @@ def judge_layers(health: Health, steps: int) -> Verdict:
     return Verdict(name, status, measured, advice if status != "ok" else "")
 
 
-def judge_progress(first: float, last: float, peak: float, steps: int, rate: float | None) -> Verdict:
+def judge_progress(losses: Sequence[float], rate: float | None) -> Verdict:
     """Whether the loss falls over the run's own first steps.
 
     Args:
-        first: The loss of some training rows before them, without dropout.
-        last: After them.
-        peak: The highest loss of a batch on the way.
-        steps: How many.
-        rate: The option's learning rate; None where it has none.
+        losses: Of some training rows, without dropout, before the first step and after each.
+        rate: The learning rate; None where the optimizer has none.
     """
-    name = "the run's own steps"
-    measured = f"loss from {first:.4g} to {last:.4g} in {steps} steps" + (f" at a rate of {rate:g}" if rate else "")
+    name, first, last, peak = "the run's own steps", losses[0], losses[-1], max(losses)
+    measured = f"loss from {first:.4g} to {last:.4g} in {len(losses) - 1} steps"
+    measured += f" at a rate of {rate:.3g}" if rate else ""
     rose, high = last / max(first, 1e-12), peak / max(first, 1e-12)
     status = max(grade(rose, *ROSE), grade(high, *PEAK), key=("ok", "warning", "failed").index)
     if status == "ok":
-        if last <= 0.999 * first:
+        if rose <= FELL:
             return Verdict(name, "ok", measured)
-        advice = "it hardly falls: write a larger optimizer.lr" + (f", such as {10 * rate:g}" if rate else "")
-        return Verdict(name, "warning", measured, advice)
+        larger = f", such as {10 * rate:.1g}" if rate else ""
+        return Verdict(name, "warning", measured, f"it hardly falls: write a larger optimizer.lr{larger}")
     measured += f", up to {peak:.3g} on the way" if high > max(rose, 1) else ""
-    smaller = f", such as {rate / (10 if status == 'warning' else 100):g}" if rate else ""
+    smaller = f", such as {rate / (10 if status == 'warning' else 100):.1g}" if rate else ""
     return Verdict(name, status, measured, f"the steps are too large: write a smaller optimizer.lr{smaller}")
+
+
+def judge_found_rate(rate: float | None) -> Verdict:
+    """What `optimizer.lr=auto` comes to."""
+    if rate is not None:
+        return Verdict("learning rate", "ok", f"{rate:.2g}, from the range test")
+    advice = "can the network learn at all? See above, or write a number for optimizer.lr"
+    return Verdict("learning rate", "warning", "in the range test no rate lowered the loss", advice)
 
 
 def rate_verdict(configured: float, suggested: float) -> Verdict:
@@ -262,77 +271,3 @@ def rate_verdict(configured: float, suggested: float) -> Verdict:
     status: Status = "failed" if times > RATE_FAR else "ok" if 1 / RATE_OFF <= times <= RATE_OFF else "warning"
     advice = f"{'far too large' if times > 1 else 'slow'}: write optimizer.lr={suggested:.2g}"
     return Verdict("learning rate", status, measured, advice if status != "ok" else "")
-
-
-# --- time and memory --------------------------------------------------------------------------------------------------
-
-
-def judge_time(steps_per_second: float, steps_in_epoch: int, epochs: int, stops_early: bool) -> Verdict:
-    """How long a whole run takes; a warning above a day."""
-    seconds = steps_in_epoch * epochs / steps_per_second
-    measured = (
-        f"{steps_per_second:,.0f} steps a second; {epochs} epochs of {steps_in_epoch:,} steps take {spoken(seconds)}"
-        + (" at most, early stopping ends most runs before" if stops_early else "")
-    )
-    status = grade(seconds, LONG, math.inf)
-    advice = "write a larger data.batch_size, fewer trainer.max_epochs, or try trainer.limit_train_batches=100 first"
-    return Verdict("time", status, measured, advice if status != "ok" else "")
-
-
-def judge_memory_use(parts: dict[str, int], used: int | None, there: int | None) -> Verdict:
-    """How much memory is taken, and whether it fills what is there.
-
-    Args:
-        parts: Bytes by what holds them.
-        used: Bytes that the process, or the device, has taken at most.
-        there: Bytes that it could take.
-    """
-    measured = ", ".join(f"{name} {megabytes(size)} MB" for name, size in parts.items())
-    if used is None or there is None:
-        return Verdict("memory", "ok", measured)
-    measured += f"; {megabytes(used)} of {megabytes(there)} MB taken so far"
-    status = grade(used / there, 0.8, 0.95)
-    advice = "write a smaller data.batch_size or model.width"
-    return Verdict("memory", status, measured, advice if status != "ok" else "")
-
-
-def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of what an optimizer keeps for its parameters."""
-    return sum(t.nbytes for state in optimizer.state.values() for t in tensors_of(state))
-
-
-def tensors_of(value: object) -> Iterator[Tensor]:
-    """The tensors within containers."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from tensors_of(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from tensors_of(inner)
-
-
-def spoken(seconds: float) -> str:
-    """A duration in words.
-
-    >>> spoken(0.31), spoken(75), spoken(9000)
-    ('0.3 s', '75 s', '2.5 h')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 600
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
-def megabytes(size: int) -> str:
-    """Bytes as megabytes.
-
-    >>> megabytes(42_000), megabytes(1_500_000), megabytes(2_000_000_000)
-    ('0.04', '1.5', '2,000')
-    """
-    return f"{size / 1e6:.2f}" if size < 1e6 else f"{size / 1e6:.1f}" if size < 1e7 else f"{size / 1e6:,.0f}"

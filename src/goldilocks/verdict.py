@@ -42,3 +42,22 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def lines_of(verdict: Verdict) -> list[str]:
+    """A verdict as lines for the terminal, the advice below what was measured."""
+    lines = [f"{verdict.status:<8} {verdict.name:<24} {verdict.measured}"]
+    return [*lines, f"{'':<8} {'':<24} -> {verdict.advice}"] if verdict.advice else lines
+
+
+def summary(verdicts: list[Verdict], seconds: float) -> str:
+    """The last line.
+
+    >>> summary([Verdict("a", "failed", ""), Verdict("b", "warning", ""), Verdict("c", "ok", "")], 7.23)
+    '1 failed, 1 warning, 1 ok in 7.2 s; nothing was written'
+    """
+    counts = [(status, sum(verdict.status == status for verdict in verdicts)) for status in ("failed", "warning", "ok")]
+    told = ", ".join(
+        f"{count} {status}{'s' * (status == 'warning' and count > 1)}" for status, count in counts if count
+    )
+    return f"{told} in {seconds:.1f} s; nothing was written"
