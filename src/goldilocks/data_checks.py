@@ -18,6 +18,7 @@ from goldilocks.verdict import Status, Verdict, grade, listed
 Array = NDArray[Any]
 Parts = Mapping[str, tuple[Array, Array]]  # inputs and targets by stage
 
+VALUES = "missing values"
 SPREADS = 100.0  # between columns, above which they are not on one scale
 FAR = 10.0  # a mean from zero, in standard deviations
 EQUAL_ROWS = 0.1  # share of a split that stands in the training rows too, from which a score is not believed
@@ -38,8 +39,8 @@ def check_values(parts: Parts) -> Verdict:
     bad = sum(np.count_nonzero(~np.isfinite(values)) for rows in parts.values() for values in rows)
     if bad:
         advice = "the numbers are too large for 32 bits: write data.scaling=standard, or clip them in load()"
-        return Verdict("missing values", "failed", f"{bad:,} of {total:,} are not finite", advice)
-    return Verdict("missing values", "ok", f"none in {total:,} numbers")
+        return Verdict(VALUES, "failed", f"{bad:,} of {total:,} are not finite", advice)
+    return Verdict(VALUES, "ok", f"none in {total:,} numbers")
 
 
 def check_constant(x: Array, names: Sequence[str] = ()) -> Verdict:
@@ -81,7 +82,7 @@ def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
     means, spreads = means[varied], spreads[varied]
     ratio, offset = spreads.max() / spreads.min(), np.max(np.abs(means) / spreads)
     measured = (
-        f"standard deviations {spreads.min():.3g} to {spreads.max():.3g}, means at most {offset:.1f} of them from 0"
+        f"standard deviations from {spreads.min():.3g} to {spreads.max():.3g}, means up to {offset:.1f} of them from 0"
     )
     if ratio < SPREADS and offset < FAR and spreads.max() < SPREADS and spreads.min() > 1 / SPREADS:
         return Verdict("scale of features", "ok", measured)
@@ -135,13 +136,13 @@ def check_classes(counts: Sequence[int], names: Sequence[str] = (), balanced: bo
         balanced: Whether the training loss weighs rare classes already.
     """
     least, most = int(np.argmin(counts)), int(np.argmax(counts))
-    ends = [f"{counts[place]:,} rows of {name_of(place, names, 'class')}" for place in (least, most)]
-    measured = f"{len(counts)}, from {ends[0]} to {ends[1]}" if least != most else f"{len(counts)} of equally many rows"
+    rare, common = (f"{counts[place]:,} rows ({name_of(place, names, 'class')})" for place in (least, most))
+    measured = f"{len(counts)} of equally many rows"
+    if counts[least] != counts[most]:
+        measured = f"{len(counts)}, the rarest of {rare}, the commonest of {common}"
     if not counts[least]:
         return Verdict("classes", "failed", measured, "a class without a row to train on: write another data.seed")
-    ratio = counts[most] / counts[least]
-    measured += f", ratio {ratio:.1f}" if ratio > 1 else ""
-    if ratio < IMBALANCE:
+    if counts[most] / counts[least] < IMBALANCE:
         return Verdict("classes", "ok", measured)
     if balanced:
         return Verdict("classes", "ok", measured + ", weighted by task.class_weight")
@@ -182,11 +183,12 @@ def check_single_features(x: Array, y: Array, task: TaskName, names: Sequence[st
         return Verdict(name, "ok", "too few to compare")
     skills = np.array([skill(predicted(small_tree, x[:, [column]], target), target, task) for column in columns])
     best = int(np.argmax(skills))
-    rest = np.where(skills >= ALONE, 0, skills) if skills[best] >= ALONE else np.delete(skills, best)
-    lead = float(skills[best] - max(rest.max(), 0))
-    found = columns[skills >= ALONE] if skills[best] >= ALONE else columns[[best]]
-    measured = f"skill {max(skills[best], 0):.2f} of {listed(name_of(int(column), names) for column in found)}"
-    measured += f", {lead:.2f} more than others" if lead >= 0.005 else ""
+    perfect = skills[best] >= ALONE
+    rest = max(float(np.max(skills[skills < ALONE] if perfect else np.delete(skills, best), initial=0)), 0)
+    found = columns[skills >= ALONE] if perfect else columns[[best]]
+    names_found = listed(name_of(int(column), names) for column in found)
+    measured = f"{names_found} alone: {max(skills[best], 0):.0%} of a guess's error removed, by the next {rest:.0%}"
+    lead = float(skills[best]) - rest
     if skills[best] < ALONE and (skills[best] < STRONG or lead < AHEAD):
         return Verdict(name, "ok", measured)
     status: Status = "failed" if skills[best] >= ALONE and lead >= APART else "warning"

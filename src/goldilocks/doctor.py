@@ -3,7 +3,7 @@
 It writes nothing, and trains copies for a moment only. The run's own steps are made in `trainer.precision`, all else in
 32 bits.
 
-Legend: N rows.
+Legend: N rows of the probe.
 """
 
 import math
@@ -33,9 +33,8 @@ from goldilocks.verdict import Verdict
 BATCH_ROWS = 32  # that are learnt by heart
 OWN_STEPS = 60  # of the run
 LIMIT_S = 10.0  # for what learns: a large network makes fewer steps
-LIGHT_WORK = (
-    10 * SMALL_WORK
-)  # of the batch that is learnt by heart: one thread, for more of them wait for other processes
+LIGHT_WORK = 10 * SMALL_WORK  # parameters times rows of that batch, up to which one thread learns it
+QUICK = 0.5  # of the first loss, left by the own steps: such a rate is not too small
 SLOW_S = 0.5  # of a step, above which it uses all threads without a measurement
 
 
@@ -57,7 +56,7 @@ class Trial:
 
 
 def examine(cfg: DictConfig) -> Iterator[Verdict]:
-    """The verdicts on a configuration, one after the other.
+    """The verdicts on a configuration, one after the other; nothing can be said behind values that are not finite.
 
     Raises:
         Refused: for what a run would refuse.
@@ -66,11 +65,18 @@ def examine(cfg: DictConfig) -> Iterator[Verdict]:
         raise Refused(f"resume={cfg.resume}: the check is for a run that has not begun; leave it out")
     parts = prepare(cfg, warn=False)
     yield from look_at_configuration(parts)
-    yield from look_at_data(parts)
+    for verdict in look_at_data(parts):
+        yield verdict
+        if (verdict.name, verdict.status) == (data_checks.VALUES, "failed"):
+            return
     device = device_for(parts.settings)
     x, y = (tensor[:: -(-len(tensor) // PROBE_ROWS)].to(device) for tensor in parts.data.tensors["train"])
-    yield from look_at_network(parts, x, y)
-    yield from look_at_training(parts, x, y)
+    threads = torch.get_num_threads()
+    try:
+        yield from look_at_network(parts, x, y)
+        yield from look_at_training(parts, x, y)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def look_at_configuration(parts: Parts) -> Iterator[Verdict]:
@@ -88,10 +94,7 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
     spec, settings = parts.data.spec, parts.settings
     rows = {stage: (x.numpy(), y.numpy()) for stage, (x, y) in parts.data.tensors.items()}
     x, y = rows["train"]
-    values = data_checks.check_values(rows)
-    yield values
-    if values.status == "failed":  # nothing can be said of the rest
-        return
+    yield data_checks.check_values(rows)
     yield data_checks.check_constant(x, spec.feature_names)
     if x.ndim == 2:
         yield data_checks.check_repeated(x, spec.feature_names)
@@ -161,26 +164,27 @@ def look_for_rate(parts: Parts) -> float | None:
 def compare_rate(parts: Parts, trial: Trial, rate: float, x: Tensor, y: Tensor) -> Verdict:
     """The configured rate beside the range test's, where that does not take too long.
 
-    A much larger rate is advised only if the run's own first steps bear it: on few rows the range test may suggest one
-    that a run does not survive.
+    A larger rate is advised only where the run's own is slow and its first steps bear the other: on few rows the range
+    test may suggest one that a run does not survive.
     """
-    options = parts.settings.lr_range
+    name, options = "learning rate", parts.settings.lr_range
     seconds = 2 * statistics.median(trial.seconds) * options.steps * options.repeats
     if seconds > 2 * LIMIT_S:
         hint = f"not compared: a range test takes about {resource_checks.spoken(seconds)}; scripts/lr_range.py makes it"
-        return Verdict("learning rate", "ok", hint)
+        return Verdict(name, "ok", hint)
     found = look_for_rate(parts)
     if found is None:
         return network_checks.judge_found_rate(None)
     verdict = network_checks.rate_verdict(rate, found)
     if verdict.status == "ok" or found < rate:
         return verdict
+    if trial.losses[-1] < QUICK * trial.losses[0]:
+        return Verdict(name, "ok", f"{verdict.measured}, but the steps above are quick enough")
     parts.settings.optimizer["lr"] = found
     faster = own_steps(parts, x, y).losses
     parts.settings.optimizer["lr"] = rate
     if network_checks.judge_progress(faster, found).status != "ok" or faster[-1] > trial.losses[-1]:
-        measured = f"{rate:.2g}; the range test's {found:.2g} fails in the run's own steps"
-        return Verdict("learning rate", "ok", measured)
+        return Verdict(name, "ok", f"{verdict.measured}, which the run's own steps do not bear")
     return verdict
 
 

@@ -227,7 +227,7 @@ def judge_layers(health: Health, steps: int) -> Verdict:
     if not found:
         return Verdict(name, "ok", "no activation of the network has a flat side")
     share, what, kind = max(found)
-    measured = f"{share:.0%} {what} in the worst {kind} after {steps} steps"
+    measured = f"{share:.0%} {what} in the worst layer ({kind}) after {steps} steps"
     status = grade(share, *FLAT)
     mend = "model.activation=leaky_relu" if what == "dead" else "model.activation=relu"
     advice = f"they pass no gradient on: write a smaller optimizer.lr, or {mend}"
@@ -269,5 +269,5 @@ def rate_verdict(configured: float, suggested: float) -> Verdict:
     measured = f"{configured:.2g}, and a range test suggests {suggested:.2g}"
     times = configured / suggested
     status: Status = "failed" if times > RATE_FAR else "ok" if 1 / RATE_OFF <= times <= RATE_OFF else "warning"
-    advice = f"{'far too large' if times > 1 else 'slow'}: write optimizer.lr={suggested:.2g}"
+    advice = f"{'far too large: write' if times > 1 else 'slower than need be: try'} optimizer.lr={suggested:.2g}"
     return Verdict("learning rate", status, measured, advice if status != "ok" else "")
