@@ -15,6 +15,7 @@ from conftest import ROOT
 from fitting import make
 from goldilocks.cli import options, register_resolvers
 from goldilocks.data.base import Table, TableData
+from goldilocks.data_checks import check_equal_rows, check_signal
 from goldilocks.doctor import examine, look_at_data
 from goldilocks.evaluate import compose
 from goldilocks.health import ActivationHealth, Health, LayerHealth
@@ -215,6 +216,22 @@ def test_the_rate_that_is_found_is_used():
     found = verdicts["learning rate"].measured.split(",")[0]
     assert float(found) != 0.001
     assert f"at a rate of {float(found):.1g}"[:16] in verdicts["the run's own steps"].measured
+
+
+def test_equal_rows_of_few_possible_values_are_no_leak():
+    random = np.random.default_rng(0)
+    parts = {stage: (random.integers(0, 2, (200, 3)).astype(np.float32), np.zeros(200)) for stage in ("train", "val")}
+    verdict = check_equal_rows(parts)
+    assert (verdict.status, "by coincidence" in verdict.measured) == ("ok", True)
+
+
+@pytest.mark.parametrize(("seed", "weight"), [(seed, weight) for seed in range(5) for weight in (0.0, 0.5)])
+def test_a_weak_signal_is_told_from_none(seed, weight):
+    """Of 500 rows, with an R2 of a fifth or of nothing."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(500, 10))
+    y = (weight * x[:, 0] + random.normal(size=500))[:, None]
+    assert check_signal(x, y, "regression").status == ("ok" if weight else "failed")
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
