@@ -46,6 +46,11 @@ SIBLINGS = {
     "goldilocks.data.synthetic": {"goldilocks.data.base"},
     "goldilocks.callbacks.checkpoint": {"goldilocks.callbacks.recorder"},
     "goldilocks.callbacks.progress": {"goldilocks.callbacks.recorder"},
+    "goldilocks.callbacks.probe": {"goldilocks.callbacks.checkpoint"},
+    **{
+        f"goldilocks.callbacks.{name}": {"goldilocks.callbacks.probe"}
+        for name in ("charts", "graph", "health", "histograms", "learning_rate")
+    },
 }
 
 

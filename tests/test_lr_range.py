@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import SMALL, read_result
 from fitting import make
@@ -174,7 +175,10 @@ def test_auto_finds_a_rate_trains_with_it_and_says_so(command):
     assert result["lr_range"]["rule"] == "minimum"
     assert rate == result["lr_range"]["rate"] == pytest.approx(result["lr_range"]["lowest_loss"] / 5)
     assert f"optimizer.lr=auto: {rate:.3g}" in ended.err
-    assert (ended.folder / "figures" / "lr_range.png").read_bytes().startswith(b"\x89PNG")
+    png = (ended.folder / "figures" / "lr_range.png").read_bytes()
+    (shown,) = EventAccumulator(str(ended.folder)).Reload().Images("lr_range")
+    assert shown.encoded_image_string == png
+    assert png.startswith(b"\x89PNG")
     last = torch.load(ended.folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["optimizer_states"][0]["param_groups"][0]["max_lr"] == pytest.approx(rate)
 

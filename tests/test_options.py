@@ -13,10 +13,14 @@ from omegaconf import OmegaConf
 
 from goldilocks.callbacks import (
     BestCheckpoint,
+    Charts,
     EarlyStopping,
     EvaluationFigures,
+    Histograms,
     LastCheckpoint,
     LearningRateMonitor,
+    NetworkGraph,
+    NetworkHealth,
     ProgressBar,
 )
 from goldilocks.cli import CONF, card
@@ -199,6 +203,10 @@ CALLBACKS = {
     "best_checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,
     "learning_rate": LearningRateMonitor,
+    "health": NetworkHealth,
+    "histograms": Histograms,
+    "graph": NetworkGraph,
+    "charts": Charts,
     "progress_bar": ProgressBar,
 }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conftest import ROOT
-from goldilocks import module, optimizers, schedulers, tasks
+from goldilocks import health, module, optimizers, schedulers, tasks
 from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
 from goldilocks.callbacks import EarlyStopping, EvaluationFigures, Recorder
@@ -100,6 +100,7 @@ BROKEN = {
         "loss",
         lambda self, output, target, smooth: self.loss_function(output, target),
     ),
+    "callbacks.health": (health, "layer_health", lambda name, pairs: health.LayerHealth(name, 1.0, 1.0)),
     "callbacks.early_stopping": (EarlyStopping, "_run_early_stopping_check", nothing),
 }
 

@@ -200,8 +200,8 @@ def trials() -> Measured:
 @proof(
     "callbacks.learning_rate",
     "G26 G29",
-    "logs the rate under one name for every optimizer",
-    "learning_rate in metrics.csv, exponential with gamma 0.5; without it",
+    "logs the rate under one name for every optimizer, and its momentum",
+    "learning_rate in metrics.csv, exponential with gamma 0.5; momentum, SGD with 0.8; without it",
 )
 def learning_rate() -> Measured:
     words = (
@@ -210,18 +210,18 @@ def learning_rate() -> Measured:
         "scheduler.gamma=0.5",
         "optimizer.lr=0.01",
         "trainer.max_epochs=3",
+        "optimizer=momentum",
+        "optimizer.momentum=0.8",
         *LEFT,
     )
     found = []
     for more in ((), ("callbacks.learning_rate=null",)):
         with finished(*words, *more) as (folder, _):
             header, *lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
-        column = header.index("learning_rate") if "learning_rate" in header else None
-        found.append([float(line[column]) for line in lines if line[column]] if column is not None else [])
-    return f"{' '.join(f'{rate:g}' for rate in found[0])}; {len(found[1])} rows", found == [
-        [0.01, 0.005, 0.0025],
-        [],
-    ]
+        columns = [header.index(name) for name in ("learning_rate", "momentum") if name in header]
+        found.append([[float(line[column]) for line in lines if line[column]] for column in columns])
+    shown = "; ".join(" ".join(f"{value:g}" for value in column) for column in found[0])
+    return f"{shown}; {len(found[1])} columns", found == [[[0.01, 0.005, 0.0025], [0.8] * 3], []]
 
 
 @proof(
@@ -250,7 +250,7 @@ def progress_bar() -> Measured:
 @proof(
     "callbacks=default",
     "G9 G19",
-    "early stopping, best and last checkpoint, rate, figures, progress",
+    "early stopping, best and last checkpoint, rate, figures, progress, and what explains the network",
     "checkpoints left by a run; epochs of 200 allowed",
 )
 def default() -> Measured:

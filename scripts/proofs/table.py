@@ -25,7 +25,7 @@ GROUPS = (
         "augmentation",
         "task",
     ),
-    *("optimizer", "lr_range", "scheduler", "trainer", "callbacks", "logger", "experiment", "runs"),
+    *("optimizer", "lr_range", "scheduler", "trainer", "callbacks", "board", "logger", "experiment", "runs"),
 )  # the modules of this folder that hold rows, in the order of the page
 Measured = tuple[str, bool]  # what was measured, in words, and whether it is as claimed
 

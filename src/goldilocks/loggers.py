@@ -1,21 +1,26 @@
 """Loggers that write into the run folder and survive resuming."""
 
 import csv
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import loggers as library
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import Tensor, nn
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
 ENDED = {"done": 1, "failed": 2, "diverged": 2, "interrupted": 3, "running": 3, "pruned": 1}  # tensorboard's Status
 
+BINS = 30  # of a histogram, as many as TensorBoard draws; more take longer to write than to count
+
 
 class TensorBoardLogger(library.TensorBoardLogger):
-    """Scalars, text and the HPARAMS tab, in the run folder itself.
+    """Scalars, histograms, graph, text and the HPARAMS tab, in the run folder itself.
 
     torch writes hyperparameters and metrics once, at the end, always as a success, together with a list of metrics
     that TensorBoard takes from the first run for all. Here the start is written at once and the end with its true
@@ -62,6 +67,29 @@ class TensorBoardLogger(library.TensorBoardLogger):
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
         if len(numbers) < len(metrics):
             super().log_metrics({tag: metrics[tag] for tag in metrics.keys() - numbers.keys()}, step)
+
+    def log_scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Writes numbers that are no metrics; loggers of tables lack this method."""
+        self.log_metrics(values, step)
+
+    def log_histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Writes by tag how a tensor's values are distributed, as one event."""
+        counted = {tag: histogram(values) for tag, values in tensors.items()}
+        values = [Summary.Value(tag=tag, histo=found) for tag, found in counted.items() if found is not None]
+        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
+
+    def log_network(self, network: nn.Module, x: Tensor) -> None:
+        """Draws a network's graph.
+
+        Args:
+            network: Traced, or one that can be.
+            x: Its input, [B, ...].
+        """
+        self.experiment.add_graph(network, x)
+
+    def log_layout(self, layout: dict[str, Any]) -> None:
+        """Arranges the custom scalars tab: by category and chart, `["Multiline", tags]`."""
+        self.experiment.add_custom_scalars(layout)
 
     def save(self) -> None:
         """Flushes. The library would also write an empty hparams.yaml."""
@@ -144,3 +172,26 @@ class CSVLogger(library.Logger):
 def plain(value: Any) -> bool | float | str:
     """A value as TensorBoard takes it; lists and null as text."""
     return value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)
+
+
+def histogram(tensor: Tensor) -> HistogramProto | None:
+    """A tensor's finite values, counted in `BINS` bins of one width; in one bin where all are the same.
+
+    torch's `add_histogram` multiplies in numpy, whose threads then wait for more at full speed: on two cores a run of a
+    second took half as long again.
+
+    Returns:
+        None where no value is finite.
+    """
+    values = tensor.flatten().double().cpu()  # torch counts in no order on a GPU, which a deterministic run refuses
+    total, square = values.sum().item(), values.square().sum().item()
+    if not math.isfinite(square):
+        values = values[values.isfinite()]
+        total, square = values.sum().item(), values.square().sum().item()
+    if not len(values):
+        return None
+    low, high = (edge.item() for edge in values.aminmax())
+    counts = torch.histc(values, BINS, min=low, max=high) if low < high else torch.tensor([len(values)])
+    edges = torch.linspace(low, high, len(counts) + 1, dtype=torch.double)[1:]
+    shape = {"bucket_limit": edges.tolist(), "bucket": counts.tolist()}
+    return HistogramProto(min=low, max=high, num=len(values), sum=total, sum_squares=square, **shape)

@@ -22,7 +22,7 @@ from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
 from goldilocks.data.loaders import Batches, epoch_seed
 from goldilocks.flat import FlatParameters, can_be_flat
-from goldilocks.optimizers import split_parameters
+from goldilocks.optimizers import rates, split_parameters
 from goldilocks.regularization import Regularization, add_penalty_gradients, limit_norms
 from goldilocks.schedulers import Schedule, steps_in_epoch
 from goldilocks.tasks import Task
@@ -117,6 +117,7 @@ class TrainingModule(pl.LightningModule):
         self.batch_index = 0
         self.losses: list[Tensor] = []
         self.sizes: list[int] = []
+        self.rates: list[tuple[int, dict[str, float]]] = []  # by step, after each call of a schedule of steps
         self.epoch_metrics = {}
         self.task.reset_metrics("train")
 
@@ -149,6 +150,8 @@ class TrainingModule(pl.LightningModule):
         self.sizes += [len(target) for target in targets]
         if self.raw:
             trainer.count_steps(steps)
+        if steps and self.schedule.interval == "step":
+            self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
         if index == in_epoch or trainer.should_stop:
             self.average_epoch()
         task.update_metrics("train", torch.cat(outputs), torch.cat(targets))

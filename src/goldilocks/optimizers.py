@@ -106,6 +106,13 @@ def learning_rate(optimizer: Optimizer) -> float:
     return rate.item() if isinstance(rate, torch.Tensor) else float(rate)
 
 
+def rates(optimizer: Optimizer) -> dict[str, float]:
+    """The nominal `learning_rate`, and `momentum` where there is one: the first beta of Adam and its kin."""
+    group = optimizer.param_groups[0]
+    momentum = group["betas"][0] if "betas" in group else group.get("momentum")
+    return {"learning_rate": learning_rate(optimizer), **({"momentum": float(momentum)} if momentum else {})}
+
+
 @contextmanager
 def nominal_rates(optimizer: Optimizer) -> Iterator[None]:
     """Within the block every group has the nominal rate, so that a schedule's absolute values hold for all alike.

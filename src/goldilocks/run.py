@@ -216,7 +216,8 @@ def run(
     state = results.load_checkpoint(checkpoint) if resumed and checkpoint.exists() else None
     if state is not None:
         results.load_weights(parts.module, state, checkpoint)
-    result = first_result(cfg, parts, choices, before=results.read_result(folder) if resumed else {})
+    before = results.read_result(folder) if resumed and parts.settings.finds_rate else {}
+    result = first_result(cfg, parts, choices, before)
     threads = (results.recorded_threads(folder) if resumed else None) or threads_for(parts)
     results.write_start(folder, cfg, overrides, result, threads)
     try:

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from goldilocks.interrupts import uninterrupted
+from goldilocks.metric_names import STAGES
 from goldilocks.tasks import Objective
 
 SAVE_SECONDS = 1.0  # between two times that the loggers' files are written, which takes as long as a few small steps
@@ -55,7 +56,7 @@ class Recorder(Checkpoint):
         scalars = {**metrics, "epoch": float(trainer.current_epoch)}
         if value is not None and math.isfinite(value) and self.objective.better(value, self.best_value):
             self.best_value, self.best_epoch = value, trainer.current_epoch
-            self.best_metrics = {key: metrics[key] for key in metrics if "/" in key}
+            self.best_metrics = {key: metrics[key] for key in metrics if key.partition("/")[0] in STAGES}
             scalars |= {f"best/{key}": metric for key, metric in self.best_metrics.items()}
         with uninterrupted():
             for logger in trainer.loggers:

@@ -1,0 +1,38 @@
+"""Gradients by layer, dead and saturated units, in TensorBoard."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from goldilocks.callbacks.probe import Every, has_board, is_due, probe, show
+from goldilocks.health import Health
+
+
+class NetworkHealth(pl.Callback):
+    """Shows whether gradients vanish or explode from layer to layer, and which units have stopped to learn.
+
+    A probe of up to 256 training rows passes the network once forward and once back in evaluation mode, so training is
+    neither watched nor changed. The scalars are `gradients/<layer>`, the L2 norm of the gradient of its weights;
+    `dead_units/<layer>`, the share of a ReLU layer's units that are zero on every row; and `saturated/<layer>`, the
+    share of the outputs of tanh and logistic functions that are on a flat side.
+
+    Args:
+        every_n_epochs: Epochs between two probes; `auto`: all of the first 4, then ever fewer, and the last.
+    """
+
+    DENSE = 4
+
+    def __init__(self, every_n_epochs: Every = "auto") -> None:
+        self.every = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if has_board(trainer, "log_scalars") and is_due(trainer, self.every, self.DENSE):
+            show(trainer, "log_scalars", scalars(probe(trainer, pl_module)), trainer.global_step - 1)
+
+
+def scalars(health: Health) -> dict[str, float]:
+    """By tag, what a layer has."""
+    found = {f"gradients/{layer.name}": layer.gradient_norm for layer in health.layers}
+    found |= {f"dead_units/{activation.name}": activation.dead for activation in health.activations}
+    found |= {f"saturated/{activation.name}": activation.saturated for activation in health.activations}
+    return {tag: value for tag, value in found.items() if value is not None}
