@@ -6,7 +6,7 @@ ADVICE = {
     "G3": "one to five hidden layers",
     "G4": "the same width everywhere, or a wide first layer and narrowing after it",
     "G5": "add layers before neurons",
-    "G6": "start too big, see that it can overfit, then regularise",
+    "G6": "start too big, see that it can overfit (`scripts/doctor.py` tries it on a batch), then regularise",
     "G7": "squared error; absolute error or Huber with outliers; cross-entropy for classes",
     "G8": "start with small batches",
     "G9": "many epochs and early stopping",
@@ -36,6 +36,5 @@ ADVICE = {
 # What is not there yet, in the words of the page. A row of the guide without any option must stand here.
 LATER: dict[str, str] = {
     "G5": "Not there yet: a search that tries depth first by itself.",
-    "G6": "Not there yet: a check, with a verdict, that a network can overfit a few rows.",
     "G29": "Not there yet: Weights & Biases and MLflow.",
 }

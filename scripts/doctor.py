@@ -1,0 +1,34 @@
+"""Checks a configuration before it is trained: `python scripts/doctor.py [overrides ...]`.
+
+Looks at the options, the data and the network's first steps, in under a minute, and writes nothing. Each line is ok, a
+warning or failed, with what was measured, and below it what to write instead. Exit code 1 if anything failed.
+"""
+
+import argparse
+import sys
+import time
+
+from goldilocks.cli import refusals
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("overrides", nargs="*", help="as of train.py")
+    given = parser.parse_args()
+    began = time.perf_counter()
+    with refusals() as outcome:
+        from goldilocks.doctor import examine
+        from goldilocks.evaluate import compose
+        from goldilocks.verdict import lines_of, summary
+
+        verdicts = []
+        for verdict in examine(compose(given.overrides)[0]):
+            verdicts.append(verdict)
+            print("\n".join(lines_of(verdict)), flush=True)
+        print(summary(verdicts, time.perf_counter() - began))
+        outcome.code = int(any(verdict.status == "failed" for verdict in verdicts))
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
