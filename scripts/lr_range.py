@@ -10,6 +10,7 @@ from pathlib import Path
 from goldilocks.cli import refusals
 
 MEANINGS = {
+    "fall": "two thirds of the first rate at which nine tenths of the fall are done",
     "minimum": "a fifth of the rate with the lowest loss",
     "steepest": "where the loss falls fastest",
     "valley": "in the middle of the longest fall",

@@ -44,7 +44,7 @@ def test_on_synthetic_curves_the_suggestion_is_within_a_factor_of_ten(noise):
     right = 0
     for _ in range(1000):
         truth, curves = synthetic(random, noise)
-        suggested = read_curves(RATES, curves)["minimum"]
+        suggested = read_curves(RATES, curves)["fall"]
         right += suggested is not None and truth / 10 <= suggested <= truth * 10
     assert right >= 950
 
@@ -55,6 +55,7 @@ def test_the_points_of_a_curve():
     found = read_curve(RATES, curve)
     assert found["lowest_loss"] == pytest.approx(RATES[159])
     assert found["minimum"] == pytest.approx(RATES[159] / 5)
+    assert RATES[136] / 1.5 < found["fall"] < RATES[142] / 1.5
     assert RATES[100] < found["steepest"] < RATES[140]
     assert found["divergence"] == pytest.approx(RATES[170])  # 3 and half of 1.2, the mean of which is 2.1
     assert found["half_divergence"] == pytest.approx(RATES[170] / 2)
@@ -66,9 +67,16 @@ def test_the_valley_is_in_the_middle_of_the_longest_fall():
 
 def test_a_curve_that_only_rises_has_no_rate_and_one_that_never_blows_up_no_divergence():
     rising = read_curve(RATES, [1.0, *np.linspace(1.01, 3, len(RATES))])
-    assert rising["minimum"] is rising["steepest"] is rising["valley"] is None
+    assert rising["fall"] is rising["minimum"] is rising["steepest"] is rising["valley"] is None
     falling = read_curve(RATES, np.linspace(3, 1, len(RATES) + 1))
     assert falling["divergence"] is falling["half_divergence"] is None
+
+
+def test_a_loss_that_stays_at_zero_does_not_raise_the_rate():
+    """Learnt by heart at step 100, and no gradient is left to blow up with."""
+    early = read_curve(RATES, [1.0, *np.linspace(1, 0, 100), *[0.0] * 100])
+    late = read_curve(RATES, [1.0, *np.linspace(1, 0, 100), *[1e-9] * 99, 0.0])
+    assert early["fall"] == pytest.approx(late["fall"]) and early["fall"] < RATES[100]
 
 
 def test_a_loss_that_is_not_finite_diverges():
@@ -157,7 +165,7 @@ def test_the_batches_of_the_run_are_trained_on_at_the_rates_of_the_test():
 
 def test_the_picture_marks_the_rate_that_is_used():
     curve = [2.0, *np.linspace(2, 1, 150), math.nan]
-    test = RangeTest(RATES, [curve] * 3, "minimum", read_curves(RATES, [curve] * 3))
+    test = RangeTest(RATES, [curve] * 3, "fall", read_curves(RATES, [curve] * 3))
     axis = draw_range_test(test).axes[0]
     used = [line for line in axis.get_lines() if "(used)" in str(line.get_label())]
     assert [line.get_xdata()[0] for line in used] == [test.rate]
@@ -172,8 +180,8 @@ def test_auto_finds_a_rate_trains_with_it_and_says_so(command):
     assert ended.code == 0
     result = read_result(ended.folder)
     rate = result["learning_rate"]
-    assert result["lr_range"]["rule"] == "minimum"
-    assert rate == result["lr_range"]["rate"] == pytest.approx(result["lr_range"]["lowest_loss"] / 5)
+    assert result["lr_range"]["rule"] == "fall"
+    assert rate == result["lr_range"]["rate"] == result["lr_range"]["fall"]
     assert f"optimizer.lr=auto: {rate:.3g}" in ended.err
     png = (ended.folder / "figures" / "lr_range.png").read_bytes()
     (shown,) = EventAccumulator(str(ended.folder)).Reload().Images("lr_range")
@@ -217,7 +225,10 @@ def test_a_rule_that_finds_nothing_ends_the_run_with_a_line_that_says_what_to_wr
     ("word", "line"),
     [
         ("optimizer.lr=atuo", "optimizer.lr=atuo: a number or auto is expected"),
-        ("lr_range.rule=min", "lr_range.rule=min: must be 'minimum', 'steepest', 'valley' or 'half_divergence'"),
+        (
+            "lr_range.rule=min",
+            "lr_range.rule=min: must be 'fall', 'minimum', 'steepest', 'valley' or 'half_divergence'",
+        ),
         ("lr_range.min_lr=20", "lr_range.min_lr=20.0: must be below lr_range.max_lr, which is 10.0"),
         ("lr_range.steps=1", "lr_range.steps=1: must be greater than or equal to 10"),
     ],

@@ -28,16 +28,16 @@ def smooth(curve: list[float]) -> np.ndarray:
     "optimizer.lr=auto scheduler=onecycle",
     "G11 G12",
     "a range test finds the rate before the optimizer is built; 1cycle takes it as its peak",
-    "rate of the run over that of its lowest loss; peak of the schedule over the rate",
+    "rate of the run; peak of the schedule over the rate",
 )
 def auto() -> Measured:
     words = (*WORDS, "optimizer.lr=auto", "scheduler=onecycle", "trainer.max_epochs=10")
     callbacks = ("callbacks=default", "callbacks.progress_bar=null", "callbacks.early_stopping=null")
     with finished(*words, *callbacks) as (folder, result):
-        rate, lowest = result["learning_rate"], result["lr_range"]["lowest_loss"]
+        rate, found = result["learning_rate"], result["lr_range"]["fall"]
         last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     peak = last["optimizer_states"][0]["param_groups"][0]["max_lr"]
-    return f"{rate / lowest:.3f}; {peak / rate:.3f}", abs(rate / lowest - 1 / 5) < 1e-9 and abs(peak / rate - 1) < 1e-9
+    return f"{rate:.3g}; {peak / rate:.3f}", rate == found and abs(peak / rate - 1) < 1e-9
 
 
 def rule_row(rule: str, claim: str, observable: str, guide: str = "G12") -> None:
@@ -48,6 +48,8 @@ def rule_row(rule: str, claim: str, observable: str, guide: str = "G12") -> None
         lowest, start = int(curve.argmin()), test.curves[0][0]
         if rule == "minimum":
             expected = rates[lowest] / 5
+        elif rule == "fall":
+            expected = rates[np.flatnonzero(curve <= 0.1 * start + 0.9 * curve[lowest])[0]] / 1.5
         elif rule == "half_divergence":
             expected = next(rates[i] for i in range(lowest, len(curve)) if curve[i] > start) / 2
         elif rule == "steepest":
@@ -71,6 +73,9 @@ def longest_fall(losses: np.ndarray) -> tuple[int, int]:
     return run[0], run[-1]
 
 
+rule_row(
+    "fall", "two thirds of the first rate with nine tenths of the fall done", "that rate of the smoothed curve / 1.5"
+)
 rule_row("minimum", "a fifth of the rate with the lowest loss", "a fifth of the lowest point of the smoothed curve")
 rule_row("steepest", "the rate at which the loss falls fastest", "the largest fall over eleven steps")
 rule_row("valley", "the middle of the longest fall", "the middle of the longest run of falling losses")
