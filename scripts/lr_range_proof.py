@@ -152,9 +152,10 @@ def table(stored: dict[str, Any], part: str) -> str:
         lost = sum(math.isinf(gap) for gap, _ in found.values())
         middle = statistics.median(gap for gap, _ in found.values())
         most = max(gap for gap, _ in found.values() if not math.isinf(gap))
+        largest = f"{most:.0%}" if most < 10 else "over 1000%"
         label = f"`{name}`" if name in RULES else "the optimizer's default"
         lines.append(
-            f"| {label} | {shares[0]:.0%} | {shares[1]:.0%} | {middle:.1%} | {most:.0%} | {lost} of {len(found)} |"
+            f"| {label} | {shares[0]:.0%} | {shares[1]:.0%} | {middle:.1%} | {largest} | {lost} of {len(found)} |"
         )
     return "\n".join(lines)
 
