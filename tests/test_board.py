@@ -256,7 +256,7 @@ def test_only_tensorboard_is_told_and_metrics_stay_metrics(compose, tmp_path):
     assert {key.partition("/")[0] for key in result["metrics"]} == {"train", "val", "test"}
     columns = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
     kept = {column.partition("/")[0] for column in columns}
-    assert kept == {"step", "epoch", "learning_rate", "momentum", "train", "val"} | {"test"} & kept
+    assert kept == {"step", "epoch", "learning_rate", "momentum", "gradient_norm", "train", "val"} | {"test"} & kept
     tags = sorted(read_back(tmp_path).Tags()["scalars"])
     assert [tag for tag in tags if tag.startswith("gradients/")]
     assert all(tag.startswith("best/") for tag in tags[:5])  # the HPARAMS tab shows the first five
@@ -287,7 +287,11 @@ def test_charts_put_training_beside_validation_and_layers_together(looked):
             "accuracy": ["train/accuracy$", "val/accuracy$"],
             "f1": ["train/f1$", "val/f1$"],
         },
-        "optimizer": {"learning rate": ["learning_rate$"], "momentum": ["momentum$"]},
+        "optimizer": {
+            "learning rate": ["learning_rate$"],
+            "momentum": ["momentum$"],
+            "gradient norm": ["gradient_norm$", "gradient_norm_clipped$"],
+        },
         "layers": {"gradients": ["gradients/"], "dead units": ["dead_units/"], "saturated": ["saturated/"]},
     }
 

@@ -135,7 +135,7 @@ def test_seconds_of_an_interrupted_run_go_on(monkeypatch):
 
 
 def test_the_state_is_plain_and_goes_round():
-    judged = judge([0.5, 0.4, nan])
+    judged = judge([0.5, 0.4, 0.6])
     state = judged.state_dict()
     again = Recorder(Objective("val/loss", "min"))
     again.load_state_dict(json.loads(json.dumps(state)))
@@ -143,7 +143,7 @@ def test_the_state_is_plain_and_goes_round():
     assert copied.pop("total_seconds") >= state.pop("total_seconds")
     assert copied == state
     assert state["best_epoch"] == 1
-    assert {type(value) for value in state.values()} <= {int, float, dict}
+    assert {type(value) for value in state.values()} <= {int, float, dict, list}
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The command line: help without torch, and every wrong input as one line, exit code 2, nothing left behind."""
 
+import json
 import os
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_damaged_runs_are_refused(command, tmp_path: Path) -> None:
         (lambda: (run / "config.yaml").unlink(), "is not a run folder, it has no config.yaml"),
     ]:
         (run / "config.yaml").write_text(config)
-        (run / "result.json").write_text(str({**result, "status": "running"}).replace("'", '"').replace("None", "null"))
+        (run / "result.json").write_text(json.dumps({**result, "status": "running"}))
         damage()
         ended = command(f"resume={run}")
         assert ended.code == 2

@@ -11,10 +11,10 @@ from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
 from goldilocks.callbacks import EarlyStopping, EvaluationFigures, Recorder
 from goldilocks.data import base
+from goldilocks.gradients import Gradients
 from goldilocks.models import mlp
 from goldilocks.muon import MuonWithAdamW
 from goldilocks.tasks import Task
-from goldilocks.trainer import Trainer
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from proofs import table
@@ -78,8 +78,8 @@ def nothing(*_, **__):
 
 
 BROKEN = {
-    "trainer.gradient_clip_val": (Trainer, "clip", nothing),
-    "trainer.gradient_clip_algorithm=norm": (Trainer, "clip", nothing),
+    "trainer.gradient_clip_val": (Gradients, "clip", nothing),
+    "trainer.gradient_clip_algorithm=norm": (Gradients, "clip", nothing),
     "regularization=l2": (module, "add_penalty_gradients", nothing),
     "scheduler=cosine": (schedulers.Schedule, "on_step", nothing),
     "scheduler=step": (schedulers.Schedule, "on_epoch_end", nothing),

@@ -33,6 +33,7 @@ KEYS = {
     "lr_range",
     "choices",
     "config_hash",
+    "diagnosis",
     "error",
 }
 

@@ -111,6 +111,12 @@ def norm(tensors: list[Tensor]) -> float:
     return float(torch.stack([tensor.float().norm() for tensor in tensors]).norm())
 
 
+def relative_gradients(health: Health) -> dict[str, float]:
+    """By hidden layer, its gradient's norm by that of its weights; the output layer's own cannot be compared."""
+    layers = health.layers[:-1]
+    return {layer.name: (layer.gradient_norm or 0.0) / max(layer.weight_norm, 1e-12) for layer in layers}
+
+
 def activation_health(name: str, module: Any, output: Tensor) -> ActivationHealth:
     """From an activation's output, [B, U], [B, K, U] of an ensemble, or [B, U, height, width]."""
     units = output.movedim(1, -1) if output.ndim == 4 else output

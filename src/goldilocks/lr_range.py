@@ -13,12 +13,13 @@ from torch import Tensor
 from goldilocks.data.base import TableData
 from goldilocks.data.loaders import Batches, TensorLoader
 from goldilocks.flat import FlatParameters, can_be_flat
+from goldilocks.gradients import Gradients
 from goldilocks.health import PROBE_ROWS
 from goldilocks.lr_rules import RangeOptions, RangeTest, read_curves
 from goldilocks.module import TrainingModule, seed_generators
 from goldilocks.optimizers import split_parameters
 from goldilocks.regularization import add_penalty_gradients, limit_norms
-from goldilocks.trainer import clip_gradients, trains_on_cpu
+from goldilocks.trainer import trains_on_cpu
 
 STOP = 20.0  # times the first loss: nothing is learnt about rates beyond
 TYPES = {"64": torch.float64, "bf16-true": torch.bfloat16, "64-true": torch.float64}
@@ -120,7 +121,7 @@ class Sweep:
         self.augment = module.augmentation if module.augmentation.active else None
         self.strengths, self.device = module.regularization, device
         self.accumulate = trainer.get("accumulate_grad_batches", 1)
-        self.clip = (trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm", "norm"))
+        self.gradients = Gradients(trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm", "norm"))
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.weights, _ = split_parameters(self.network)
 
@@ -150,7 +151,7 @@ class Sweep:
         self.scaler.unscale_(self.optimizer)
         if self.strengths.l1 or self.strengths.l2:
             add_penalty_gradients(self.weights, self.strengths.l1, self.strengths.l2)
-        clip_gradients(self.trained, *self.clip)
+        self.gradients.clip(self.trained)
         if self.flat is not None:
             self.flat.gather()
         self.scaler.step(self.optimizer)

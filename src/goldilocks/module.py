@@ -22,6 +22,7 @@ from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
 from goldilocks.data.loaders import Batches, epoch_seed
 from goldilocks.flat import FlatParameters, can_be_flat
+from goldilocks.gradients import Gradients
 from goldilocks.optimizers import rates, split_parameters
 from goldilocks.regularization import Regularization, add_penalty_gradients, limit_norms
 from goldilocks.schedulers import Schedule, steps_in_epoch
@@ -105,6 +106,7 @@ class TrainingModule(pl.LightningModule):
         self.weights, _ = split_parameters(self.network)
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.raw = runs_raw(self.trainer)
+        self.gradients = Gradients(self.trainer.clip_value, self.trainer.clip_algorithm)
         self.has_penalty = bool(self.regularization.l1 or self.regularization.l2)
         self.batches_in_epoch = self.num_batches
         if self.average is not None:
@@ -119,6 +121,7 @@ class TrainingModule(pl.LightningModule):
         self.sizes: list[int] = []
         self.rates: list[tuple[int, dict[str, float]]] = []  # by step, after each call of a schedule of steps
         self.epoch_metrics = {}
+        self.gradients.begin()
         self.task.reset_metrics("train")
 
     def training_step(self, item: Any, batch_idx: int) -> None:
@@ -183,7 +186,7 @@ class TrainingModule(pl.LightningModule):
         """Penalties, then clipping. Where it is wrapped, Lightning calls this within the step, after unscaling."""
         if self.has_penalty:
             add_penalty_gradients(self.weights, self.regularization.l1, self.regularization.l2)
-        self.trainer.clip(self.trained)
+        self.gradients.clip(self.trained)
         if self.flat is not None:
             self.flat.gather()
 
@@ -203,7 +206,7 @@ class TrainingModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         losses, sizes = torch.stack(self.losses).double(), torch.tensor(self.sizes, dtype=torch.double)
         loss = (losses.cpu() @ sizes / sizes.sum()).item()
-        self.report({"train/loss": loss, **self.task.compute_metrics("train")})
+        self.report({"train/loss": loss, **self.task.compute_metrics("train"), **self.gradients.metrics()})
         self.schedule.on_epoch_end(self.epoch_metrics)
         self.diverged = not math.isfinite(loss)
         if self.diverged:  # nothing good can follow

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from goldilocks.health import Health, measure_health
+from goldilocks.health import Health, measure_health, relative_gradients
 from goldilocks.optimizers import factors_of
 from goldilocks.tasks import Task
 from goldilocks.verdict import Status, Verdict, grade
@@ -194,7 +194,7 @@ def judge_gradients(health: Health) -> Verdict:
         return Verdict(
             name, "failed", f"none reaches {cut[0]}" + (f" and {len(cut) - 1} more" * (len(cut) > 1)), advice
         )
-    sizes = {layer.name: (layer.gradient_norm or 0.0) / max(layer.weight_norm, 1e-12) for layer in health.layers[:-1]}
+    sizes = relative_gradients(health)
     if not math.isfinite(health.loss) or not all(map(math.isfinite, sizes.values())):
         return Verdict(name, "failed", "not a number", "write model.init=auto, or model.norm=layer")
     if len(sizes) < 2:

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from goldilocks.results import compare, read_result
 
+MOST_FINDINGS = 3  # on the screen; diagnosis.md has all
+
 
 def print_result(folder: Path, result: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints a short table: metrics of the best epoch and of the test, then what the run took and where it lies."""
@@ -26,6 +28,13 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
             f"   seconds {seconds['total']:.1f}   examples/s {result['examples_per_second'] or 0:,.0f}"
             f"   parameters {result['num_parameters']:,}"
         )
+    diagnosis = result.get("diagnosis") or {"summary": "", "findings": []}
+    if diagnosis["summary"]:
+        console.print(diagnosis["summary"], markup=False)
+    for finding in diagnosis["findings"][:MOST_FINDINGS]:
+        words = " ".join(finding["overrides"])
+        text = f"{finding['measured']}; {finding['advice']}{': ' * bool(words)}{words}"
+        console.print(f"[yellow]{finding['name']}[/yellow]: {escape(text)}")
     console.print(f"run folder   {folder}", markup=False)
     console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent.parent))}", markup=False)
     if result["status"] == "interrupted":

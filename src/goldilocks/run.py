@@ -26,6 +26,7 @@ from goldilocks.config import build, one_line
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
+from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
 from goldilocks.lr_range import range_test
@@ -236,6 +237,7 @@ def run(
         trainer.fit(parts.module, parts.data, ckpt_path=checkpoint if state else None, weights_only=True)
         diverged = parts.module.diverged or recorder_of(trainer).best_epoch is None
         result["status"] = "diverged" if diverged else "done"
+        result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
         if test and not diverged:
             tested = evaluate(trainer, parts, folder)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
@@ -301,6 +303,7 @@ def first_result(
         "lr_range": before.get("lr_range"),
         "choices": dict(choices),
         "config_hash": results.config_hash(cfg),
+        "diagnosis": None,
         "error": None,
     }
 

@@ -179,6 +179,10 @@ class Task(nn.Module):
             return self.loss_function(output, target)
         return weight[0] * self.loss_function(output, target, pos_weight=weight[1] / weight[0])
 
+    def row_losses(self, values: Tensor, target: Tensor) -> Tensor:
+        """The loss of each row, [B], from what `combine` gives; a regression's is the mean over its targets."""
+        return self.loss_function(values, target, reduction="none").reshape(len(target), -1).mean(1)
+
     def combine(self, output: Tensor) -> Tensor:
         """From raw outputs [B, C] or [B, K, C] to [B, C]: logits, or a regression's values in the target's scale."""
         if self.output_function is not None:

@@ -13,7 +13,6 @@ from pytorch_lightning import callbacks as library
 from pytorch_lightning.loops import _EvaluationLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
-from torch import nn
 
 from goldilocks.errors import Refused
 
@@ -192,20 +191,6 @@ class Trainer(pl.Trainer):
     def align_log_step(self) -> None:
         """Makes loggers' x-axis the number of optimizer steps, not of calls."""
         self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
-
-    def clip(self, parameters: list[nn.Parameter]) -> None:
-        """Clips gradients as the options say."""
-        clip_gradients(parameters, self.clip_value, self.clip_algorithm)
-
-
-def clip_gradients(parameters: list[nn.Parameter], value: float | None, algorithm: str) -> None:
-    """Clips gradients in place: `norm`, by that of all of them together, or each by its `value`. None: no clipping."""
-    if value is None:
-        return
-    if algorithm == "norm":
-        nn.utils.clip_grad_norm_(parameters, value, foreach=True)
-    else:
-        nn.utils.clip_grad_value_(parameters, value, foreach=True)
 
 
 def check_device(accelerator: str, precision: int | str, devices: int = 1) -> None:

@@ -49,6 +49,7 @@ def layout(task: str) -> Layout:
     """
     metrics = {name: [f"train/{name}$", f"val/{name}$"] for name in ["loss", *metric_names(task)["val"]]}
     steps = {"learning rate": ["learning_rate$"], "momentum": ["momentum$"]}
+    steps["gradient norm"] = ["gradient_norm$", "gradient_norm_clipped$"]
     layers = {"gradients": ["gradients/"], "dead units": ["dead_units/"], "saturated": ["saturated/"]}
     categories = {"training and validation": metrics, "optimizer": steps, "layers": layers}
     return {

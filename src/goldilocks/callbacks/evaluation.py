@@ -126,9 +126,8 @@ def evaluate(trainer: Any, module: TrainingModule, network: nn.Module) -> Outcom
     with plugin.val_step_context():
         for x, y in (batch for item in trainer.datamodule.val_dataloader() for batch in batches_of(item)):
             output = network(plugin.convert_input(x)).float()
-            loss = task.loss_function(task.combine(output), y, reduction="none")
             true = task.unscale(y) if task.spec.task == "regression" else y.reshape(-1)
-            parts.append((true, task.predict(output), loss.reshape(len(y), -1).mean(1)))
+            parts.append((true, task.predict(output), task.row_losses(task.combine(output), y)))
     if not parts:
         return None
     true, predicted, losses = (torch.cat(part).cpu() for part in zip(*parts, strict=True))

@@ -31,6 +31,7 @@ class Recorder(Checkpoint):
         self.best_metrics: dict[str, float] = {}
         self.epochs = 0
         self.rows = 0
+        self.history: list[dict[str, float]] = []  # an epoch's metrics, for the diagnosis
         self.train_seconds = 0.0
         self.total_seconds = 0.0
         self._began = time.perf_counter()
@@ -58,6 +59,7 @@ class Recorder(Checkpoint):
             self.best_value, self.best_epoch = value, trainer.current_epoch
             self.best_metrics = {key: metrics[key] for key in metrics if key.partition("/")[0] in STAGES}
             scalars |= {f"best/{key}": metric for key, metric in self.best_metrics.items()}
+        self.history.append(metrics)
         with uninterrupted():
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=step)
@@ -93,6 +95,7 @@ class Recorder(Checkpoint):
             "best_metrics": self.best_metrics,
             "epochs": self.epochs,
             "rows": self.rows,
+            "history": self.history,
             "train_seconds": self.train_seconds,
             "total_seconds": self.elapsed(),
         }
