@@ -38,7 +38,7 @@ def confusion(draws, classes, largest=50):
 def some_figures(draws):
     true, said = draws.normal(size=(2, 40, 4)) * [1, 1e7, 1e-6, 300] + [0, 1e8, 0, 5000]
     curves = {name: figures.precision_recall(draws.random(90) < 0.4, draws.random(90)) for name in NAMES[:10]}
-    captions = [("true ankle boot", "predicted extremely l… 0.97")] * 25
+    captions = [("ankle boot → an extremely l…", "0.97")] * 25
     yield from (confusion(draws, classes, largest) for classes, largest in ((2, 90), (20, 9999), (21, 9), (45, 9)))
     yield figures.draw_precision_recall(curves, "Precision and recall: 90 rows")
     yield figures.draw_pictures(draws.random((25, 8, 8)), captions, [True, False] * 13, "Highest loss of 90 rows")

@@ -145,8 +145,9 @@ class Axes:
         width, height = self.sheet.image.size
         places = (down + reach[:, None]) * width + right + reach
         discs = np.bincount(places.ravel(), np.broadcast_to(disc, places.shape).ravel(), width * height)
-        mask = (255 * (1 - (1 - alpha) ** discs)).astype(np.uint8).reshape(height, width)
-        self.sheet.image.paste(colour, mask=Image.fromarray(mask))
+        mask, hit = np.zeros(discs.shape, np.uint8), discs > 0  # most pixels are not, and powers take long
+        mask[hit] = 255 * (1 - (1 - alpha) ** discs[hit])
+        self.sheet.image.paste(colour, mask=Image.fromarray(mask.reshape(height, width)))
 
 
 def numbers(low: float, high: float, whole: bool = False) -> tuple[Array, list[str], str]:

@@ -115,7 +115,7 @@ def draw_pictures(pictures: Array, captions: Sequence[tuple[str, str]], wrong: S
     """
     columns = math.ceil(math.sqrt(len(pictures)))
     height, width = pictures.shape[1:3]
-    cell = max(110, width_of([line for lines in captions for line in lines]) + 16)
+    cell = max(88, width_of([line for lines in captions for line in lines]) + 16)
     tall, wide = (round((cell - 18) * side / max(height, width)) for side in (height, width))
     step = tall + 48  # a picture, its caption of 34 pixels and a distance
     sheet = Sheet(10 + columns * cell, 40 + math.ceil(len(pictures) / columns) * step, title)
