@@ -93,14 +93,14 @@ def precision_recall(positive: Array, scores: Array) -> tuple[Array, Array, floa
 def draw_precision_recall(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> Any:
     """One curve a class, as `precision_recall` gives them."""
     labels = [f"{name}  {curve[2]:.3f}" for name, curve in zip(shortened(list(curves)), curves.values(), strict=True)]
-    sheet = Sheet(545 + width_of(["average precision", *labels]), 470, title)
-    axes = Axes(sheet, (80, 40, 440, 380), (-0.02, 1.02), (-0.02, 1.02), ("recall", "precision"))
-    sheet.write(535, 40, "average precision", "lt")
+    sheet = Sheet(445 + width_of(["average precision", *labels]), 430, title)
+    axes = Axes(sheet, (80, 40, 340, 340), (-0.02, 1.02), (-0.02, 1.02), ("recall", "precision"))
+    sheet.write(435, 40, "average precision", "lt")
     for number, (label, (precision, recall, _)) in enumerate(zip(labels, curves.values(), strict=True)):
         shown = evenly(len(recall), SHOWN_STEPS)
         # A precision holds until the next recall.
         axes.line(np.repeat(recall[shown], 2)[1:], np.repeat(precision[shown], 2)[:-1], COLOURS[number], 2)
-        sheet.write(535, 60 + 18 * number, label, "lt", colour=COLOURS[number])
+        sheet.write(435, 60 + 18 * number, label, "lt", colour=COLOURS[number])
     return sheet.image
 
 
