@@ -191,7 +191,8 @@ def test_the_architecture_names_every_file():
 
 
 def test_the_architecture_is_short():
-    assert len((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()) < 180
+    lines = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if not line.startswith("|")]) < 115  # the table has a row a file
 
 
 # --- the rules of the code --------------------------------------------------------------------------------------------

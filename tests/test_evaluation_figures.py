@@ -153,8 +153,8 @@ def test_pictures_are_those_of_the_rows(train, given_to):
     assert np.allclose(pictures, expected, atol=1e-4)
     lines = [line.split() for line in (folder / "figures" / "most_wrong.txt").read_text().splitlines()[1:]]
     assert [line[1] != line[2] for line in lines] == wrong
-    assert [pair[0] for pair in captions] == [f"true {line[1]}" for line in lines]
-    assert [pair[1].split()[:2] for pair in captions] == [["predicted", line[2]] for line in lines]
+    assert [pair[0] for pair in captions] == [f"{line[1]} → {line[2]}" for line in lines]
+    assert [float(pair[1]) for pair in captions] == pytest.approx([float(line[3]) for line in lines], abs=6e-3)
 
 
 # --- what is left alone -----------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import ImageChops
 from sklearn.metrics import average_precision_score, confusion_matrix
 
-from goldilocks import figures
+from goldilocks import drawing, figures
 from goldilocks.callbacks import evaluation
 from pictures import is_drawn, pixels
 
@@ -37,7 +38,7 @@ def confusion(draws, classes, largest=50):
 def some_figures(draws):
     true, said = draws.normal(size=(2, 40, 4)) * [1, 1e7, 1e-6, 300] + [0, 1e8, 0, 5000]
     curves = {name: figures.precision_recall(draws.random(90) < 0.4, draws.random(90)) for name in NAMES[:10]}
-    captions = [("true ankle boot", "predicted extremely l… 0.97")] * 25
+    captions = [("ankle boot → an extremely l…", "0.97")] * 25
     yield from (confusion(draws, classes, largest) for classes, largest in ((2, 90), (20, 9999), (21, 9), (45, 9)))
     yield figures.draw_precision_recall(curves, "Precision and recall: 90 rows")
     yield figures.draw_pictures(draws.random((25, 8, 8)), captions, [True, False] * 13, "Highest loss of 90 rows")
@@ -50,43 +51,60 @@ def some_figures(draws):
     yield figures.draw_residuals(true[:1, :1], true[:1, :1], NAMES[:1], "A single row that is right")
 
 
-def test_no_words_overlap_or_leave_the_picture(draws, monkeypatch):
-    from matplotlib.text import Text
+@pytest.fixture
+def written(monkeypatch):
+    """All words that are written on the sheets of a test, each with the box of the pixels that they changed."""
+    words = []
 
-    drawn, draw = [], Text.draw
-    monkeypatch.setattr(Text, "draw", lambda self, renderer: drawn.append(self) or draw(self, renderer))
+    def watched(write):
+        def watching(sheet, x, y, text, *place, **look):
+            before = sheet.image.copy()
+            write(sheet, x, y, text, *place, **look)
+            words.append((text, ImageChops.difference(before, sheet.image).getbbox()))
+
+        return watching
+
+    for name in ("write", "write_upright"):
+        monkeypatch.setattr(drawing.Sheet, name, watched(getattr(drawing.Sheet, name)))
+    return words
+
+
+def test_no_words_overlap_or_leave_the_picture(draws, written):
     for figure in some_figures(draws):
-        drawn.clear()
-        png = figures.png_of(figure)
-        assert is_drawn(png)
-        height, width = pixels(png).shape[:2]
-        boxes = [(text.get_text(), text.get_window_extent()) for text in drawn if shown(text)]
+        assert is_drawn(figures.png_of(figure))
+        boxes = [(text, box) for text, box in written if text.strip()]
+        written.clear()
         assert len(boxes) > 2
         for number, (words, box) in enumerate(boxes):
-            assert 0 <= box.x0 <= box.x1 <= width, words
-            assert 0 <= box.y0 <= box.y1 <= height, words
+            assert box, words  # something is seen
+            assert 0 < box[0] <= box[2] < figure.width, words
+            assert 0 < box[1] <= box[3] < figure.height, words
             for other, another in boxes[number + 1 :]:
-                assert overlap(box, another) < 1, (words, other)
-
-
-def shown(text):
-    return text.get_visible() and text.get_text().strip()
+                assert overlap(box, another) == 0, (words, other)
 
 
 def overlap(one, other):
     """Pixels that two boxes share."""
-    wide = min(one.x1, other.x1) - max(one.x0, other.x0)
-    tall = min(one.y1, other.y1) - max(one.y0, other.y0)
+    wide, tall = (min(one[end + 2], other[end + 2]) - max(one[end], other[end]) for end in (0, 1))
     return max(wide, 0) * max(tall, 0)
 
 
-def test_counts_are_written_where_they_are_legible(draws):
-    def words(figure):
-        return {text.get_text() for text in figure.axes[0].texts}
+def test_counts_are_written_where_they_are_legible(draws, written):
+    figures.draw_confusion(np.diag(np.arange(101, 121)), NAMES[:20], "")
+    assert {text for text, _ in written if text.isdigit()} == {str(number) for number in range(101, 121)}
+    written.clear()
+    confusion(draws, 21, 1000)
+    assert max(int(text) for text, _ in written if text.isdigit()) <= 21  # numbers of classes
 
-    counts = np.diag(np.arange(1, 21))
-    assert words(figures.draw_confusion(counts, NAMES[:20], "")) == {str(number) for number in range(1, 21)}
-    assert words(confusion(draws, 21)) == set()
+
+def test_a_figure_of_matplotlib_is_encoded_too():
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3, 2), dpi=100)
+    figure.add_subplot().plot([0, 1])
+    png = figures.png_of(figure)
+    assert pixels(png).shape == (200, 300, 3)
+    assert is_drawn(png)
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (2, 5), (5, 5), (6, 5), (10_001, 2000)])

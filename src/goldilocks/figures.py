@@ -1,7 +1,4 @@
-"""Pictures of how well a network does: from arrays to figures, and from a figure to a PNG.
-
-Figures are drawn without pyplot, which would keep each of them. Margins are computed, for matplotlib's own layouts take
-longer than the drawing.
+"""Pictures of how well a network does: from arrays to pictures, and from a picture to a PNG.
 
 Legend: N rows, C classes, T targets, H height, W width.
 """
@@ -15,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goldilocks.drawing import BLUE, COLOURS, GREY, RED, Axes, Sheet, width_of
+
 Array = NDArray[Any]
 
 COUNTED_CLASSES = 20  # up to which counts and names are legible
 SHOWN_POINTS = 2000  # of a cloud; of more rows these are taken at even distances
 SHOWN_STEPS = 500  # of a curve
 NAME_WIDTH = 14  # letters of a class or target
-LETTER = 0.09  # inches
-DPI = 100
-BLUE, RED, GREY = "#1f77b4", "#c0392b", "#777777"
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
@@ -46,27 +42,39 @@ def draw_confusion(counts: Array, names: Sequence[str], title: str) -> Any:
         names: Of the classes.
         title: Of the figure.
     """
-    labels, small = shortened(names), len(counts) <= COUNTED_CLASSES
-    longest = max(map(len, labels)) if small else 4
-    side = min(max(0.46 * len(counts), 2.6), 7.5)
-    room = 0.6 + LETTER * longest
-    figure, axes = framed(side + (0 if small else 0.9), side, left=room, bottom=room)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal" if small else "auto")
-    if small:
-        places = range(len(counts))
-        fits = LETTER * longest < side / len(counts)
-        axes.set_xticks(places, labels, rotation=0 if fits else 90)
-        axes.set_yticks(places, labels)
-        for row, column in np.argwhere(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            text = {"ha": "center", "va": "center", "fontsize": 9 if counts.max() < 1000 else 7, "color": colour}
-            axes.text(column, row, str(counts[row, column]), **text)
-    else:
-        figure.colorbar(image, ax=axes, label="share of the true class's rows")
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.suptitle(title, fontsize=10)
-    return figure
+    if len(counts) > COUNTED_CLASSES:
+        sheet, last = Sheet(700, 640, title), len(counts) - 0.5
+        sheet.paste(blues(shares), (80, 40, 540, 540))
+        Axes(sheet, (80, 40, 540, 540), (-0.5, last), (last, -0.5), ("predicted", "true"))
+        sheet.paste(blues(np.linspace(1, 0, 100)[:, None]), (640, 40, 15, 540))
+        for share in (0, 50, 100):
+            sheet.write(660, 580 - 5.4 * share, f"{share}%", "lm")
+        return sheet.image
+    labels = shortened(names)
+    longest, cell = width_of(labels), max(36, width_of([str(counts.max())]) + 8, 260 // len(counts))
+    side, left, turned = cell * len(counts), longest + 40, longest > cell - 4
+    sheet = Sheet(left + side + 20, 40 + side + (longest if turned else 16) + 34, title)
+    sheet.paste(blues(shares), (left, 40, side, side))
+    sheet.pen.rectangle((left - 1, 39, left + side, 40 + side), outline="black")
+    middles = [cell * place + cell // 2 for place in range(len(counts))]
+    for middle, label in zip(middles, labels, strict=True):
+        sheet.write(left - 8, 40 + middle, label, "rm")
+        write = sheet.write_upright if turned else sheet.write
+        write(left + middle, 40 + side + 7, label, "t" if turned else "mt")
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        sheet.write(left + middles[column], 40 + middles[row], str(counts[row, column]), colour=colour)
+    sheet.write_upright(14, 40 + side // 2, "true")
+    sheet.write(left + side // 2, sheet.image.height - 8, "predicted", "mb")
+    return sheet.image
+
+
+def blues(shares: Array) -> Array:
+    """Shares from 0 to 1, of any shape, as colours: three bytes each."""
+    from matplotlib import colormaps
+
+    return np.ascontiguousarray(colormaps["Blues"](shares, bytes=True)[..., :3])
 
 
 def precision_recall(positive: Array, scores: Array) -> tuple[Array, Array, float]:
@@ -84,15 +92,16 @@ def precision_recall(positive: Array, scores: Array) -> tuple[Array, Array, floa
 
 def draw_precision_recall(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> Any:
     """One curve a class, as `precision_recall` gives them."""
-    figure, axes = framed(4.6, 4.0)
-    for number, (name, (precision, recall, average)) in enumerate(curves.items()):
+    labels = [f"{name}  {curve[2]:.3f}" for name, curve in zip(shortened(list(curves)), curves.values(), strict=True)]
+    sheet = Sheet(445 + width_of(["average precision", *labels]), 430, title)
+    axes = Axes(sheet, (80, 40, 340, 340), (-0.02, 1.02), (-0.02, 1.02), ("recall", "precision"))
+    sheet.write(435, 40, "average precision", "lt")
+    for number, (label, (precision, recall, _)) in enumerate(zip(labels, curves.values(), strict=True)):
         shown = evenly(len(recall), SHOWN_STEPS)
-        label = f"{shortened([name])[0]}  {average:.3f}"
-        axes.plot(recall[shown], precision[shown], color=f"C{number}", drawstyle="steps-post", lw=1.3, label=label)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.04))
-    axes.legend(title="average precision", loc="lower left", fontsize=8, title_fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    return figure
+        # A precision holds until the next recall.
+        axes.line(np.repeat(recall[shown], 2)[1:], np.repeat(precision[shown], 2)[:-1], COLOURS[number], 2)
+        sheet.write(435, 60 + 18 * number, label, "lt", colour=COLOURS[number])
+    return sheet.image
 
 
 def draw_pictures(pictures: Array, captions: Sequence[tuple[str, str]], wrong: Sequence[bool], title: str) -> Any:
@@ -105,24 +114,19 @@ def draw_pictures(pictures: Array, captions: Sequence[tuple[str, str]], wrong: S
         title: Of the figure.
     """
     columns = math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
     height, width = pictures.shape[1:3]
-    tall, wide = height / max(height, width), width / max(height, width)
-    step = tall + 0.32  # a picture and its caption, in units of its longer side
-    side = 1.35  # of a unit, in inches
-    figure, axes = framed(max(columns * 1.2 * side, 3.4), rows * step * side, left=0.1, bottom=0.1, right=0.1)
-    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        row, column = divmod(number, columns)
-        centre, top = 1.2 * column + 0.6, step * row + 0.3
-        extent = (centre - wide / 2, centre + wide / 2, top + tall, top)
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-        colour = RED if wrong[number] else "black"
-        place = {"ha": "center", "va": "bottom", "fontsize": 7.5, "color": colour, "linespacing": 1.1}
-        axes.text(centre, top - 0.02, "\n".join(caption), **place)
-    axes.set(xlim=(0, 1.2 * columns), ylim=(step * rows, 0), aspect="equal")
-    axes.axis("off")
-    figure.suptitle(title, fontsize=10)
-    return figure
+    cell = max(88, width_of([line for lines in captions for line in lines]) + 16)
+    tall, wide = (round((cell - 18) * side / max(height, width)) for side in (height, width))
+    step = tall + 48  # a picture, its caption of 34 pixels and a distance
+    sheet = Sheet(10 + columns * cell, 40 + math.ceil(len(pictures) / columns) * step, title)
+    left = (sheet.image.width - columns * cell) // 2
+    bright = (255 * pictures).round().astype(np.uint8)
+    for number, (picture, lines) in enumerate(zip(bright, captions, strict=True)):
+        middle, top = left + number % columns * cell + cell // 2, 36 + number // columns * step
+        for place, line in zip((top, top + 16), lines, strict=True):
+            sheet.write(middle, place, line, "mt", colour=RED if wrong[number] else "black")
+        sheet.paste(picture, (middle - wide // 2, top + 34, wide, tall))
+    return sheet.image
 
 
 # --- regression -------------------------------------------------------------------------------------------------------
@@ -137,20 +141,15 @@ def draw_predicted(true: Array, predicted: Array, names: Sequence[str], title: s
         names: Of the targets.
         title: Of the figure.
     """
-    figure, grid = framed(3.4 * len(names) + 0.9 * (len(names) - 1), 3.4, 1, len(names), left=0.95, top=0.75)
-    shown = evenly(len(true), SHOWN_POINTS)
-    for column, (axes, name) in enumerate(zip(grid[0], shortened(names), strict=True)):
+    sheet = Sheet(20 + 400 * len(names), 440, title)
+    for column, name in enumerate(shortened(names)):
         x, y = true[:, column], predicted[:, column]
-        low, high = min(x.min(), y.min()), max(x.max(), y.max())
-        margin = 0.04 * (high - low) or 1.0
-        limits = (low - margin, high + margin)
-        axes.plot(limits, limits, color=GREY, lw=1)
-        axes.plot(x[shown], y[shown], ".", color=BLUE, **dots(len(x)))
-        axes.set(xlabel="true", ylabel="predicted", xlim=limits, ylim=limits)
-        root_mean = math.sqrt(np.mean((y - x) ** 2))
-        axes.set_title(f"{name}: rmse {root_mean:.4g}", fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    return figure
+        limits = around(min(x.min(), y.min()), max(x.max(), y.max()))
+        subtitle = f"{name}: rmse {math.sqrt(np.mean((y - x) ** 2)):.4g}"
+        axes = Axes(sheet, (80 + 400 * column, 70, 320, 320), limits, limits, ("true", "predicted"), subtitle)
+        axes.line(limits, limits, GREY)
+        cloud(axes, x, y)
+    return sheet.image
 
 
 def draw_residuals(true: Array, predicted: Array, names: Sequence[str], title: str) -> Any:
@@ -162,63 +161,33 @@ def draw_residuals(true: Array, predicted: Array, names: Sequence[str], title: s
         names: Of the targets.
         title: Of the figure.
     """
-    size = 3.4 * len(names) + 0.9 * (len(names) - 1), 2 * 2.2 + 0.9
-    figure, grid = framed(*size, 2, len(names), left=0.95, top=0.75)
-    shown = evenly(len(true), SHOWN_POINTS)
+    sheet = Sheet(20 + 400 * len(names), 590, title)
     for column, name in enumerate(shortened(names)):
-        residual, said = predicted[:, column] - true[:, column], predicted[:, column]
-        above, below = grid[0, column], grid[1, column]
-        above.stairs(*np.histogram(residual, bins=min(30, 5 + len(residual) // 5)), fill=True, color=BLUE)
-        above.axvline(0, color=GREY, lw=1)
-        above.set(xlabel="predicted - true", ylabel="rows")
-        above.yaxis.get_major_locator().set_params(integer=True)
-        above.set_title(f"{name}: mean {residual.mean():.3g}, standard deviation {residual.std():.3g}", fontsize=9)
-        below.axhline(0, color=GREY, lw=1)
-        below.plot(said[shown], residual[shown], ".", color=BLUE, **dots(len(said)))
-        below.set(xlabel="predicted", ylabel="predicted - true")
-    figure.suptitle(title, fontsize=10)
-    return figure
+        said, residual = predicted[:, column], predicted[:, column] - true[:, column]
+        counts, edges = np.histogram(residual, bins=min(30, 5 + len(residual) // 5))
+        spread, left = around(edges[0], edges[-1]), 80 + 400 * column
+        subtitle = f"{name}: mean {residual.mean():.3g}, deviation {residual.std():.3g}"
+        labels = "predicted - true", "rows"
+        above = Axes(sheet, (left, 70, 320, 200), spread, (0, 1.05 * counts.max()), labels, subtitle, whole=True)
+        above.bars(edges, counts, BLUE)
+        above.line((0, 0), above.y, GREY)
+        below = Axes(sheet, (left, 340, 320, 200), around(said.min(), said.max()), spread, ("predicted", labels[0]))
+        below.line(below.x, (0, 0), GREY)
+        cloud(below, said, residual)
+    return sheet.image
 
 
-# --- the figure -------------------------------------------------------------------------------------------------------
+def around(low: float, high: float) -> tuple[float, float]:
+    """Limits of an axis, a little outside of two values."""
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
-def framed(
-    width: float,
-    height: float,
-    rows: int = 0,
-    columns: int = 0,
-    *,
-    left: float = 0.75,
-    bottom: float = 0.6,
-    right: float = 0.25,
-    top: float = 0.45,
-) -> tuple[Any, Any]:
-    """A figure around an area of a size, all in inches, and its axes: one, or a grid [rows, columns]."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    whole = left + width + right, bottom + height + top
-    figure = Figure(figsize=whole, dpi=DPI)
-    edges = {"left": left / whole[0], "right": 1 - right / whole[0]}
-    edges |= {"bottom": bottom / whole[1], "top": 1 - top / whole[1]}
-    if not rows:
-        figure.subplots_adjust(**edges)
-        return figure, figure.add_subplot()
-    grid = figure.subplots(rows, columns, squeeze=False)
-    panel = (width - 0.9 * (columns - 1)) / columns, (height - 0.9 * (rows - 1)) / rows
-    figure.subplots_adjust(**edges, wspace=0.9 / panel[0], hspace=0.9 / panel[1])
-    for axes in grid.flat:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.ticklabel_format(scilimits=(-3, 5))
-        axes.tick_params(labelsize=8)
-    return figure, grid
-
-
-def dots(rows: int) -> dict[str, float]:
-    """Smaller and fainter where there are many."""
-    return {"markersize": 5, "alpha": 0.7} if rows <= 300 else {"markersize": 3, "alpha": 0.5}
+def cloud(axes: Axes, x: Array, y: Array) -> None:
+    """Draws a dot a row; smaller and fainter where there are many."""
+    shown = evenly(len(x), SHOWN_POINTS)
+    radius, alpha = (3, 0.7) if len(x) <= 300 else (1.5, 0.5)
+    axes.dots(x[shown], y[shown], BLUE, radius, alpha)
 
 
 def evenly(count: int, most: int) -> Array:
@@ -235,14 +204,17 @@ def shortened(names: Sequence[str]) -> list[str]:
 
 
 def png_of(figure: Any) -> bytes:
-    """Draws a figure, once, and encodes it, in a third of the time that matplotlib's `savefig` takes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Encodes a picture of Pillow; a figure of matplotlib is drawn, in a third of the time that its `savefig` takes."""
     from PIL import Image
 
-    canvas, file = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.draw()
-    pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    Image.fromarray(pixels).save(file, "png", compress_level=1)
+    if not isinstance(figure, Image.Image):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        figure = Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    file = io.BytesIO()
+    figure.save(file, "png", compress_level=1)
     return file.getvalue()
 
 
@@ -250,7 +222,7 @@ def save_figure(figure: Any, folder: Path, tag: str, loggers: Iterable[Any], ste
     """Writes a figure to `figures/` of a run folder and shows it in every logger that takes figures.
 
     Args:
-        figure: Of matplotlib.
+        figure: Of Pillow or matplotlib.
         folder: Of the run.
         tag: Its name in the loggers; what follows the last slash names the file.
         loggers: Of the run.

@@ -188,10 +188,10 @@ def wrong_pictures(outcome: Outcome, order: Array, pictures: Array, names: tuple
     said, true = outcome.predicted[order].argmax(1), outcome.true[order]
     short = figures.shortened(names)
     captions = [
-        (f"true {short[right]}", f"predicted {short[taken]} {outcome.predicted[row, taken]:.2f}")
+        (f"{short[right]} → {short[taken]}", f"{outcome.predicted[row, taken]:.2f}")
         for row, right, taken in zip(order, true, said, strict=True)
     ]
-    title = f"Highest loss of {len(outcome.true):,} validation rows"
+    title = f"Highest loss of {len(outcome.true):,} rows: true → predicted, probability"
     return figures.draw_pictures(pictures, captions, (said != true).tolist(), title)
 
 

@@ -1,0 +1,164 @@
+"""Pictures by Pillow: words, and axes with lines, bars and dots.
+
+matplotlib takes 25 ms for axes with nothing in them, and a run of a second draws three figures at its end. Fonts,
+colours and the numbers at the axes are matplotlib's. All places are in pixels, from the upper left corner.
+
+Legend: N points.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Limits = tuple[float, float]
+
+LETTER = 12  # height
+COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
+BLUE, RED, GREY = COLOURS[0], "#c0392b", "#777777"
+
+
+@cache
+def font(size: int) -> Any:
+    """matplotlib's own, of a height."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def width_of(words: Sequence[str], size: int = LETTER) -> int:
+    """Of the widest of some words."""
+    return max(round(font(size).getlength(text)) for text in words)
+
+
+class Sheet:
+    """A white picture with a title.
+
+    Args:
+        width: Of the picture.
+        height: Likewise.
+        title: Is centred at the top, in the first 30 pixels.
+    """
+
+    def __init__(self, width: int, height: int, title: str) -> None:
+        from PIL import Image, ImageDraw
+
+        self.image = Image.new("RGB", (max(width, width_of([title], 13) + 20), height), "white")
+        self.pen = ImageDraw.Draw(self.image)
+        self.write(self.image.width // 2, 16, title, size=13)
+
+    def write(
+        self, x: float, y: float, text: str, anchor: str = "mm", *, size: int = LETTER, colour: str = "black"
+    ) -> None:
+        """Writes at a place, which is where the words' left, middle or right and top, middle or bottom are: `lt`."""
+        self.pen.text((x, y), text, colour, font(size), anchor.replace("t", "a").replace("b", "d"))
+
+    def write_upright(self, x: int, y: int, text: str, anchor: str = "m") -> None:
+        """Writes from below to above, centred at x; the words' middle, or with `t` their end, is at y."""
+        from PIL import Image, ImageDraw
+
+        length, height = width_of([text]), LETTER + 4
+        mask = Image.new("L", (length, height))
+        ImageDraw.Draw(mask).text((0, height // 2), text, 255, font(LETTER), "lm")
+        corner = x - height // 2, y - (length // 2 if anchor == "m" else 0)
+        self.image.paste("black", corner, mask.transpose(Image.Transpose.ROTATE_90))
+
+    def paste(self, pixels: Array, box: tuple[int, int, int, int]) -> None:
+        """Fills a box, left, top, width and height, with a picture [H, W] or [H, W, 3] of bytes."""
+        from PIL import Image
+
+        resized = Image.fromarray(pixels).resize(box[2:], Image.Resampling.BOX)  # of fewer pixels: the nearest
+        self.image.paste(resized, box[:2])
+
+
+class Axes:
+    """A frame with numbers at its left and lower edge; what is drawn in it goes by value.
+
+    Args:
+        sheet: To draw on.
+        box: Left, top, width and height of the frame. Numbers and label take 75 pixels at its left, 45 below it.
+        x: Lowest and highest value.
+        y: Likewise.
+        labels: Of both axes.
+        title: Above the frame.
+        whole: Whether the vertical axis has whole numbers only.
+    """
+
+    def __init__(
+        self,
+        sheet: Sheet,
+        box: tuple[int, int, int, int],
+        x: Limits,
+        y: Limits,
+        labels: tuple[str, str],
+        title: str = "",
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.sheet, self.x, self.y = sheet, x, y
+        self.left, self.top, self.width, self.height = box
+        right, bottom = self.left + self.width, self.top + self.height
+        sheet.pen.rectangle((self.left, self.top, right, bottom), outline="black")
+        ticks, words, power = numbers(*x)
+        for place, word in zip(self.at(ticks, ticks)[0].tolist(), words, strict=True):
+            sheet.pen.line((place, bottom, place, bottom + 4), "black")
+            sheet.write(place, bottom + 7, word, "mt")
+        sheet.write(right, bottom + 24, power, "rt")
+        ticks, words, power = numbers(*y, whole)
+        for place, word in zip(self.at(ticks, ticks)[1].tolist(), words, strict=True):
+            sheet.pen.line((self.left - 4, place, self.left, place), "black")
+            sheet.write(self.left - 7, place, word, "rm")
+        sheet.write(self.left, self.top - 4, power, "lb")
+        sheet.write((self.left + right) // 2, bottom + 24, labels[0], "mt")
+        sheet.write_upright(self.left - 62, (self.top + bottom) // 2, labels[1])
+        sheet.write((self.left + right) // 2, self.top - (20 if power else 5), title, "mb")
+
+    def at(self, x: Array | float, y: Array | float) -> tuple[Array, Array]:
+        """Where values are in the picture."""
+        right = self.left + self.width * (np.asarray(x) - self.x[0]) / (self.x[1] - self.x[0])
+        down = self.top + self.height * (self.y[1] - np.asarray(y)) / (self.y[1] - self.y[0])
+        return right.round(), down.round()
+
+    def line(self, x: Sequence[float] | Array, y: Sequence[float] | Array, colour: str, width: int = 1) -> None:
+        """Connects points."""
+        right, down = self.at(np.asarray(x), np.asarray(y))
+        self.sheet.pen.line(np.stack([right, down], 1).ravel().tolist(), colour, width)
+
+    def bars(self, edges: Array, heights: Array, colour: str) -> None:
+        """Fills bars from zero, each between two edges."""
+        right, down = self.at(edges, np.append(heights, 0))
+        for left, end, top in zip(right, right[1:], down, strict=False):
+            if top < down[-1]:
+                self.sheet.pen.rectangle((left, top, end, down[-1] - 1), colour)
+
+    def dots(self, x: Array, y: Array, colour: str, radius: float, alpha: float) -> None:
+        """Discs, [N] and [N], that let through a part of what is below: it gets darker where more of them are."""
+        from PIL import Image
+
+        reach = np.arange(-int(radius) - 1, int(radius) + 2)
+        disc = np.clip(radius + 0.5 - np.hypot(reach[:, None], reach), 0, 1)  # the share of a pixel that it covers
+        right, down = (values.astype(int)[:, None, None] for values in self.at(x, y))
+        width, height = self.sheet.image.size
+        places = (down + reach[:, None]) * width + right + reach
+        discs = np.bincount(places.ravel(), np.broadcast_to(disc, places.shape).ravel(), width * height)
+        mask, hit = np.zeros(discs.shape, np.uint8), discs > 0  # most pixels are not, and powers take long
+        mask[hit] = 255 * (1 - (1 - alpha) ** discs[hit])
+        self.sheet.image.paste(colour, mask=Image.fromarray(mask.reshape(height, width)))
+
+
+def numbers(low: float, high: float, whole: bool = False) -> tuple[Array, list[str], str]:
+    """Up to six round numbers between two, and as words, and the power of ten or the sum that the words leave out."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    low, high = sorted((low, high))
+    ticks = np.asarray(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high))
+    ticks = ticks[(ticks >= low) & (ticks <= high)]
+    formatter: Any = ScalarFormatter()
+    formatter.create_dummy_axis()
+    formatter.set_powerlimits((-3, 5))
+    formatter.axis.set_view_interval(low, high)
+    return ticks, formatter.format_ticks(ticks), formatter.get_offset()
