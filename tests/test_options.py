@@ -38,6 +38,7 @@ COUNTS = {
     "callbacks": 2,
     "data": 9,
     "experiment": 3,
+    "hydra/launcher": 1,
     "hydra/sweeper": 1,
     "logger": 3,
     "model": 11,

@@ -138,3 +138,20 @@ def sweep() -> Measured:
         f" {'a' if left else 'no'} folder left",
         (done.code, len(results), len(pairs), tested, wrong.code, left) == (0, 4, 4, 0, 2, False),
     )
+
+
+@proof(
+    "hydra/launcher=process",
+    "G27",
+    "each trial in a fresh process, several side by side",
+    "trials done, and the differing process ids that their event files name, in a sweep of 2",
+)
+def processes() -> Measured:
+    with empty_folder() as folder:
+        words = ["-m", *TINY, "model.width=3,4", "name=two", "hydra/launcher=process", "logger=tensorboard"]
+        code = command(*words).code
+        runs = sorted((folder / "logs" / "sweeps" / "two").glob("*/result.json"))
+        statuses = [json.loads(path.read_text())["status"] for path in runs]
+        # events.out.tfevents.TIME.HOST.PROCESS.COUNT
+        ids = {path.name.split(".")[-2] for path in (folder / "logs" / "sweeps" / "two").glob("*/events.out.*")}
+    return f"{statuses.count('done')}; {len(ids)}", (code, statuses, len(ids)) == (0, ["done", "done"], 2)

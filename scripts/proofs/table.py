@@ -126,7 +126,7 @@ def needed() -> dict[str, set[str]]:
             for name, inner in node.items():
                 if isinstance(inner, dict):
                     keys |= {f"callbacks.{name}", *keys_of(f"callbacks.{name}", inner, [])}
-        elif group not in ("experiment", "hydra/sweeper", "logger"):
+        elif group not in ("experiment", "hydra/sweeper", "hydra/launcher", "logger"):
             ours: dict[str, list[Any]] = {"scheduler": [check_schedule], "regularization": [Regularization]}
             keys = keys_of(group, node, ours.get(group, []) + targets(group, path.stem))
         found[f"{group}={path.stem}"] = keys

@@ -6,11 +6,11 @@ missing.
 """
 
 import csv
+import itertools
 import logging
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,27 +23,10 @@ from goldilocks import results
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.errors import Refused
 from goldilocks.report import trials_table
-from goldilocks.run import build_data, build_network, quiet_libraries, run
+from goldilocks.run import build_data, build_network, quiet_libraries
 from goldilocks.sweeps.compose import Composer
-
-FINISHED = ("done", "diverged", "pruned")
-
-
-@dataclass
-class Trial:
-    """One run of a sweep."""
-
-    overrides: list[str]
-    varied: dict[str, str]  # the overrides that differ between trials, by key
-    config: DictConfig
-    choices: dict[str, Any]  # option by group
-    config_hash: str = ""
-    number: int = -1  # until the sweep's folder is known
-    result: Mapping[str, Any] | None = None
-
-    @property
-    def finished(self) -> bool:
-        return self.result is not None and self.result["status"] in FINISHED
+from goldilocks.sweeps.processes import run_in_processes
+from goldilocks.sweeps.trials import Trial, freeze, frozen, held, run_trial, trial_result
 
 
 def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
@@ -61,8 +44,9 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     check_trials(planned)
     first = planned[0].config
     folder, fresh = sweep_folder(first)
-    trials = number_trials(folder, planned)
-    write_sweep(folder, arguments, first, trials)
+    with held(folder / "trials" / "sweep.lock", wait=True):  # the same command may start twice at a time
+        trials = number_trials(folder, planned)
+        write_sweep(folder, arguments, first, trials)
     everything = sorted([*earlier_trials(folder, trials), *trials], key=lambda trial: trial.number)
     waiting = [trial for trial in trials if not trial.finished]
     if not fresh:
@@ -112,41 +96,48 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
         return results.make_new_folder(parent, datetime.now().strftime("%Y-%m-%d_%H-%M-%S")), True
     folder = parent / cfg.name
     fresh = not folder.exists()
-    if not fresh and not (folder / "sweep.yaml").exists():
+    if not fresh and not (folder / "sweep.yaml").exists() and not (folder / "trials").is_dir():
         raise Refused(f"name={cfg.name}: {folder} exists and is not a sweep; choose another name")
     results.make_parent(folder)
     return folder, fresh
 
 
 def number_trials(folder: Path, planned: Sequence[Trial]) -> list[Trial]:
-    """Numbers the trials: those that the folder knows keep their number, new ones follow; none is done twice."""
-    known = known_trials(folder)
-    next_number = max(known.values(), default=-1) + 1
-    trials: dict[str, Trial] = {}
+    """Numbers the trials: those that the folder knows keep their number, new ones follow; none is done twice.
+
+    A trial is known by its words, then it is what it was when the sweep started, or else by its configuration.
+    """
+    by_words, by_hash = known_trials(folder)
+    next_number = max(by_hash.values(), default=-1) + 1
+    trials: dict[int, Trial] = {}
+    hashes: set[str] = set()
     for trial in planned:
         trial.config_hash = results.config_hash(trial.config)
-        if trial.config_hash in trials:
+        if trial.config_hash in hashes:
             continue
-        trial.number = known.get(trial.config_hash, next_number)
-        next_number = max(next_number, trial.number + 1)
-        trial.result = trial_result(folder / str(trial.number))
-        trials[trial.config_hash] = trial
+        hashes.add(trial.config_hash)
+        number = by_words.get(frozenset(trial.overrides), by_hash.get(trial.config_hash, next_number))
+        next_number = max(next_number, number + 1)
+        if (folder / "trials" / f"{number}.json").exists():
+            trials[number] = frozen(folder, number)
+            trials[number].varied = trial.varied
+            continue
+        trial.number, trial.result = number, trial_result(folder, number)
+        freeze(folder, trial)
+        trials[number] = trial
     return list(trials.values())
 
 
-def known_trials(folder: Path) -> dict[str, int]:
-    """Number by configuration hash of the trials that sweep.yaml lists."""
+def known_trials(folder: Path) -> tuple[dict[frozenset[str], int], dict[str, int]]:
+    """Number by words, and by configuration hash, of the trials that sweep.yaml lists."""
     path = folder / "sweep.yaml"
     if not path.exists():
-        return {}
+        return {}, {}
     stored = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(stored, dict)
-    return {trial["config_hash"]: int(number) for number, trial in stored["trials"].items()}
-
-
-def trial_result(folder: Path) -> dict[str, Any] | None:
-    """The result of a trial's folder, if it has one."""
-    return results.read_result(folder) if (folder / "result.json").exists() else None
+    listed = {int(number): trial for number, trial in stored["trials"].items()}
+    by_words = {frozenset(trial["overrides"]): number for number, trial in listed.items()}
+    return by_words, {trial["config_hash"]: number for number, trial in listed.items()}
 
 
 def earlier_trials(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
@@ -162,7 +153,7 @@ def earlier_trials(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
             {},
             entry["config_hash"],
             int(number),
-            trial_result(folder / str(number)),
+            trial_result(folder, int(number)),
         )
         for number, entry in sorted(stored["trials"].items())
         if int(number) not in mine
@@ -215,49 +206,51 @@ def trial_row(trial: Trial) -> dict[str, Any]:
 
 
 def launch(folder: Path, trials: Sequence[Trial], sweeper: Any) -> None:
-    """Runs trials and reads their results: one by one in this process, or all at once with another launcher."""
-    in_process = type(sweeper.launcher).__name__ == "BasicLauncher"  # Hydra may load the class twice
-    batches = [[trial] for trial in trials] if in_process else [list(trials)]
+    """Runs trials: one by one in this process, each in a process of its own, or all at once with another launcher.
+
+    First what no other process is at, then what others have not finished: they are waited for.
+    """
     logging.getLogger("hydra").setLevel(logging.WARNING)  # one line for each trial is enough, and it is ours
-    ended = 0
-    for batch in batches:
-        for trial in batch:
-            shutil.rmtree(folder / str(trial.number), ignore_errors=True)  # of a trial that did not finish
-            trial.result = None
-        try:
-            if in_process:
-                launch_here(folder, batch[0])
-            elif batch:
-                places = [place(folder, trial) for trial in batch]
-                words = [[*trial.overrides, *where] for trial, where in zip(batch, places, strict=True)]
-                sweeper.launcher.launch(words, initial_job_idx=batch[0].number)
-        finally:
-            for trial in batch:
-                trial.result = trial_result(folder / str(trial.number)) or trial.result
-        for trial in batch:
-            ended += 1
-            print_trial(trial, f"{ended}/{len(trials)}")
+    kind = type(sweeper.launcher).__name__  # Hydra may load the class twice
+    count = itertools.count(1)
 
+    def ended(trial: Trial) -> None:
+        print_trial(trial, f"{next(count)}/{len(trials)}")
 
-def place(folder: Path, trial: Trial) -> list[str]:
-    """The overrides that tell Hydra a trial's folder."""
-    return [f"hydra.sweep.dir='{folder.as_posix()}'", f"hydra.sweep.subdir='{trial.number}'"]
-
-
-def launch_here(folder: Path, trial: Trial) -> None:
-    """Runs a trial in this process, from the configuration that was composed and checked before the first one."""
-    own = folder / str(trial.number)
-    choices = results.chosen(trial.choices, trial.config)
-    try:
-        own.mkdir()
-        status = run(trial.config, trial.overrides, choices, folder=own, test=False)["status"]
-    except Exception as error:  # before training: the data are gone, or the folder cannot be made
-        trial.result = {"status": "failed", "error": results.exception_summary(error)}
-        if own.is_dir():
-            results.write_result(own, trial.result)
+    if kind not in ("BasicLauncher", "ProcessLauncher"):
+        launch_elsewhere(folder, trials, sweeper.launcher)
+        for trial in trials:
+            ended(trial)
         return
-    if status == "interrupted":
-        raise KeyboardInterrupt
+    left = list(trials)
+    for wait in (False, True):
+        if kind == "ProcessLauncher":
+            left = run_in_processes(folder, left, sweeper.launcher, ended, wait)
+        else:
+            left = [trial for trial in left if not run_and_tell(folder, trial, ended, wait)]
+
+
+def run_and_tell(folder: Path, trial: Trial, ended: Callable[[Trial], None], wait: bool) -> bool:
+    """Runs a trial in this process; see `run_trial`."""
+    done = run_trial(folder, trial, wait=wait)
+    if done:
+        ended(trial)
+    return done
+
+
+def launch_elsewhere(folder: Path, trials: Sequence[Trial], launcher: Any) -> None:
+    """Runs trials by a launcher of somebody else's, which composes them again and takes them all at once."""
+    words = []
+    for trial in trials:
+        shutil.rmtree(folder / str(trial.number), ignore_errors=True)  # of a trial that did not finish
+        place = [f"hydra.sweep.dir='{folder.as_posix()}'", f"hydra.sweep.subdir='{trial.number}'"]
+        words.append([*trial.overrides, *place])
+    try:
+        if words:
+            launcher.launch(words, initial_job_idx=trials[0].number)
+    finally:
+        for trial in trials:
+            trial.result = trial_result(folder, trial.number)
 
 
 def print_trial(trial: Trial, progress: str) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -23,3 +24,19 @@ class StudySweeper(Sweeper):
         from goldilocks.sweeps.study import run_study
 
         return run_study(self, arguments)
+
+
+class ProcessLauncher(Launcher):
+    """A fresh process for each trial; the sweeper drives it, see goldilocks.sweeps.processes."""
+
+    def __init__(self, slots: int, devices: list[str] | None) -> None:
+        self.slots, self.devices = slots, devices
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from goldilocks.errors import Refused
+
+        if not isinstance(self.slots, int) or self.slots < 1:
+            raise Refused(f"hydra.launcher.slots={self.slots}: must be a whole number of at least 1")
+
+    def launch(self, job_overrides: Any, initial_job_idx: int) -> Any:
+        raise NotImplementedError("hydra/launcher=process needs hydra/sweeper=study")

@@ -1,0 +1,115 @@
+"""Trials in processes of their own: `hydra/launcher=process`, and what runs in such a process.
+
+A trial gets a fresh process, so it may use several devices, leak memory or be killed, and the others go on.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from goldilocks.interrupts import uninterrupted
+from goldilocks.sweeps.trials import Trial, frozen, run_trial, trial_result
+
+ELSEWHERE = 75  # exit code of a process whose trial another one runs
+
+
+def run_in_processes(
+    folder: Path, trials: Sequence[Trial], launcher: Any, ended: Callable[[Trial], None], wait: bool
+) -> list[Trial]:
+    """Runs trials side by side, each in a fresh process, and the next as soon as one has ended.
+
+    Args:
+        folder: Of the sweep.
+        trials: To be run.
+        launcher: With `slots`, and `devices`: what `CUDA_VISIBLE_DEVICES` is in each slot, or None.
+        ended: Is told of each trial that has an outcome.
+        wait: Whether to wait for trials that other sweeps run.
+
+    Returns:
+        The trials that other sweeps run.
+    """
+    devices = [str(device) for device in launcher.devices] if launcher.devices else [None] * launcher.slots
+    free: queue.SimpleQueue = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    running: set[subprocess.Popen] = set()
+    elsewhere: list[Trial] = []
+    stopped = False
+
+    def run_one(trial: Trial) -> None:
+        if stopped:
+            return
+        device = free.get()
+        try:
+            process = start_process(folder, trial, wait, environment(len(devices), device))
+            running.add(process)
+            code = process.wait()
+            running.discard(process)
+        finally:
+            free.put(device)
+        trial.result = trial_result(folder, trial.number) or lost(code)
+        if code == ELSEWHERE:
+            elsewhere.append(trial)
+        elif not stopped:
+            if trial.result["status"] == "running":  # killed: by the system for its memory, or by somebody
+                trial.result = lost(code)
+            ended(trial)
+
+    with ThreadPoolExecutor(len(devices)) as threads:
+        futures = [threads.submit(run_one, trial) for trial in trials]
+        try:
+            for future in futures:
+                future.result()
+        except (KeyboardInterrupt, SystemExit):
+            stopped = True
+            with uninterrupted():
+                for process in list(running):
+                    process.send_signal(signal.SIGINT)
+                threads.shutdown(cancel_futures=True)
+            raise
+    return elsewhere
+
+
+def start_process(folder: Path, trial: Trial, wait: bool, environment: dict[str, str]) -> subprocess.Popen:
+    """A process for a trial; what it prints lies in `trials/<number>.log`. Ctrl-C is handed on to it, once."""
+    command = [sys.executable, "-m", "goldilocks.sweeps.processes", str(folder), str(trial.number), str(int(wait))]
+    with (folder / "trials" / f"{trial.number}.log").open("ab") as log:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def environment(slots: int, device: str | None) -> dict[str, str]:
+    """The variables of a process: its share of the cores, its device, and where our package lies."""
+    source = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // slots, 1)))
+    own = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+    return own if device is None else {**own, "CUDA_VISIBLE_DEVICES": device}
+
+
+def lost(code: int) -> dict[str, Any]:
+    """The result of a trial whose process ended without one."""
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return {"status": "failed", "error": {"type": "Lost", "message": f"its process {how}"}}
+
+
+def main(folder: str, number: str, wait: str) -> int:
+    """Runs one trial in this process."""
+    from goldilocks.cli import register_resolvers
+
+    register_resolvers()
+    try:
+        return 0 if run_trial(Path(folder), frozen(Path(folder), int(number)), wait=wait == "1") else ELSEWHERE
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:4]))

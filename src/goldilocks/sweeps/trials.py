@@ -1,0 +1,136 @@
+"""The trials of a sweep: what is known of one, frozen in the sweep folder, and run by whoever gets hold of it.
+
+`trials/<number>.json` keeps a trial's configuration from the moment the sweep starts: files that are edited later
+change nothing, and any process can run it. Whoever runs it holds the lock `trials/<number>.lock`, which the system
+gives up with the process, so a killed trial is free at once.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from goldilocks import results
+from goldilocks.errors import Refused
+from goldilocks.run import run
+
+FINISHED = ("done", "diverged", "pruned")
+
+
+@dataclass
+class Trial:
+    """One run of a sweep."""
+
+    overrides: list[str]
+    varied: dict[str, str]  # the overrides that differ between trials, by key
+    config: DictConfig
+    choices: dict[str, Any]  # option by group
+    config_hash: str = ""
+    number: int = -1  # until the sweep's folder is known
+    result: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    @property
+    def finished(self) -> bool:
+        return self.result is not None and self.result["status"] in FINISHED
+
+
+def freeze(folder: Path, trial: Trial) -> None:
+    """Writes what a trial is, if the sweep does not know it yet."""
+    path = folder / "trials" / f"{trial.number}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        known = {"overrides": trial.overrides, "varied": trial.varied, "config_hash": trial.config_hash}
+        config = OmegaConf.to_container(trial.config)
+        results.write_json(path, {**known, "choices": trial.choices, "config": config})
+
+
+def frozen(folder: Path, number: int) -> Trial:
+    """A trial as it was when its sweep started, with the result that it has by now."""
+    try:
+        known = json.loads((folder / "trials" / f"{number}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{folder}: what trial {number} is cannot be read ({error})") from error
+    config = OmegaConf.create(known.pop("config"))
+    return Trial(**known, config=config, number=number, result=trial_result(folder, number))
+
+
+def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
+    """The result of a trial's folder, if it has one."""
+    own = folder / str(number)
+    return results.read_result(own) if (own / "result.json").exists() else None
+
+
+@contextmanager
+def held(path: Path, *, wait: bool) -> Iterator[bool]:
+    """A lock between processes; gives whether it is held. With `wait`, it always is in the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
+    """Runs a trial unless another process does; an interrupted or killed one goes on from its last checkpoint.
+
+    Args:
+        folder: Of the sweep.
+        trial: Gets its result.
+        wait: Whether to wait for a process that runs it, and to take it over if that was killed.
+
+    Returns:
+        Whether the trial has an outcome now. False: another process runs it.
+
+    Raises:
+        KeyboardInterrupt: if the run was interrupted.
+    """
+    with held(folder / "trials" / f"{trial.number}.lock", wait=wait) as mine:
+        if not mine:
+            return False
+        known = trial_result(folder, trial.number)
+        status = known["status"] if known is not None else "waiting"
+        if status in FINISHED or (status == "failed" and known != trial.result):
+            trial.result = known  # another process has run it meanwhile
+            return True
+        status = run_here(folder / str(trial.number), trial)
+    if status == "interrupted":
+        raise KeyboardInterrupt
+    return True
+
+
+def run_here(own: Path, trial: Trial) -> str:
+    """Runs a trial in its folder and returns the status that it comes to."""
+    choices, resumed = results.chosen(trial.choices, trial.config), can_resume(own)
+    try:
+        if not resumed:
+            shutil.rmtree(own, ignore_errors=True)
+            own.mkdir()
+        trial.result = run(trial.config, trial.overrides, choices, folder=own, test=False, resumed=resumed)
+    except Exception as error:  # before training: the data are gone, or the folder cannot be made
+        trial.result = {"status": "failed", "error": results.exception_summary(error)}
+        if own.is_dir():
+            results.write_result(own, trial.result)
+    return trial.result["status"]
+
+
+def can_resume(own: Path) -> bool:
+    """Whether a trial was interrupted or killed behind a checkpoint that can be read."""
+    try:
+        if results.read_result(own)["status"] not in ("running", "interrupted"):
+            return False
+        results.load_checkpoint(own / "checkpoints" / "last.ckpt")
+    except Refused:
+        return False
+    return True

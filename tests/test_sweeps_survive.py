@@ -1,0 +1,193 @@
+"""Sweeps that are killed, started twice at a time, edited on the way, or run by process: nothing is lost."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, read_result
+from goldilocks.errors import Refused
+from goldilocks.sweeps.processes import lost
+from goldilocks.sweeps.trials import can_resume, frozen, held
+from test_train import start, wait_for
+
+QUICK = ["data=iris", "trainer=cpu", "callbacks.progress_bar=null", "callbacks.last_checkpoint.min_seconds=0", "name=s"]
+UNLUCKY = """
+from pytorch_lightning import Callback
+
+class Unlucky(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        if pl_module.seed == 3:
+            raise RuntimeError("unlucky")
+"""
+# Some of these raise, some diverge.
+TWENTY = [
+    "-m",
+    *QUICK,
+    "optimizer=sgd",
+    "optimizer.lr=0.01,0.02,0.04,1e30",
+    "seed=range(5)",
+    "packages=[unlucky]",
+    "+callbacks.unlucky._target_=unlucky.Unlucky",
+    "trainer.max_epochs=12",
+]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode in (0, 1), err
+    return out + err
+
+
+def trials_begun(folder: Path) -> int:
+    """Trials of a sweep that have a folder."""
+    return len(list(folder.glob("*/result.json")))
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    done = [path for path in folder.glob("*/result.json") if read_result(path.parent)["status"] in ("done", "diverged")]
+    return {path.parent.name: path.stat().st_mtime_ns for path in done}
+
+
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("process", marks=pytest.mark.slow)])
+def test_a_sweep_that_is_killed_twice_ends_as_one_that_is_not(tmp_path: Path, launcher: str, monkeypatch) -> None:
+    (tmp_path / "unlucky.py").write_text(UNLUCKY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    chance = random.Random(f"{launcher}{os.getpid()}")
+    disturbed, calm = tmp_path / "disturbed", tmp_path / "calm"
+    for place in (disturbed, calm):
+        place.mkdir()
+    words = [*TWENTY, f"hydra/launcher={launcher}"]
+    folder = disturbed / "logs/sweeps/s"
+    kept: dict[str, int] = {}
+    for number in (2, 7):
+        process = start(*words, cwd=disturbed)
+        wait_for(lambda number=number: trials_begun(folder) > number, seconds=120)
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()
+        process.communicate()
+        assert kept.items() <= stamps(folder).items()
+        kept = stamps(folder)
+    said = finish(start(*words, cwd=disturbed))
+    assert "trials are done already" in said
+    assert kept.items() <= stamps(folder).items(), "a finished trial was done again"
+    finish(start(*TWENTY, cwd=calm))
+    ours, theirs = rows(folder), rows(calm / "logs/sweeps/s")
+    assert len(ours) == len(theirs) == 20
+    same = ("trial", "status", "objective", "optimizer.lr", "seed", "error", "epochs", "best_epoch")
+    assert [[row[key] for key in same] for row in ours] == [[row[key] for key in same] for row in theirs]
+    assert {row["status"] for row in ours} == {"done", "diverged", "failed"}
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    words = ["-m", *QUICK, "callbacks.early_stopping=null", "trainer.max_epochs=60", "seed=0,1"]
+    folder = tmp_path / "logs/sweeps/s"
+    process = start(*words, cwd=tmp_path)
+    wait_for(lambda: (folder / "0/checkpoints/last.ckpt").exists())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert can_resume(folder / "0")
+    before = read_result(folder / "0")["epochs"]
+    assert 0 < before < 60
+    finish(start(*words, cwd=tmp_path))
+    environment = (folder / "0/environment.json").read_text()
+    assert '"resumed"' in environment
+    assert [read_result(folder / n)["epochs"] for n in "01"] == [60, 60]
+
+
+def test_two_at_once_finish_it_together(tmp_path: Path) -> None:
+    words = ["-m", *QUICK, "callbacks.early_stopping=null", "trainer.max_epochs=20", "seed=range(8)"]
+    both = [start(*words, cwd=tmp_path) for _ in range(2)]
+    said = [finish(process) for process in both]
+    folder = tmp_path / "logs/sweeps/s"
+    assert [row["status"] for row in rows(folder)] == ["done"] * 8
+    for number in range(8):
+        assert '"resumed"' not in (folder / str(number) / "environment.json").read_text()
+    ran = [text.count("  trial ") for text in said]
+    assert min(ran) >= 1
+
+
+def test_editing_a_file_later_changes_nothing(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "model"
+    mine.mkdir(parents=True)
+    option = (ROOT / "conf/model/deep.yaml").read_text()
+    (mine / "own.yaml").write_text(option)
+    words = ["--config-dir", str(tmp_path / "mine"), "-m", *QUICK, "model=own", "trainer.max_epochs=1"]
+    finish(start(*words, "seed=0,1", cwd=tmp_path))
+    (mine / "own.yaml").write_text(option.replace("width: 100", "width: 7"))
+    folder = tmp_path / "logs/sweeps/s"
+    before = stamps(folder)
+    finish(start(*words, "seed=0,1", cwd=tmp_path))
+    assert stamps(folder) == before
+    assert frozen(folder, 0).config.model.width == 100
+    finish(start(*words, "seed=0,1,2", cwd=tmp_path))
+    assert [frozen(folder, n).config.model.width for n in range(3)] == [100, 100, 7]
+
+
+def test_a_trial_whose_process_is_killed_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
+    words = ["-m", *QUICK, "callbacks.early_stopping=null", "trainer.max_epochs=3,1000000,4", "hydra/launcher=process"]
+    folder = tmp_path / "logs/sweeps/s"
+    process = start(*words, cwd=tmp_path)
+    wait_for(lambda: (folder / "1/checkpoints/last.ckpt").exists() and (folder / "2/result.json").exists(), seconds=120)
+    wait_for(lambda: read_result(folder / "2")["status"] == "done", seconds=60)
+    pattern = f"goldilocks.sweeps.processes {folder.relative_to(tmp_path)} 1 "
+    own = subprocess.run(["pgrep", "-f", pattern], capture_output=True)
+    os.kill(int(own.stdout.split()[0]), signal.SIGKILL)
+    said = finish(process)
+    assert process.returncode == 1
+    assert "its process was killed by SIGKILL" in said
+    assert [row["status"] for row in rows(folder)] == ["done", "failed", "done"]
+    assert can_resume(folder / "1")
+
+
+def test_ctrl_c_reaches_the_processes_of_the_trials(tmp_path: Path) -> None:
+    words = [
+        "-m",
+        *QUICK,
+        "callbacks.early_stopping=null",
+        "trainer.max_epochs=1000000,1000001",
+        "hydra/launcher=process",
+    ]
+    folder = tmp_path / "logs/sweeps/s"
+    process = start(*words, cwd=tmp_path)
+    wait_for(lambda: all((folder / n / "checkpoints/last.ckpt").exists() for n in "01"), seconds=120)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [row["status"] for row in rows(folder)] == ["interrupted"] * 2
+
+
+def test_locks_are_exclusive_and_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "trials" / "0.lock"
+    with held(path, wait=False) as mine:
+        assert mine
+        code = "import sys; from pathlib import Path; from goldilocks.sweeps.trials import held\n"
+        code += "with held(Path(sys.argv[1]), wait=False) as mine: sys.exit(int(mine))"
+        assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 0
+    with held(path, wait=False) as mine:
+        assert mine
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="what trial 3 is cannot be read"):
+        frozen(tmp_path, 3)
+    assert lost(-9)["error"]["message"] == "its process was killed by SIGKILL"
+    assert lost(3)["error"]["message"] == "its process ended with exit code 3"
+
+
+def test_slots_must_be_a_number(command, tmp_path: Path) -> None:
+    ended = command("-m", *QUICK, "seed=0,1", "hydra/launcher=process", "hydra.launcher.slots=0")
+    assert ended.code == 2
+    assert "hydra.launcher.slots=0: must be a whole number of at least 1" in ended.err
