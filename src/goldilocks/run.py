@@ -30,6 +30,7 @@ from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
+from goldilocks.models.embedding import CategoryVectors, WithVectors
 from goldilocks.module import TrainingModule
 from goldilocks.optimizers import build_optimizer
 from goldilocks.regularization import Regularization
@@ -158,10 +159,12 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
 
 def build_network(settings: Settings, spec: Spec) -> nn.Module:
     """Builds the network for the data."""
-    live: dict[str, Any] = {"input_shape": spec.input_shape, "num_outputs": spec.num_outputs}
+    vectors = CategoryVectors(spec.category_counts) if spec.category_counts else None
+    input_shape = (vectors.width(*spec.input_shape),) if vectors else spec.input_shape
+    live: dict[str, Any] = {"input_shape": input_shape, "num_outputs": spec.num_outputs}
     network = build(settings.model, nn.Module, "model", packages=settings.packages, **live)
     check_network(settings, network)
-    return network
+    return WithVectors(vectors, network) if vectors else network
 
 
 def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) -> Trainer:
