@@ -24,6 +24,7 @@ from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.checks import Settings, check, check_network, check_with_data, warnings_for
 from goldilocks.config import build, one_line
 from goldilocks.data.base import TableData
+from goldilocks.data.card import write_card
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.figures import save_figure
@@ -223,6 +224,8 @@ def run(
     result = first_result(cfg, parts, choices, before)
     threads = (results.recorded_threads(folder) if resumed else None) or threads_for(parts)
     results.write_start(folder, cfg, overrides, result, threads)
+    if test and not resumed and (card := parts.data.card()) is not None:
+        write_card(folder, card)
     try:
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:

@@ -95,7 +95,7 @@ def decide(series: Any, column: Column, kind: Kind, called: str) -> Column:
     Raises:
         Refused: if no value can be read as such.
     """
-    facts = {"missing": column.missing, "distinct": column.distinct}
+    facts: dict[str, Any] = {"missing": column.missing, "distinct": column.distinct}
     if (
         kind in ("numeric", "date")
         and not (np.isfinite(numbers_of(series)) if kind == "numeric" else dated(series)).any()

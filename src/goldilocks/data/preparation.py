@@ -3,7 +3,7 @@
 Legend: N rows, F features, K columns of many categories.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -74,10 +74,17 @@ class Preparation:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """A name for each feature, [F]."""
-        numbers = [name for column in self.columns for name in number_names(column)]
-        gaps = [f"{column.name} missing" for column in self.columns if has_gap_flag(column)]
-        flags = [name for column in self.columns for name in flag_names(column)]
-        return (*numbers, *gaps, *flags, *(column.name for column in self.columns if column.embedded))
+        return tuple(name for _, name in self.named_features())
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The column that each feature is of, [F]."""
+        return tuple(column.name for column, _ in self.named_features())
+
+    def named_features(self) -> Iterator[tuple[Fitted, str]]:
+        """The columns and names of the features, in their order."""
+        for names in (number_names, gap_names, flag_names, place_names):
+            yield from ((column, name) for column in self.columns for name in names(column))
 
     @property
     def category_counts(self) -> tuple[int, ...]:
@@ -149,7 +156,7 @@ class Preparation:
         features[:, :place] = apply_scaler(fill(numbers, self.medians), self.scaler)
         first = 0
         for column in self.columns:
-            if has_gap_flag(column):
+            if gap_names(column):
                 features[:, place] = np.isnan(numbers[:, first])
                 place += 1
             first += len(number_names(column))
@@ -227,9 +234,9 @@ def fill(numbers: NDArray[np.float64], medians: Tensor) -> NDArray[np.float64]:
     return np.where(np.isnan(numbers), medians.numpy(), numbers)
 
 
-def has_gap_flag(column: Fitted) -> bool:
-    """Whether a feature of 0 and 1 tells which of a column's numbers are missing."""
-    return column.gaps and column.kind in ("numeric", "date")
+def gap_names(column: Fitted) -> list[str]:
+    """The feature of 0 and 1 that tells which of a column's numbers are missing, where training rows lack some."""
+    return [f"{column.name} missing"] if column.gaps and column.kind in ("numeric", "date") else []
 
 
 # --- categories -------------------------------------------------------------------------------------------------------
@@ -240,6 +247,11 @@ def flag_names(column: Fitted) -> list[str]:
     if column.embedded:
         return []
     return [f"{column.name}={word}" for word in column.categories[column.kind == "binary" :]]
+
+
+def place_names(column: Fitted) -> list[str]:
+    """The feature of a column that is the number of a category."""
+    return [column.name] if column.embedded else []
 
 
 def flags_of(column: Fitted, series: Any) -> NDArray[np.float32]:

@@ -186,9 +186,8 @@ def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
             break
         except UnicodeDecodeError as error:
             if layout.encoding or encoding not in ("utf-8", "utf-8-sig"):
-                raise Refused(
-                    f"{where}: is not {encoding} text (byte {error.start}: {error.reason}); write data.encoding=cp1252 or another"
-                ) from error
+                why = f"byte {error.start}: {error.reason}"
+                raise Refused(f"{where}: is no {encoding} text ({why}); write another data.encoding") from error
             encoding = "cp1252"
         except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error) as error:
             raise Refused(f"{where}: {ragged(error, rows, names)}") from error
@@ -257,7 +256,7 @@ def split_sample(text: str, separator: str | None, where: str) -> tuple[list[lis
         rows = split_lines(lines, candidate)
         count, times = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
         score = (times / max(len(rows), 1), min(count, len(rows[0]) if rows else 0))
-        if count > 1 and (best is None or score > best[0] and candidate != SPACES):
+        if count > 1 and (best is None or (score > best[0] and candidate != SPACES)):
             best = score, rows, candidate
     if best is None:
         given = f"data.separator={separator}" if separator else where

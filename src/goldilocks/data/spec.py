@@ -25,8 +25,8 @@ class Spec:
         target_centre: Mean of the scaled training targets, one for each.
         target_log: One for each regression target: whether its logarithm is what shift and scale are of; () for none.
         target_range: Least and greatest of all scaled training targets.
-        category_counts: Of each of the last inputs of a table that hold the number of a category: how many numbers there
-            are, from 0. The network gets a vector in place of each.
+        category_counts: Of each of the last inputs of a table that hold the number of a category: how many numbers
+            there are, from 0. The network gets a vector in place of each.
     """
 
     task: TaskName

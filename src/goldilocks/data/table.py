@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from goldilocks.data.base import Parts, Table, TableData
+from goldilocks.data.card import check_table, describe_table, describe_target
 from goldilocks.data.columns import Column, Kind, dates_of, day_first, describe_columns, numbers_of, words_of
 from goldilocks.data.preparation import Preparation
 from goldilocks.data.reading import Layout, find_files, read_files
@@ -79,6 +80,7 @@ class TableFile(TableData):
         self.preparation: Preparation | None = None
         self.columns: list[Column] = []
         self.notes: list[str] = []
+        self.described: list[dict[str, Any]] = []
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -110,9 +112,10 @@ class TableFile(TableData):
         given = {stage: np.flatnonzero(stages == stage) for stage in frames if stage != "all"}
         if self.split_column is not None:
             given |= given_stages(frame[self.split_column], self.split_column)
-        return Table(
-            frame, self.read_target(frame), (), self.targets, test_rows=given.get("test"), val_rows=given.get("val")
-        )
+        self.files = [str(file) for file in files]
+        self.target_values = self.read_target(frame)
+        sides = {f"{stage}_rows": rows for stage, rows in given.items()}
+        return Table(frame, self.target_values, target_names=self.targets, **sides)
 
     def check_names(self, names: list[str]) -> None:
         """Refuses columns that are named and do not exist, and a target that is none."""
@@ -190,12 +193,14 @@ class TableFile(TableData):
         frame = table.features
         if self.preparation is None:
             self.columns = describe_columns(frame, self.kinds, self.roles())
+            train = frame.iloc[parts["train"]]
             self.preparation = Preparation(
                 self.columns,
                 scaling=self.scaling,
                 max_one_hot=self.max_one_hot,
                 min_category_rows=self.min_category_rows,
-            ).fit(frame.iloc[parts["train"]])
+            ).fit(train)
+            self.described = describe_table(self.columns, train, self.preparation)
         preparation = self.preparation
         inputs = {stage: preparation.transform(frame.iloc[rows]) for stage, rows in parts.items()}
         return inputs, {
@@ -205,7 +210,7 @@ class TableFile(TableData):
 
     def roles(self) -> dict[str, str]:
         """What columns are that are no features."""
-        roles = {name: "data.target" for name in self.targets}
+        roles = dict.fromkeys(self.targets, "data.target")
         for key in ("split_column", "group_column", "time_column"):
             if (name := getattr(self, key)) is not None:
                 roles[name] = f"data.{key}"
@@ -218,6 +223,31 @@ class TableFile(TableData):
         if self.target_log and not (target > 0).all():
             raise Refused("data.target_log=true: some targets are not above zero; write data.target_log=false")
         return (self.target_log,) * target.shape[1]
+
+    def card(self) -> dict[str, Any] | None:
+        """What was found out about the table and decided; None where a checkpoint brought the decisions."""
+        if not self.described:
+            return None
+        return {
+            "files": self.files,
+            "notes": self.notes,
+            "rows": self.spec.num_rows,
+            "split": self.how_split(),
+            "target": describe_target(self.targets, self.target_values, self.spec, self.task),
+            "inputs": self.spec.input_shape[0],
+            "columns": self.described,
+            "checks": check_table(
+                {stage: (x.cpu().numpy(), y.cpu().numpy()) for stage, (x, y) in self.tensors.items()}, self.spec
+            ),
+        }
+
+    def how_split(self) -> str:
+        """Where the parts come from."""
+        for key, words in (("split_column", "by"), ("group_column", "groups by"), ("time_column", "in the order of")):
+            if (name := getattr(self, key)) is not None:
+                return f"{words} {name}"
+        given = [f"{stage} from {path}" for stage, path in self.parts_paths.items() if path is not None]
+        return ", ".join([*given, f"drawn with data.seed={self.seed}"])
 
     def state_dict(self) -> dict[str, Any]:
         """What was fitted on the training rows, for the checkpoint."""

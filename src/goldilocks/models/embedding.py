@@ -33,13 +33,15 @@ class CategoryVectors(nn.Module):
 
     def __init__(self, counts: Sequence[int]) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(count, vector_size(count)) for count in counts)
-        for table in self.tables:
+        tables = [nn.Embedding(count, vector_size(count)) for count in counts]
+        for table in tables:
             nn.init.normal_(table.weight, std=table.embedding_dim**-0.5)
+        self.tables = nn.ModuleList(tables)
+        self.added = sum(table.embedding_dim - 1 for table in tables)
 
     def width(self, features: int) -> int:
         """D, by F."""
-        return features - len(self.tables) + sum(table.embedding_dim for table in self.tables)
+        return features + self.added
 
     def forward(self, x: Tensor) -> Tensor:
         numbers, places = x[:, : -len(self.tables)], x[:, -len(self.tables) :].long()
