@@ -142,35 +142,33 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"Training rows by class: {', '.join(shares)}."
     else:
         yield f"From {spoken(target['least'])} to {spoken(target['most'])}, mean {spoken(target['mean'])}."
-    if target.get("learnt_as_logarithm"):
-        yield f"Its logarithm is learnt, because it is skewed; data.target_log=false: {', '.join(target['learnt_as_logarithm'])}."
+    if logged := ", ".join(target.get("learnt_as_logarithm", [])):
+        yield f"The logarithm of {cell(logged)} is learnt; data.target_log=false learns the number itself."
     yield from column_lines(card)
     yield from ["", "## Checks", ""]
     for check in card["checks"]:
-        yield f"- {check['status']}: {check['name']}: {check['measured']}" + (
-            f". {check['advice']}" if check["advice"] else ""
-        )
+        advice = f". Advice: {check['advice']}" if check["advice"] else ""
+        yield f"- {check['status']}: {check['name']}: {check['measured']}{advice}"
 
 
 def column_lines(card: Mapping[str, Any]) -> Iterator[str]:
     """The columns as tables: those that are used, and those that are not."""
     used = [column for column in card["columns"] if column["used"]]
     yield from ["", f"## Columns: {len(used)} used, {card['inputs']} inputs of the network", ""]
-    yield from [
-        "| column | kind | why | missing | different | values | inputs |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    yield "| column | kind | why | missing | different | values | inputs |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for column in used:
-        words = [cell(column[key]) for key in ("name", "kind", "reason")]
-        yield f"| {' | '.join(words)} | {column['missing']:.1%} | {column['distinct']:,} | {cell(value_words(column))} | {column['features']} |"
+        words = [
+            column["name"],
+            column["kind"],
+            column["reason"],
+            f"{column['missing']:.1%}",
+            f"{column['distinct']:,}",
+        ]
+        yield f"| {' | '.join(map(cell, [*words, value_words(column), column['features']]))} |"
+    yield from ["", "A decision is changed by `data.columns.NAME=KIND`, or `drop`."]
     left = [column for column in card["columns"] if not column["used"]]
-    yield from [
-        "",
-        "A decision is changed by `data.columns.NAME=KIND`, or `drop`.",
-        "",
-        f"## Not used: {len(left)}",
-        "",
-    ]
+    yield from ["", f"## Not used: {len(left)}", ""] if left else []
     for column in left:
         yield f"- {cell(column['name'])}: {column['kind']}, {column['reason']}"
 
@@ -195,6 +193,6 @@ def spoken(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
 
 
-def cell(text: str) -> str:
+def cell(text: Any) -> str:
     """Text that breaks no table."""
     return " ".join(str(text).replace("|", "\\|").split())

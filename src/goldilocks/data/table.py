@@ -114,8 +114,8 @@ class TableFile(TableData):
             given |= given_stages(frame[self.split_column], self.split_column)
         self.files = [str(file) for file in files]
         self.target_values = self.read_target(frame)
-        sides = {f"{stage}_rows": rows for stage, rows in given.items()}
-        return Table(frame, self.target_values, target_names=self.targets, **sides)
+        table = Table(frame, self.target_values, target_names=self.targets)
+        return table._replace(test_rows=given.get("test"), val_rows=given.get("val"))
 
     def check_names(self, names: list[str]) -> None:
         """Refuses columns that are named and do not exist, and a target that is none."""
@@ -228,6 +228,7 @@ class TableFile(TableData):
         """What was found out about the table and decided; None where a checkpoint brought the decisions."""
         if not self.described:
             return None
+        pairs = {stage: (x.cpu().numpy(), y.cpu().numpy()) for stage, (x, y) in self.tensors.items()}
         return {
             "files": self.files,
             "notes": self.notes,
@@ -236,9 +237,7 @@ class TableFile(TableData):
             "target": describe_target(self.targets, self.target_values, self.spec, self.task),
             "inputs": self.spec.input_shape[0],
             "columns": self.described,
-            "checks": check_table(
-                {stage: (x.cpu().numpy(), y.cpu().numpy()) for stage, (x, y) in self.tensors.items()}, self.spec
-            ),
+            "checks": check_table(pairs, self.spec),
         }
 
     def how_split(self) -> str:
