@@ -215,7 +215,7 @@ def number_names(column: Fitted) -> list[str]:
 def date_parts(dates: Any, times: bool) -> list[NDArray[np.float64]]:
     """Days since 1970, and sine and cosine of the month, the weekday and perhaps the hour, each [N]."""
     seconds = ((dates - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")).to_numpy(np.float64)
-    cycles = [(dates.dt.month - 1) / 12, dates.dt.weekday / 7, *[seconds % SECONDS_OF_DAY / SECONDS_OF_DAY] * times]
+    cycles = [(dates.dt.month - 1) / 12, dates.dt.day_of_week / 7, *[seconds % SECONDS_OF_DAY / SECONDS_OF_DAY] * times]
     angles = [2 * np.pi * np.asarray(cycle, np.float64) for cycle in cycles]
     return [seconds / SECONDS_OF_DAY, *(wave(angle) for angle in angles for wave in (np.sin, np.cos))]
 
@@ -267,7 +267,7 @@ def places_of(column: Fitted, series: Any) -> NDArray[np.int64]:
     import pandas as pd
 
     words = words_of(series)
-    places = pd.Categorical(words, categories=column.categories).codes.astype(np.int64)
+    places = pd.Index(column.categories, dtype=object).get_indexer(words.to_numpy(dtype=object))
     missing = words.isna().to_numpy()
     for word, rows in ((OTHER, (places < 0) & ~missing), (MISSING, missing)):
         if word in column.categories:

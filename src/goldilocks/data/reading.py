@@ -291,23 +291,22 @@ def column_names(words: Sequence[str]) -> tuple[list[str], list[str]]:
     >>> column_names(["a", " b", "", "a"])[0]
     ['a', 'b', 'column3', 'a.2']
     """
+    given = [word.strip() for word in words]
     names: list[str] = []
-    notes, taken = [], set(map(str.strip, words))
-    for place, word in enumerate(words, start=1):
-        name, number = word.strip() or f"column{place}", 1
-        plain = name
-        while name in seen_or(taken, names, word):
-            number += 1
-            name = f"{plain}.{number}"
-        if name != plain:
+    notes: list[str] = []
+    taken = set(given)
+    seen: Counter[str] = Counter()
+    for place, word in enumerate(given, start=1):
+        name = word or f"column{place}"
+        seen[name] += 1
+        if seen[name] > 1 or (not word and name in taken):
+            plain, number = name, seen[name] + (not word)
+            while (name := f"{plain}.{number}") in taken:
+                number += 1
+            taken.add(name)
             notes.append(f"a second column named {plain} is {name} here")
         names.append(name)
     return names, notes
-
-
-def seen_or(taken: set[str], names: list[str], word: str) -> set[str]:
-    """The names that a column may not have: those before it, and for one without a name those of all others."""
-    return {*names} if word.strip() else {*names, *taken}
 
 
 def decimal_of(rows: list[list[str]], separator: str) -> str:

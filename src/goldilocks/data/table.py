@@ -60,9 +60,9 @@ class TableFile(TableData):
         separator: str | None = None,
         header: bool | None = None,
         encoding: str | None = None,
-        max_one_hot: Annotated[int, Field(ge=1)] = 12,
-        min_category_rows: Annotated[int, Field(ge=1)] = 5,
-        target_log: Literal["auto"] | bool = "auto",
+        max_one_hot: Annotated[int, Field(ge=1)] = 32,
+        min_category_rows: Annotated[int, Field(ge=1)] = 2,
+        target_log: Literal["auto"] | bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -148,9 +148,9 @@ class TableFile(TableData):
             self.check_words(name, words)
             return words
         if bad := int(np.isnan(values).sum()):
-            words = words_of(frame[name])[np.isnan(values)]
+            odd = frame[name][np.isnan(values)].iloc[0]
             raise Refused(
-                f"data.target={name}: {bad} of {len(values)} rows hold no number, such as {words.iloc[0]};"
+                f"data.target={name}: {bad} of {len(values)} rows hold no finite number, such as {odd};"
                 " mend them, or leave them empty"
             )
         return (

@@ -56,7 +56,10 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
         raise Refused(f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn")
     rare = np.bincount(index).min()
     if rare < 3:
-        raise Refused(f"data.task={task}: a class has only {rare} rows; at least 3 are needed, one for each split")
+        name = classes[np.bincount(index).argmin()]
+        raise Refused(
+            f"data.task={task}: a class has only {rare} rows ({name}); at least 3 are needed, one for each split"
+        )
     return (index[:, None] if task == "binary" else index), classes
 
 
