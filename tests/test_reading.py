@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from goldilocks.data.reading import Layout, column_names, find_files, read_files
+from goldilocks.data.layout import Layout, column_names
+from goldilocks.data.reading import find_files, read_files
 from goldilocks.errors import Refused
 from tables import cars, write
 
@@ -52,7 +53,8 @@ def test_the_encoding_is_found(encoding, tmp_path):
 
 
 def test_an_umlaut_behind_the_sample_is_found_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("goldilocks.data.reading.SAMPLE_BYTES", 200)
+    for module in ("layout", "reading"):
+        monkeypatch.setattr(f"goldilocks.data.{module}.SAMPLE_BYTES", 200)
     lines = [*cars(), cars()[1].replace("red", "grün")]
     assert read(write(tmp_path / "cars.csv", lines, "cp1252"))["colour"].iloc[-1] == "grün"
 

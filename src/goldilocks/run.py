@@ -224,8 +224,6 @@ def run(
     result = first_result(cfg, parts, choices, before)
     threads = (results.recorded_threads(folder) if resumed else None) or threads_for(parts)
     results.write_start(folder, cfg, overrides, result, threads)
-    if test and not resumed and (card := parts.data.card()) is not None:
-        write_card(folder, card)
     try:
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:
@@ -314,8 +312,10 @@ def first_result(
 def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], folder: Path) -> None:
     """Tells the loggers the options and the network, and shows what was found out before training.
 
-    At once: a run may be killed in its first epoch.
+    At once: a run may be killed in its first epoch. Trials of a sweep share their data, and have no card.
     """
+    if not results.is_trial(folder) and (card := parts.data.card()) is not None:
+        write_card(folder, card)
     for name, figure in parts.figures.items():
         save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:

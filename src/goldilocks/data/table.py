@@ -13,8 +13,9 @@ from pydantic import Field
 from goldilocks.data.base import Parts, Table, TableData
 from goldilocks.data.card import check_table, describe_table, describe_target
 from goldilocks.data.columns import Column, Kind, dates_of, day_first, describe_columns, numbers_of, words_of
+from goldilocks.data.layout import Layout
 from goldilocks.data.preparation import Preparation
-from goldilocks.data.reading import Layout, find_files, read_files
+from goldilocks.data.reading import find_files, read_files
 from goldilocks.data.splitting import given_stages, split_by_time, split_groups
 from goldilocks.data.targets import is_skewed
 from goldilocks.errors import Refused, near_miss
