@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from goldilocks.data.columns import describe_columns
-from goldilocks.data.preparation import MISSING, OTHER, Preparation
+from goldilocks.data.preparation import MISSING, OTHER, Preparation, affordable_pieces
 
 RANDOM = np.random.default_rng(0)
 N = 200
@@ -26,7 +26,7 @@ FRAME = pd.DataFrame(
 
 def fit(frame=FRAME, given=None, **options):
     columns = describe_columns(frame, given or {}, {})
-    options = {"scaling": "standard", "max_one_hot": 10, "min_category_rows": 2, **options}
+    options = {"scaling": "standard", "pieces": 0, "max_one_hot": 10, "min_category_rows": 2, **options}
     return Preparation(columns, **options).fit(frame)
 
 
@@ -107,6 +107,32 @@ def test_a_missing_value_among_many_categories_has_a_number_of_its_own():
     preparation = fit(frame)
     assert preparation.category_counts == (26,)  # 24 towns are left, one for missing values, and 0
     assert set(feature(preparation, frame, "town")[::5]) == {25.0}
+
+
+def test_a_number_is_cut_into_pieces_of_equally_many_rows():
+    preparation = fit(FRAME[["size", "age"]], pieces=4)
+    names = [name for name in preparation.feature_names if name.startswith("size from")]
+    edges = np.quantile(FRAME["size"], [0, 0.25, 0.5, 0.75, 1], method="lower")
+    for name, low, high in zip(names, edges[:-1], edges[1:], strict=True):
+        expected = ((FRAME["size"] - low) / (high - low)).clip(0, 1)
+        assert feature(preparation, FRAME, name) == pytest.approx(expected.to_numpy(), abs=1e-6)
+    beyond = FRAME.head(2).assign(size=[-1e9, 1e9])
+    assert [feature(preparation, beyond, name).tolist() for name in names] == [[0, 1]] * 4
+    filled = preparation.transform(FRAME.head(1).assign(age=np.nan))
+    assert np.array_equal(
+        filled[:, 1:2], preparation.transform(FRAME.head(1).assign(age=FRAME["age"].median()))[:, 1:2]
+    )
+    assert fit(FRAME[["size"]].round(), pieces=100).columns[0].edges == sorted(set(FRAME["size"].round()))
+    two = pd.DataFrame({"x": np.where(np.arange(N) % 3 > 0, np.nan, 1.0)})
+    assert fit(two, pieces=4).feature_names == ("x", "x missing")
+
+
+@pytest.mark.parametrize(
+    ("rows", "numbers", "pieces"),
+    [(5000, 5, 16), (201, 14, 4), (100, 5, 0), (5000, 100, 10), (5000, 1000, 0), (10**6, 30, 0), (10**6, 4, 16)],
+)
+def test_pieces_that_a_table_bears(rows, numbers, pieces):
+    assert affordable_pieces(rows, numbers) == pieces
 
 
 def test_dates_are_days_and_places_in_their_cycles():

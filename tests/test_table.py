@@ -187,6 +187,22 @@ def test_metrics_of_logarithms_are_in_the_targets_own_units(compose, tmp_path):
     assert found["test/r2"] == pytest.approx(1 - np.mean((guess - target) ** 2) / target.var(), rel=1e-4)
 
 
+def test_a_leak_is_warned_of(command, tmp_path):
+    random = np.random.default_rng(0)
+    rows = [f"{random.normal()},{random.normal()},{row},{2 * row + 1}" for row in random.permutation(200) // 4]
+    path = write(tmp_path / "leak.csv", ["a,b,paid,price", *rows])
+    ended = command(*QUICK, f"data.path={path}")
+    assert ended.code == 0
+    assert ended.err.startswith("warning: single features: paid alone: 100% of a guess's error removed")
+    assert "is it known before the target is?" in (ended.folder / "data_card.md").read_text(encoding="utf-8")
+
+
+def test_rows_are_counted_as_in_the_file(tmp_path):
+    data = ready(table_of(tmp_path, ["" if row < 30 else row for row in range(90)]))
+    assert sorted(np.concatenate(list(data.row_numbers.values()))) == list(range(30, 90))
+    assert data.card()["notes"][1] == "30 rows without a target are left out"
+
+
 # --- split ------------------------------------------------------------------------------------------------------------
 
 

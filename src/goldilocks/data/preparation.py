@@ -3,6 +3,7 @@
 Legend: N rows, F features, K columns of many categories.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -18,6 +19,9 @@ from goldilocks.errors import Refused
 
 MISSING, OTHER = "(missing)", "(other)"  # categories of their own
 SECONDS_OF_DAY = 86_400
+FEWEST_PIECES, MOST_PIECES = 4, 16
+ROWS_OF_PIECE = 50  # of all rows
+PIECE_INPUTS, PIECE_VALUES = 1024, 2**26  # at most, in all
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Fitted:
     Attributes:
         name: In the table.
         kind: numeric, binary, categorical or date.
+        edges: Of a number's pieces, ascending; none where it is not cut.
         categories: Of a binary or categorical column, by their number among its features.
         rare: Whether some were merged into `OTHER`.
         gaps: Whether training rows lack a value: then a feature, or a category, tells which.
@@ -37,6 +42,7 @@ class Fitted:
 
     name: str
     kind: str
+    edges: list[float] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
     gaps: bool = False
     embedded: bool = False
@@ -47,24 +53,26 @@ class Fitted:
 class Preparation:
     """Turns rows of a table into features, [N, F] in single precision.
 
-    First come numbers on one scale (missing ones are the training rows' median), then features of 0 and 1 (one a
-    category; which numbers are missing), at last the numbers of categories of which there are many: 0 for any that the
-    training rows do not have often enough, from 1 on for the others. A network learns a vector for each
+    First come numbers on one scale (missing ones are the training rows' median), then features from 0 to 1 (which
+    numbers are missing, their pieces, one a category), at last the numbers of categories of which there are many: 0 for
+    any that the training rows do not have often enough, from 1 on for the others. A network learns a vector for each
     (`models.embedding`). A category that was never seen is `(other)` where rare ones were merged, else all zeros.
 
     Args:
         columns: Of the table; those that are no features are passed over.
         scaling: Of the numbers, see `fit_scaler`.
+        pieces: Into how many a number is cut, see `pieces_of`; 0 leaves it whole.
         max_one_hot: Categories of a column, above which it is embedded.
         min_category_rows: Training rows, below which categories are merged; a single rare one is merged too.
     """
 
     def __init__(
-        self, columns: Sequence[Column], *, scaling: Scaling, max_one_hot: int, min_category_rows: int
+        self, columns: Sequence[Column], *, scaling: Scaling, pieces: int, max_one_hot: int, min_category_rows: int
     ) -> None:
         self.columns = [
             Fitted(column.name, column.kind, day_first=column.day_first) for column in columns if column.used
         ]
+        self.pieces = pieces
         self.scaling, self.max_one_hot, self.min_rows = scaling, max_one_hot, min_category_rows
         self.medians: Tensor = torch.zeros(0, dtype=torch.double)
         self.scaler: dict[str, Tensor] = {}
@@ -83,7 +91,7 @@ class Preparation:
 
     def named_features(self) -> Iterator[tuple[Fitted, str]]:
         """The columns and names of the features, in their order."""
-        for names in (number_names, gap_names, flag_names, place_names):
+        for names in (number_names, gap_names, piece_names, flag_names, place_names):
             yield from ((column, name) for column in self.columns for name in names(column))
 
     @property
@@ -114,7 +122,7 @@ class Preparation:
             present = values[np.isfinite(values)]
             gaps = len(present) < len(values)
             varies = len(present) and (gaps or present.min() < present.max())
-            return replace(column, gaps=gaps) if varies else None
+            return replace(column, gaps=gaps, edges=edges_of(present, self.pieces)) if varies else None
         if column.kind == "date":
             dates = dates_of(series, column.day_first)
             present = dates.dropna()
@@ -151,22 +159,19 @@ class Preparation:
             if column.name not in frame.columns:
                 raise Refused(f"data: the column {column.name} is not there; the network needs it")
         numbers = self.raw_numbers(frame)
-        features = np.empty((len(frame), len(self.feature_names)), np.float32)
-        place = numbers.shape[1]
-        features[:, :place] = apply_scaler(fill(numbers, self.medians), self.scaler)
-        first = 0
-        for column in self.columns:
-            if gap_names(column):
-                features[:, place] = np.isnan(numbers[:, first])
-                place += 1
-            first += len(number_names(column))
-        for flags in (flags_of(column, frame[column.name]) for column in self.columns if flag_names(column)):
-            features[:, place : place + flags.shape[1]] = flags
-            place += flags.shape[1]
-        for column in self.columns:
-            if column.embedded:
-                features[:, place] = places_of(column, frame[column.name]) + 1
-                place += 1
+        missing, numbers = np.isnan(numbers), fill(numbers, self.medians)
+        blocks: list[NDArray[Any]] = [apply_scaler(numbers, self.scaler)]
+        firsts = np.cumsum([0, *(len(number_names(column)) for column in self.columns)])  # of their numbers
+        features, place = np.empty((len(frame), len(self.feature_names)), np.float32), 0
+        for block in itertools.chain(
+            blocks,
+            (missing[:, [first]] for column, first in zip(self.columns, firsts, strict=False) if gap_names(column)),
+            (pieces_of(c, numbers[:, first]) for c, first in zip(self.columns, firsts, strict=False) if c.edges),
+            (flags_of(column, frame[column.name]) for column in self.columns if flag_names(column)),
+            (places_of(c, frame[c.name])[:, None] + 1 for c in self.columns if c.embedded),
+        ):
+            features[:, place : place + block.shape[1]] = block
+            place += block.shape[1]
         return features
 
     def raw_numbers(self, frame: Any) -> NDArray[np.float64]:
@@ -193,7 +198,7 @@ class Preparation:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Preparation":
         """The inverse of `as_plain`: ready to transform."""
-        made = cls((), scaling="none", max_one_hot=0, min_category_rows=1)
+        made = cls((), scaling="none", pieces=0, max_one_hot=0, min_category_rows=1)
         made.columns = [Fitted(**column) for column in plain["columns"]]
         made.medians, made.scaler = plain["medians"], dict(plain["scaler"])
         return made
@@ -237,6 +242,39 @@ def fill(numbers: NDArray[np.float64], medians: Tensor) -> NDArray[np.float64]:
 def gap_names(column: Fitted) -> list[str]:
     """The feature of 0 and 1 that tells which of a column's numbers are missing, where training rows lack some."""
     return [f"{column.name} missing"] if column.gaps and column.kind in ("numeric", "date") else []
+
+
+def affordable_pieces(rows: int, numbers: int) -> int:
+    """Pieces of a number that a table of so many rows and columns of numbers bears: 16, fewer, or none.
+
+    Each needs rows to be learnt from, and all are inputs of the network that are kept in memory.
+
+    >>> affordable_pieces(5000, 5), affordable_pieces(300, 5), affordable_pieces(1_000_000, 30)
+    (16, 6, 0)
+    """
+    numbers = max(numbers, 1)
+    pieces = min(MOST_PIECES, rows // ROWS_OF_PIECE, PIECE_INPUTS // numbers, PIECE_VALUES // (rows * numbers))
+    return pieces if pieces >= FEWEST_PIECES else 0
+
+
+def edges_of(values: NDArray[np.float64], pieces: int) -> list[float]:
+    """Where a number is cut into pieces of equally many values, none missing; fewer where values are equal."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, pieces + 1), method="lower")) if pieces else np.empty(0)
+    return edges.tolist() if len(edges) > 2 else []
+
+
+def piece_names(column: Fitted) -> list[str]:
+    """The features of a number's pieces."""
+    return [f"{column.name} from {edge:.4g}" for edge in column.edges[:-1]]
+
+
+def pieces_of(column: Fitted, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of each piece lies below a number, from 0 to 1, [N, pieces]: its piecewise linear encoding.
+
+    Gorishniy et al. 2022, arXiv 2203.05556: a linear layer behind it can learn any line that bends at the edges.
+    """
+    edges = np.array(column.edges)
+    return np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
 
 
 # --- categories -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from goldilocks.data.base import Parts, Table, TableData
 from goldilocks.data.card import check_table, describe_table, describe_target
 from goldilocks.data.columns import Column, Kind, dates_of, day_first, describe_columns, numbers_of, words_of
 from goldilocks.data.layout import Layout
-from goldilocks.data.preparation import Preparation
+from goldilocks.data.preparation import Preparation, affordable_pieces
 from goldilocks.data.reading import find_files, read_files
 from goldilocks.data.splitting import given_stages, split_by_time, split_groups
 from goldilocks.data.targets import is_skewed
@@ -40,6 +40,9 @@ class TableFile(TableData):
         separator: Between the columns of a text file; null finds out.
         header: Whether the first row names the columns; null finds out.
         encoding: Of a text file; null finds out.
+        pieces: Into how many pieces, of equally many training rows each, every number is cut: the network gets how much
+            of each lies below it, beside the number itself (piecewise linear encoding). auto: 16, fewer in small
+            tables, none in those too large for it; see `affordable_pieces`.
         max_one_hot: Categories of a column that are given to the network as one feature each; for more it learns a
             vector for each category.
         min_category_rows: Training rows, below which a column's categories are merged.
@@ -61,6 +64,7 @@ class TableFile(TableData):
         separator: str | None = None,
         header: bool | None = None,
         encoding: str | None = None,
+        pieces: Literal["auto"] | Annotated[int, Field(ge=0, le=1000)] = "auto",
         max_one_hot: Annotated[int, Field(ge=1)] = 32,
         min_category_rows: Annotated[int, Field(ge=1)] = 2,
         target_log: Literal["auto"] | bool = False,
@@ -74,6 +78,7 @@ class TableFile(TableData):
         self.kinds = {str(name): kind for name, kind in (columns or {}).items()}
         self.split_column, self.group_column, self.time_column = split_column, group_column, time_column
         self.layout = Layout(separator, header, encoding)
+        self.pieces = pieces
         self.max_one_hot, self.min_category_rows, self.target_log = max_one_hot, min_category_rows, target_log
         ways = {"split_column": split_column, "group_column": group_column, "time_column": time_column}
         if len(chosen := [f"data.{name}={value}" for name, value in ways.items() if value is not None]) > 1:
@@ -82,6 +87,12 @@ class TableFile(TableData):
         self.columns: list[Column] = []
         self.notes: list[str] = []
         self.described: list[dict[str, Any]] = []
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads, splits and prepares, once; afterwards `row_numbers` counts the rows without a target too."""
+        if not self.tensors:
+            super().setup(stage)
+            self.row_numbers = {part: self.places[rows] for part, rows in self.row_numbers.items()}
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -105,6 +116,7 @@ class TableFile(TableData):
             frame = pd.concat([part[names] for part in frames.values()], ignore_index=True)
         self.check_names(names)
         known = frame[list(self.targets)].notna().all(axis=1).to_numpy()
+        self.places = np.flatnonzero(known)
         if not known.all():
             frame, stages = frame[known].reset_index(drop=True), stages[known]
             self.notes.append(f"{np.count_nonzero(~known):,} rows without a target are left out")
@@ -194,10 +206,12 @@ class TableFile(TableData):
         frame = table.features
         if self.preparation is None:
             self.columns = describe_columns(frame, self.kinds, self.roles())
+            numbers = sum(column.kind == "numeric" for column in self.columns)
             train = frame.iloc[parts["train"]]
             self.preparation = Preparation(
                 self.columns,
                 scaling=self.scaling,
+                pieces=affordable_pieces(len(frame), numbers) if self.pieces == "auto" else self.pieces,
                 max_one_hot=self.max_one_hot,
                 min_category_rows=self.min_category_rows,
             ).fit(train)
