@@ -207,3 +207,25 @@ def target_log() -> Measured:
         f"{within(float(max(errors[:2])), 1e-5)}; false: {errors[2]:.1f}; even: {'kept' if not any(kept) else 'log'}",
         (max(errors[:2]) < 1e-5 < 0.1 < errors[2] and not any(kept)),
     )
+
+
+@proof(
+    "data.pieces",
+    "G10",
+    "how much of each piece lies below a number: pieces of equally many training rows",
+    "features of 4 pieces minus the formula; with auto and 0, how many",
+)
+def pieces() -> Measured:
+    rows = drawn(400)
+    with written(rows) as path:
+        found = [read(path, f"data.pieces={count}") for count in (4, "auto", 0)]
+    sizes = np.array([rows[place]["size"] for place in found[0].row_numbers["train"]])
+    edges = np.quantile(sizes, np.linspace(0, 1, 5), method="lower")
+    cut = [[name for name in data.spec.feature_names if name.startswith("size from")] for data in found]
+    errors = [
+        np.abs(column(found[0], name) - np.clip((sizes - low) / (high - low), 0, 1) + 0.5).max()
+        for name, low, high in zip(cut[0], edges[:-1], edges[1:], strict=True)
+    ]
+    return f"{within(float(max(errors)), 1e-5)}; {len(cut[1])} and {len(cut[2])}", (
+        max(errors) < 1e-5 and (len(cut[1]), len(cut[2])) == (8, 0)
+    )

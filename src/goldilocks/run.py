@@ -316,9 +316,6 @@ def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[
     """
     if not results.is_trial(folder) and (card := parts.data.card()) is not None:
         write_card(folder, card)
-        for check in card["checks"]:
-            if check["status"] == "failed":
-                print(f"warning: {check['name']}: {check['measured']}: {check['advice']}", file=sys.stderr)
     for name, figure in parts.figures.items():
         save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:

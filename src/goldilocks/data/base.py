@@ -131,6 +131,10 @@ class TableData(pl.LightningDataModule):
         """Which targets of a regression, [N, targets], are learnt as logarithms; () for none."""
         return ()
 
+    def plain_features(self) -> list[int]:
+        """Which features, of a table's, are looked at one by one: not those that only say another one again."""
+        return list(range(self.spec.input_shape[0]))
+
     def card(self) -> dict[str, Any] | None:
         """What was found out about the data and decided, for the run folder; None where nothing had to be."""
         return None

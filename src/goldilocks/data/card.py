@@ -3,6 +3,7 @@
 Legend: N rows, F features, C columns of an encoded target.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,17 +98,23 @@ def reason_of(target: NDArray[Any], distinct: int, spec: Spec, given: str) -> st
     return f"{distinct:,} different numbers"
 
 
-def check_table(pairs: Pairs, spec: Spec, balanced: bool = False) -> list[dict[str, str]]:
-    """What the health check says of the rows: leaks, rows in two splits, balance or outliers of the target."""
+def check_table(pairs: Pairs, spec: Spec, plain: list[int]) -> list[dict[str, str]]:
+    """What the health check says of the rows: leaks, rows in two splits, balance or outliers of the target.
+
+    Args:
+        pairs: Inputs and targets by stage.
+        spec: Of the data.
+        plain: The places of the features that are looked at one by one.
+    """
     x, y = pairs["train"]
+    names = [spec.feature_names[place] for place in plain]
     verdicts = [
         data_checks.check_equal_rows(pairs),
-        data_checks.check_single_features(x, y, spec.task, spec.feature_names),
+        data_checks.check_single_features(x[:, plain], y, spec.task, names),
+        data_checks.check_target(y)
+        if spec.task == "regression"
+        else data_checks.check_classes(spec.class_counts, spec.class_names),
     ]
-    if spec.task == "regression":
-        verdicts.append(data_checks.check_target(y))
-    else:
-        verdicts.append(data_checks.check_classes(spec.class_counts, spec.class_names, balanced))
     return [
         {"name": found.name, "status": found.status, "measured": found.measured, "advice": found.advice}
         for found in verdicts
@@ -118,12 +125,15 @@ def check_table(pairs: Pairs, spec: Spec, balanced: bool = False) -> list[dict[s
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    """Writes both files into a run folder."""
+    """Writes both files into a run folder, and warns of what makes the result untrue."""
     import yaml
 
     text = yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=120)
     (folder / "data_card.yaml").write_text(text, encoding="utf-8")
     (folder / "data_card.md").write_text("\n".join(lines_of(card)) + "\n", encoding="utf-8")
+    for check in card["checks"]:
+        if check["status"] == "failed":
+            print(f"warning: {check['name']}: {check['measured']}: {check['advice']}", file=sys.stderr)
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from goldilocks.errors import Refused
 
 MISSING, OTHER = "(missing)", "(other)"  # categories of their own
 SECONDS_OF_DAY = 86_400
-FEWEST_PIECES, MOST_PIECES = 4, 16
+FEWEST_PIECES, MOST_PIECES = 4, 8
 ROWS_OF_PIECE = 50  # of all rows
 PIECE_INPUTS, PIECE_VALUES = 1024, 2**26  # at most, in all
 
@@ -53,7 +53,7 @@ class Fitted:
 class Preparation:
     """Turns rows of a table into features, [N, F] in single precision.
 
-    First come numbers on one scale (missing ones are the training rows' median), then features from 0 to 1 (which
+    First come numbers on one scale (missing ones are the training rows' median), then features up to 1 (which
     numbers are missing, their pieces, one a category), at last the numbers of categories of which there are many: 0 for
     any that the training rows do not have often enough, from 1 on for the others. A network learns a vector for each
     (`models.embedding`). A category that was never seen is `(other)` where rare ones were merged, else all zeros.
@@ -88,6 +88,12 @@ class Preparation:
     def owners(self) -> tuple[str, ...]:
         """The column that each feature is of, [F]."""
         return tuple(column.name for column, _ in self.named_features())
+
+    @property
+    def whole_features(self) -> list[int]:
+        """The places of all features but pieces of numbers."""
+        pieces = {name for column in self.columns for name in piece_names(column)}
+        return [place for place, name in enumerate(self.feature_names) if name not in pieces]
 
     def named_features(self) -> Iterator[tuple[Fitted, str]]:
         """The columns and names of the features, in their order."""
@@ -245,12 +251,12 @@ def gap_names(column: Fitted) -> list[str]:
 
 
 def affordable_pieces(rows: int, numbers: int) -> int:
-    """Pieces of a number that a table of so many rows and columns of numbers bears: 16, fewer, or none.
+    """Pieces of a number that a table of so many rows and columns of numbers bears: 8, fewer, or none.
 
     Each needs rows to be learnt from, and all are inputs of the network that are kept in memory.
 
     >>> affordable_pieces(5000, 5), affordable_pieces(300, 5), affordable_pieces(1_000_000, 30)
-    (16, 6, 0)
+    (8, 6, 0)
     """
     numbers = max(numbers, 1)
     pieces = min(MOST_PIECES, rows // ROWS_OF_PIECE, PIECE_INPUTS // numbers, PIECE_VALUES // (rows * numbers))
@@ -269,12 +275,12 @@ def piece_names(column: Fitted) -> list[str]:
 
 
 def pieces_of(column: Fitted, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of each piece lies below a number, from 0 to 1, [N, pieces]: its piecewise linear encoding.
+    """How much of each piece lies below a number, from -1/2 to 1/2, [N, pieces]: its piecewise linear encoding.
 
     Gorishniy et al. 2022, arXiv 2203.05556: a linear layer behind it can learn any line that bends at the edges.
     """
     edges = np.array(column.edges)
-    return np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
+    return np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0, 1) - 0.5
 
 
 # --- categories -------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class TableFile(TableData):
         header: Whether the first row names the columns; null finds out.
         encoding: Of a text file; null finds out.
         pieces: Into how many pieces, of equally many training rows each, every number is cut: the network gets how much
-            of each lies below it, beside the number itself (piecewise linear encoding). auto: 16, fewer in small
+            of each lies below it, beside the number itself (piecewise linear encoding). auto: 8, fewer in small
             tables, none in those too large for it; see `affordable_pieces`.
         max_one_hot: Categories of a column that are given to the network as one feature each; for more it learns a
             vector for each category.
@@ -239,6 +239,11 @@ class TableFile(TableData):
             raise Refused("data.target_log=true: some targets are not above zero; write data.target_log=false")
         return (self.target_log,) * target.shape[1]
 
+    def plain_features(self) -> list[int]:
+        """All but the pieces of numbers."""
+        assert self.preparation is not None
+        return self.preparation.whole_features
+
     def card(self) -> dict[str, Any] | None:
         """What was found out about the table and decided; None where a checkpoint brought the decisions."""
         if not self.described:
@@ -252,7 +257,7 @@ class TableFile(TableData):
             "target": describe_target(self.targets, self.target_values, self.spec, self.task),
             "inputs": self.spec.input_shape[0],
             "columns": self.described,
-            "checks": check_table(pairs, self.spec),
+            "checks": check_table(pairs, self.spec, self.plain_features()),
         }
 
     def how_split(self) -> str:
