@@ -20,7 +20,7 @@ from goldilocks.errors import Refused
 MISSING, OTHER = "(missing)", "(other)"  # categories of their own
 SECONDS_OF_DAY = 86_400
 FEWEST_PIECES, MOST_PIECES = 4, 8
-ROWS_OF_PIECE = 50  # of all rows
+ROWS_OF_PIECE = 500  # of all rows; tables of 200 and 1,000 were learnt better without any
 PIECE_INPUTS, PIECE_VALUES = 1024, 2**26  # at most, in all
 
 
@@ -255,7 +255,7 @@ def affordable_pieces(rows: int, numbers: int) -> int:
 
     Each needs rows to be learnt from, and all are inputs of the network that are kept in memory.
 
-    >>> affordable_pieces(5000, 5), affordable_pieces(300, 5), affordable_pieces(1_000_000, 30)
+    >>> affordable_pieces(5000, 5), affordable_pieces(3000, 5), affordable_pieces(1_000_000, 30)
     (8, 6, 0)
     """
     numbers = max(numbers, 1)
