@@ -33,7 +33,6 @@ class Fitted:
         kind: numeric, binary, categorical or date.
         edges: Of a number's pieces, ascending; none where it is not cut.
         categories: Of a binary or categorical column, by their number among its features.
-        rare: Whether some were merged into `OTHER`.
         gaps: Whether training rows lack a value: then a feature, or a category, tells which.
         embedded: Whether the network learns a vector for each category.
         day_first: How dates are read.
