@@ -95,10 +95,15 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
     rows = {stage: (x.numpy(), y.numpy()) for stage, (x, y) in parts.data.tensors.items()}
     x, y = rows["train"]
     yield data_checks.check_values(rows)
-    yield data_checks.check_constant(x, spec.feature_names)
+    looked_at, names = x, spec.feature_names
     if x.ndim == 2:
-        yield data_checks.check_repeated(x, spec.feature_names)
-    yield data_checks.check_scale(x, spec.feature_names)
+        plain = parts.data.plain_features()
+        looked_at, names = x[:, plain], tuple(names[place] for place in plain) if names else names
+    yield data_checks.check_constant(looked_at, names)
+    if x.ndim == 2:
+        yield data_checks.check_repeated(looked_at, names)
+    numbers = looked_at.shape[1] - len(spec.category_counts)  # those of categories have no scale
+    yield data_checks.check_scale(looked_at[:, :numbers], names)
     yield data_checks.check_equal_rows(rows)
     if spec.task == "regression":
         yield data_checks.check_target(y, settings.task["loss"])
@@ -106,7 +111,7 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
         balanced = settings.task["class_weight"] == "balanced"
         yield data_checks.check_classes(spec.class_counts, spec.class_names, balanced)
     if x.ndim == 2:
-        yield data_checks.check_single_features(x, y, spec.task, spec.feature_names)
+        yield data_checks.check_single_features(looked_at, y, spec.task, names)
     known = [rows[stage] for stage in ("train", "val") if stage in rows]
     inputs, targets = (np.concatenate(pieces) for pieces in zip(*known, strict=True))
     yield data_checks.check_signal(inputs, targets, spec.task)
