@@ -34,13 +34,13 @@ def compose() -> Callable[..., DictConfig]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from goldilocks.cli import CONF, register_resolvers
+    from goldilocks.cli import CONF, open_keys, register_resolvers
 
     def composed(*overrides: str) -> DictConfig:
         register_resolvers()
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose("train", overrides=list(overrides))
+            return hydra_compose("train", overrides=open_keys(overrides))
 
     yield composed
     GlobalHydra.instance().clear()

@@ -21,7 +21,7 @@ PAGES = sorted(
 FOLLOWED = ROOT / "docs" / "extending.md"
 MODULES = sorted(path for path in SRC.rglob("*.py") if path.parts[len(SRC.parts)] in ("goldilocks", "hydra_plugins"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
-HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "sklearn", "numpy", "pydantic", "tensorboard", "rich"}
+HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "sklearn", "numpy", "pydantic", "tensorboard", "rich", "pandas"}
 LIGHT = ("goldilocks.cli", "goldilocks.errors", "goldilocks.metric_names", "hydra_plugins.goldilocks")
 # Which modules of a folder may know which others of it; the folder's own __init__ may name them all.
 SIBLINGS = {
@@ -39,6 +39,13 @@ SIBLINGS = {
         "goldilocks.data.scaling",
         "goldilocks.data.spec",
         "goldilocks.data.targets",
+    },
+    "goldilocks.data.reading": {"goldilocks.data.layout"},
+    "goldilocks.data.preparation": {"goldilocks.data.columns", "goldilocks.data.scaling"},
+    "goldilocks.data.card": {f"goldilocks.data.{name}" for name in ("columns", "preparation", "spec", "targets")},
+    "goldilocks.data.table": {
+        f"goldilocks.data.{name}"
+        for name in ("base", "card", "columns", "layout", "preparation", "reading", "splitting", "targets")
     },
     "goldilocks.data.embedded": {"goldilocks.data.base"},
     "goldilocks.data.openml": {"goldilocks.data.base"},

@@ -32,11 +32,12 @@ from goldilocks.models.init import Init
 from goldilocks.results import read_result
 from goldilocks.run import build_trainer, prepare, run
 from goldilocks.tasks import Output
+from tables import cars, write
 
 # A new option is trained here as soon as its file is there; its count is changed by who has read its test.
 COUNTS = {
     "callbacks": 2,
-    "data": 9,
+    "data": 10,
     "experiment": 3,
     "hydra/sweeper": 1,
     "logger": 3,
@@ -98,7 +99,7 @@ def same(found, said):
 
 @pytest.mark.usefixtures("openml_stand_in")
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda word: word)
-def test_every_option_trains(group, option, compose, train_two_steps):
+def test_every_option_trains(group, option, compose, train_two_steps, tmp_path):
     if option == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         with pytest.raises(Refused, match=r"^trainer\.accelerator=gpu: no GPU was found; write [^\n]+$"):
             prepare(compose("trainer=gpu"))
@@ -108,6 +109,12 @@ def test_every_option_trains(group, option, compose, train_two_steps):
             prepare(compose("model=pretrained", "data=digits"))
         return
     small = [f"data={'digits' if option in IMAGES else 'iris'}"] if group not in ("data", "experiment") else []
+    own = (
+        {"path": write(tmp_path / "cars.csv", cars()), "target": "price"}
+        if (group, option) == ("data", "table")
+        else {}
+    )
+    small += [f"data.{key}={value}" for key, value in own.items()]
     small += ["model.weights=false"] if option == "pretrained" else []  # nothing is downloaded
     if (group, option) == ("experiment", "realmlp"):
         small += ["scheduler=constant"]  # its rate and its output layer start at 0: hidden layers move from step 3
@@ -121,6 +128,7 @@ def test_every_option_trains(group, option, compose, train_two_steps):
             OmegaConf.to_container(cfg[group], resolve=True),
             {
                 **said,
+                **own,
                 **{"trainer": {"max_steps": 2}}.get(group, {}),
                 **({"weights": False} if "weights" in said else {}),
             },

@@ -15,6 +15,7 @@ GROUPS = (
     *(
         "data",
         "sources",
+        "tables",
         "model",
         "networks",
         "images",

@@ -28,6 +28,7 @@ class Augmentation:
     def __init__(self, strengths: Regularization, spec: Spec) -> None:
         self.strengths = strengths
         self.num_classes = spec.num_outputs if spec.task == "multiclass" else None
+        self.num_categories = len(spec.category_counts)
         self.mixers = [
             (mix, alpha) for mix, alpha in ((mixup, strengths.mixup), (cutmix, strengths.cutmix)) if alpha > 0
         ]
@@ -47,10 +48,16 @@ class Augmentation:
         if self.mixers:
             target = y if self.num_classes is None else F.one_hot(y, self.num_classes).to(x.dtype)
             mix, alpha = self.mixers[np.random.randint(len(self.mixers)) if len(self.mixers) > 1 else 0]
-            x, y = mix(x, target, alpha)
+            mixed, y = mix(x, target, alpha)
+            x = self.keep_categories(mixed, x) if mix is mixup else mixed
         if strengths.noise:
-            x = add_noise(x, strengths.noise)
+            x = self.keep_categories(add_noise(x, strengths.noise), x)
         return x, y
+
+    def keep_categories(self, changed: Tensor, x: Tensor) -> Tensor:
+        """Changed inputs, with the numbers of categories as they were: between two of them there is nothing."""
+        first = x.shape[1] - self.num_categories
+        return torch.cat([changed[:, :first], x[:, first:]], dim=1) if self.num_categories else changed
 
 
 def add_noise(x: Tensor, std: float) -> Tensor:

@@ -1,5 +1,6 @@
 """Everything about a configuration that can be refused or warned about before a run folder is made."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from goldilocks.tasks import Objective, Task, check_objective
 from goldilocks.trainer import try_trainer
 
 Node = dict[str, Any]
+EXACT = {"bf16-true": 257, "16-true": 2049}  # numbers from 0 that a kind of inputs can tell apart
 SMALL_BATCH = 16  # rows below which BatchNorm's statistics are unreliable
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 ALPHA_DROPOUT = (nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -131,6 +133,11 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
     """
     if (shift := settings.regularization["shift"]) and len(spec.input_shape) != 3:
         raise Refused(f"regularization.shift={shift}: moves images, and these data are a table; leave it out")
+    precision, most = str(settings.trainer.get("precision", 32)), max(spec.category_counts, default=0)
+    if most > EXACT.get(precision, math.inf):
+        raise Refused(
+            f"trainer.precision={precision}: cannot hold the numbers of {most} categories; write trainer.precision=32"
+        )
     check_objective(settings.objective["metric"], spec)
     followers = {f"callbacks.{name}.monitor": node for name, node in settings.callbacks.items() if node}
     for where, node in {**followers, "scheduler.monitor": settings.scheduler}.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 from goldilocks.errors import Refused, near_miss
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+OPEN = "data.columns."  # keys below are names of columns
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -25,9 +26,30 @@ def cli(main: Callable[[], None]) -> int:
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
         print(help_text())
         return 0
+    sys.argv[1:] = open_keys(sys.argv[1:])
     with refusals() as outcome:
         main()
     return outcome.code
+
+
+def open_keys(words: Iterable[str]) -> list[str]:
+    """Overrides of keys that are not in a file, because they are names of the user's own columns, as Hydra takes them.
+
+    >>> open_keys(["data.columns.zip=drop", "data.columns.engine size (cc)=numeric", "seed=1"])
+    ['++data.columns.zip=drop', '++data.columns={engine size \\\\(cc\\\\):numeric}', 'seed=1']
+    """
+    return [opened(word) for word in words]
+
+
+def opened(word: str) -> str:
+    """One override; a name with other signs than Hydra's keys have goes into a dictionary."""
+    name, equals, kind = word.removeprefix(OPEN).partition("=")
+    if not word.startswith(OPEN) or not equals:
+        return word
+    if re.fullmatch(r"[A-Za-z_][\w-]*", name, flags=re.ASCII):
+        return f"++{word}"
+    escaped = re.sub(r"([\\()\[\]{}:=,'\"])", r"\\\1", name)
+    return f"++{OPEN[:-1]}={{{escaped}:{kind}}}"
 
 
 @dataclass

@@ -22,7 +22,11 @@ PACKAGES = (
     *("goldilocks", "torch", "pytorch_lightning", "torchmetrics", "sklearn", "optuna"),
     *("pytorch_optimizer", "timm"),
 )
-EXTRAS = {"pytorch_optimizer": "optimizers", "timm": "pretrained"}  # of pyproject.toml, by the package that needs it
+EXTRAS = {
+    "pytorch_optimizer": "optimizers",
+    "timm": "pretrained",
+    "pyarrow": "parquet",
+}  # of pyproject.toml, by the package that needs it
 T = TypeVar("T")
 
 

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from goldilocks import results
-from goldilocks.cli import CONF
+from goldilocks.cli import CONF, open_keys
 from goldilocks.errors import Refused
 from goldilocks.run import build_trainer, prepare, start, test_metrics
 
@@ -85,6 +85,7 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 
 def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     """Composes conf/train.yaml as the command line does; returns the configuration and the choices."""
+    words = open_keys(words)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra_compose("train", overrides=words, return_hydra_config=True)

@@ -24,6 +24,7 @@ from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.checks import Settings, check, check_network, check_with_data, warnings_for
 from goldilocks.config import build, one_line
 from goldilocks.data.base import TableData
+from goldilocks.data.card import write_card
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.examination import examine
@@ -31,6 +32,7 @@ from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
+from goldilocks.models.embedding import CategoryVectors, WithVectors
 from goldilocks.module import TrainingModule
 from goldilocks.optimizers import build_optimizer
 from goldilocks.regularization import Regularization
@@ -159,10 +161,12 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
 
 def build_network(settings: Settings, spec: Spec) -> nn.Module:
     """Builds the network for the data."""
-    live: dict[str, Any] = {"input_shape": spec.input_shape, "num_outputs": spec.num_outputs}
+    vectors = CategoryVectors(spec.category_counts) if spec.category_counts else None
+    input_shape = (vectors.width(*spec.input_shape),) if vectors else spec.input_shape
+    live: dict[str, Any] = {"input_shape": input_shape, "num_outputs": spec.num_outputs}
     network = build(settings.model, nn.Module, "model", packages=settings.packages, **live)
     check_network(settings, network)
-    return network
+    return WithVectors(vectors, network) if vectors else network
 
 
 def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) -> Trainer:
@@ -311,8 +315,13 @@ def first_result(
 def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], folder: Path) -> None:
     """Tells the loggers the options and the network, and shows what was found out before training.
 
-    At once: a run may be killed in its first epoch.
+    At once: a run may be killed in its first epoch. Trials of a sweep share their data, and have no card.
     """
+    if not results.is_trial(folder) and (card := parts.data.card()) is not None:
+        write_card(folder, card)
+        for check in card["checks"]:
+            if check["status"] == "failed":
+                print(f"warning: {check['name']}: {check['measured']}: {check['advice']}", file=sys.stderr)
     for name, figure in parts.figures.items():
         save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:

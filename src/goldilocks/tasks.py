@@ -110,6 +110,7 @@ class Task(nn.Module):
     target_shift: Tensor
     target_scale: Tensor
     target_centre: Tensor
+    target_log: Tensor
     class_weight: Tensor
 
     def __init__(
@@ -142,6 +143,8 @@ class Task(nn.Module):
         self.register_buffer("target_scale", torch.tensor(spec.target_scale or (1.0,)))
         # Known from the spec, so no part of a checkpoint.
         self.register_buffer("target_centre", torch.tensor(spec.target_centre or (0.0,)), persistent=False)
+        self.logged = any(spec.target_log)
+        self.register_buffer("target_log", torch.tensor(spec.target_log or (False,)), persistent=False)
         self.weighted = class_weight == "balanced"
         weights = balanced_weights(spec.class_counts) if self.weighted else torch.ones(1)
         self.register_buffer("class_weight", weights, persistent=False)
@@ -206,7 +209,13 @@ class Task(nn.Module):
 
     def unscale(self, values: Tensor) -> Tensor:
         """A regression's scaled values, [B, C], in the target's own units."""
-        return values * self.target_scale + self.target_shift
+        values = values * self.target_scale + self.target_shift
+        return torch.where(self.target_log, values.exp(), values) if self.logged else values
+
+    def centre(self, values: Tensor) -> Tensor:
+        """A regression's scaled values, [B, C], around zero, in proportion to the target's own units."""
+        centred = values - self.target_centre
+        return torch.where(self.target_log, (centred * self.target_scale).expm1(), centred) if self.logged else centred
 
     @torch.no_grad()
     def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
@@ -214,7 +223,7 @@ class Task(nn.Module):
         output = centred = self.combine(output.float())
         centred_target = target
         if self.spec.task == "regression":
-            centred, centred_target = ((values - self.target_centre).squeeze(-1) for values in (output, target))
+            centred, centred_target = (self.centre(values).squeeze(-1) for values in (output, target))
             output, target = self.unscale(output).squeeze(-1), self.unscale(target).squeeze(-1)
         elif self.spec.task == "binary":
             output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).round().long()

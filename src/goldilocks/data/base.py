@@ -21,17 +21,19 @@ from goldilocks.errors import Refused
 EVALUATION_ROWS, EVALUATION_ROWS_ON_CPU = 8192, 1024
 EVALUATION_BATCHES = 64  # in an item, whose metrics are computed at once
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Parts = dict[str, NDArray[Any]]  # row numbers by stage
 
 
 class Table(NamedTuple):
     """What a source of data loads."""
 
-    features: NDArray[Any]  # [N, F], or [N, channels, height, width]: numbers
+    features: Any  # an array of numbers, [N, F] or [N, channels, height, width]; or what `prepare` takes
     target: NDArray[Any]  # [N] or [N, targets]: numbers, or anything that names a class
     feature_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()  # of the sorted classes; () names them by their values
     test_rows: NDArray[Any] | None = None  # numbers of the rows that the source itself sets aside; None: drawn
+    val_rows: NDArray[Any] | None = None
 
 
 class TableData(pl.LightningDataModule):
@@ -79,7 +81,7 @@ class TableData(pl.LightningDataModule):
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
-        """Loads, splits and scales, once; Lightning calls it for every stage."""
+        """Loads, splits and prepares, once; Lightning calls it for every stage."""
         if self.tensors:
             return
         table = self.load()
@@ -90,36 +92,48 @@ class TableData(pl.LightningDataModule):
                 f" {task}; leave it out"
             )
         target, classes = encode_target(table.target, task)
-        stratify = task != "regression"
-        parts = split_rows(target, self.fractions, self.seed, stratify=stratify, test_rows=table.test_rows)
-        self.row_numbers = parts
-        features = table.features if table.features.dtype.kind in "fiub" else table.features.astype(np.float64)
-        check_finite(features, table.feature_names)
-        if not self.scaler:
-            self.scaler = fit_scaler(features[parts["train"]], self.scaling)
-        facts: dict[str, Any]
+        self.row_numbers = parts = self.split(table, target, stratify=task != "regression")
+        inputs, facts = self.prepare(table, parts)
         if task == "regression":
-            target, facts = scale_target(target, parts["train"], self.target_scaling)
+            target, scales = scale_target(target, parts["train"], self.target_scaling, self.log_targets(target, parts))
+            facts |= scales
         else:
             counts = np.bincount(target[parts["train"]].reshape(-1), minlength=len(classes))
             names = table.class_names or tuple(map(str, classes))
-            facts = {"class_counts": tuple(counts.tolist()), "class_names": names}
+            facts |= {"class_counts": tuple(counts.tolist()), "class_names": names}
         self.spec = Spec(
             task=task,
-            input_shape=features.shape[1:],
+            input_shape=inputs["train"].shape[1:],
             num_outputs=len(classes) if task == "multiclass" else target.shape[1],
             num_rows={stage: len(rows) for stage, rows in parts.items()},
-            feature_names=table.feature_names,
             target_names=table.target_names,
             **facts,
         )
         kind = torch.long if task == "multiclass" else torch.float32
         y = torch.from_numpy(target).to(kind)
-        self.tensors = {
-            stage: (torch.from_numpy(apply_scaler(features, self.scaler, rows)), y[rows])
-            for stage, rows in parts.items()
-            if len(rows)
-        }
+        self.tensors = {stage: (torch.from_numpy(inputs[stage]), y[rows]) for stage, rows in parts.items() if len(rows)}
+
+    def split(self, table: Table, target: NDArray[Any], *, stratify: bool) -> Parts:
+        """Row numbers by stage: those that the source sets aside, the others drawn."""
+        given = {"test": table.test_rows, "val": table.val_rows}
+        return split_rows(target, self.fractions, self.seed, stratify=stratify, given=given)
+
+    def prepare(self, table: Table, parts: Parts) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+        """Inputs of the network by stage, fitted on the training rows; and what the spec says of them."""
+        features = table.features if table.features.dtype.kind in "fiub" else table.features.astype(np.float64)
+        check_finite(features, table.feature_names)
+        if not self.scaler:
+            self.scaler = fit_scaler(features[parts["train"]], self.scaling)
+        inputs = {stage: apply_scaler(features, self.scaler, rows) for stage, rows in parts.items()}
+        return inputs, {"feature_names": table.feature_names}
+
+    def log_targets(self, target: NDArray[Any], parts: Parts) -> tuple[bool, ...]:
+        """Which targets of a regression, [N, targets], are learnt as logarithms; () for none."""
+        return ()
+
+    def card(self) -> dict[str, Any] | None:
+        """What was found out about the data and decided, for the run folder; None where nothing had to be."""
+        return None
 
     def train_dataloader(self) -> TensorLoader:
         """Shuffled batches of `batch_size`, several in an item where the trainer executes several steps at once."""
@@ -182,8 +196,8 @@ def split_rows(
     seed: int,
     *,
     stratify: bool,
-    test_rows: NDArray[Any] | None = None,
-) -> dict[str, NDArray[Any]]:
+    given: Mapping[str, NDArray[Any] | None] | None = None,
+) -> Parts:
     """Row numbers by stage; a stratified split keeps the classes' shares.
 
     Args:
@@ -191,14 +205,13 @@ def split_rows(
         fractions: Share of all rows for `val` and `test`.
         seed: Of the split.
         stratify: Whether the target holds classes.
-        test_rows: Where the test rows are given, and are not drawn.
+        given: Rows of `val` or `test` that are not drawn.
     """
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(target))
-    parts = {"train": rows}
-    if test_rows is not None:
-        parts = {"test": test_rows, "train": np.setdiff1d(rows, test_rows)}
+    parts = {stage: chosen for stage, chosen in (given or {}).items() if chosen is not None}
+    parts["train"] = np.setdiff1d(rows, np.concatenate(list(parts.values()))) if parts else rows
     for stage in ("test", "val"):
         if stage in parts:
             continue

@@ -23,7 +23,10 @@ class Spec:
             target_scale`. What they are depends on `data.target_scaling`.
         target_scale: Likewise.
         target_centre: Mean of the scaled training targets, one for each.
+        target_log: One for each regression target: whether its logarithm is what shift and scale are of; () for none.
         target_range: Least and greatest of all scaled training targets.
+        category_counts: Of each of the last inputs of a table that hold the number of a category: how many numbers
+            there are, from 0. The network gets a vector in place of each.
     """
 
     task: TaskName
@@ -37,7 +40,9 @@ class Spec:
     target_shift: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
     target_centre: tuple[float, ...] = ()
+    target_log: tuple[bool, ...] = ()
     target_range: tuple[float, ...] = ()
+    category_counts: tuple[int, ...] = ()
 
     def as_plain(self) -> dict[str, Any]:
         """Plain containers, for a checkpoint that loads with `weights_only=True`."""

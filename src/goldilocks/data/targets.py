@@ -1,5 +1,6 @@
 """Targets: which task they are, how the losses take them, and their scale."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from goldilocks.errors import Refused
 
 TargetScaling = Literal["standard", "minmax", "none"]
 
+SKEWED = 1.0  # skewness
 MAX_CLASSES = 20  # a target of more distinct whole numbers is taken for a quantity
 
 
@@ -54,12 +56,27 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
         raise Refused(f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn")
     rare = np.bincount(index).min()
     if rare < 3:
-        raise Refused(f"data.task={task}: a class has only {rare} rows; at least 3 are needed, one for each split")
+        name = classes[np.bincount(index).argmin()]
+        raise Refused(
+            f"data.task={task}: a class has only {rare} rows ({name}); at least 3 are needed, one for each split"
+        )
     return (index[:, None] if task == "binary" else index), classes
 
 
+def is_skewed(target: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which targets, of [N, targets], are above zero and lopsided on their own scale, and less so on a logarithmic one.
+
+    Lopsided is a skewness above 1, as of incomes and prices.
+    """
+    from scipy.stats import skew
+
+    positive = (target > 0).all(0)
+    logged = np.log(np.where(positive, target, 1.0))
+    return positive & (skew(target) > SKEWED) & (np.abs(skew(logged)) < skew(target) / 2)
+
+
 def scale_target(
-    target: NDArray[Any], train: NDArray[Any], scaling: TargetScaling
+    target: NDArray[Any], train: NDArray[Any], scaling: TargetScaling, log: Sequence[bool] = ()
 ) -> tuple[NDArray[np.float64], dict[str, tuple[float, ...]]]:
     """Scales a regression's target, by the training rows.
 
@@ -67,10 +84,13 @@ def scale_target(
         target: [N, targets].
         train: Numbers of the training rows.
         scaling: standard: mean 0, variance 1; minmax: from 0 to 1; none.
+        log: Whether each target's logarithm is scaled in its place; () for none.
 
     Returns:
         The scaled target, and what the spec says of it.
     """
+    if any(log):
+        target = np.where(log, np.log(np.where(log, target, 1.0)), target)
     rows = target[train]
     shift, scale = np.zeros(target.shape[1]), np.ones(target.shape[1])
     if scaling == "standard":
@@ -83,5 +103,6 @@ def scale_target(
     facts = {"target_shift": shift, "target_scale": scale, "target_centre": rows.mean(0)}
     return scaled, {
         **{name: tuple(values.tolist()) for name, values in facts.items()},
+        **({"target_log": tuple(log)} if any(log) else {}),
         "target_range": (float(rows.min()), float(rows.max())),
     }

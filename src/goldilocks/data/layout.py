@@ -1,0 +1,133 @@
+"""How a file of text is laid out: its encoding, what separates the columns, which row names them."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from goldilocks.errors import Refused
+
+SAMPLE_BYTES, SAMPLE_ROWS = 2**20, 100  # of a file, to find out its layout
+SEPARATORS = (",", "\t", ";", "|")
+SPACES = r"\s+"
+# Beside pandas' own marks of a missing value: empty, NA, N/A, NaN, null, None and their likes.
+MISSING = ("?", "na", "Na", "-", "--", ".", "missing", "Missing", "MISSING", "none", "NONE", "#NULL!", "\\N")
+NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?%?")
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file of text is read; None: found out.
+
+    Attributes:
+        separator: Between the columns.
+        header: Whether the first row names the columns.
+        encoding: Of the text.
+    """
+
+    separator: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+
+
+def find_encoding(sample: bytes, where: str) -> str:
+    """The encoding that the first bytes show.
+
+    Raises:
+        Refused: for bytes that are no text.
+    """
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if sample.startswith(mark):
+            return encoding
+    control = sum(sample[:4096].count(byte) for byte in (*range(9), *range(14, 27)))
+    if b"\0" in sample or control > 0.02 * len(sample[:4096]):
+        raise Refused(f"{where}: is not a table: its bytes are no text; CSV, TSV, Parquet or Feather is expected")
+    return "utf-8"
+
+
+def decode(sample: bytes, encoding: str, where: str) -> str:
+    """The sample as text, to its last whole line."""
+    try:
+        text = sample.decode(encoding, errors="ignore")  # its last character may be cut; parsing is strict
+    except LookupError as error:
+        raise Refused(f"data.encoding={encoding}: there is no such encoding; write utf-8, cp1252 or utf-16") from error
+    if len(sample) < SAMPLE_BYTES:
+        return text
+    whole = text.rpartition("\n")[0]
+    return whole or text
+
+
+def split_sample(text: str, separator: str | None, where: str) -> tuple[list[list[str]], str]:
+    """The first rows, and what separates their columns: what most rows have equally often."""
+    lines = text.splitlines()[: SAMPLE_ROWS + 1]
+    if not any(line.strip() for line in lines):
+        raise Refused(f"{where}: is empty")
+    candidates = [separator] if separator else list(SEPARATORS)
+    best: tuple[tuple[float, int], list[list[str]], str] | None = None
+    for candidate in candidates if separator else [*candidates, SPACES]:
+        rows = split_lines(lines, candidate)
+        count, times = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
+        score = (times / max(len(rows), 1), min(count, len(rows[0]) if rows else 0))
+        if count > 1 and (best is None or (score > best[0] and candidate != SPACES)):
+            best = score, rows, candidate
+    if best is None:
+        given = f"data.separator={separator}" if separator else where
+        raise Refused(f"{given}: separates no columns; a table of a target and features is expected")
+    return best[1], best[2]
+
+
+def split_lines(lines: list[str], separator: str) -> list[list[str]]:
+    """Lines as rows of words, blank ones left out."""
+    if separator == SPACES:
+        return [line.split() for line in lines if line.strip()]
+    if len(separator) > 1:
+        return [line.split(separator) for line in lines if line.strip()]
+    try:
+        return [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
+    except csv.Error:
+        return [line.split(separator) for line in lines if line.strip()]
+
+
+def has_header(rows: list[list[str]], target: str) -> bool:
+    """Whether the first row names the columns: it holds the target's name, or neither numbers nor empty words."""
+    first = [word.strip() for word in rows[0]]
+    if target in first:
+        return True
+    numbers = [word for word in first if NUMBER.fullmatch(word) or word in MISSING]
+    return not numbers and any(first)
+
+
+def column_names(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names without spaces around them, each once, and what was renamed.
+
+    >>> column_names(["a", " b", "", "a"])[0]
+    ['a', 'b', 'column3', 'a.2']
+    """
+    given = [word.strip() for word in words]
+    names: list[str] = []
+    notes: list[str] = []
+    taken = set(given)
+    seen: Counter[str] = Counter()
+    for place, word in enumerate(given, start=1):
+        name = word or f"column{place}"
+        seen[name] += 1
+        if seen[name] > 1 or (not word and name in taken):
+            plain, number = name, seen[name] + (not word)
+            while (name := f"{plain}.{number}") in taken:
+                number += 1
+            taken.add(name)
+            notes.append(f"a second column named {plain} is {name} here")
+        names.append(name)
+    return names, notes
+
+
+def decimal_of(rows: list[list[str]], separator: str) -> str:
+    """A comma where numbers have one and none has a point."""
+    if separator == ",":
+        return "."
+    words = [word.strip() for row in rows for word in row]
+    commas = sum(DECIMAL_COMMA.fullmatch(word) is not None for word in words)
+    points = sum(re.fullmatch(r"[-+]?\d+\.\d+", word) is not None for word in words)
+    return "," if commas > points else "."

@@ -1,0 +1,238 @@
+"""Tables from files: text in any layout, packed or not, Parquet and Feather.
+
+pandas parses; it is imported where a file is read, because it takes a second.
+"""
+
+import bz2
+import csv
+import glob
+import gzip
+import io
+import lzma
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from goldilocks.config import missing, one_line
+from goldilocks.data.layout import (
+    MISSING,
+    SAMPLE_BYTES,
+    SPACES,
+    Layout,
+    column_names,
+    decimal_of,
+    decode,
+    find_encoding,
+    has_header,
+    split_sample,
+)
+from goldilocks.errors import Refused
+
+
+class Opener(NamedTuple):
+    """How the bytes of a kind of file begin, and what opens it."""
+
+    magic: bytes
+    open: Callable[[Path], Any]
+
+
+class Reading(NamedTuple):
+    """Rows and how they were read."""
+
+    frame: Any  # a pandas DataFrame, [N, columns]
+    notes: tuple[str, ...]  # for the data card
+
+
+def find_files(path: str | Sequence[str], key: str) -> list[Path]:
+    """The files that a path, a pattern or a list of them names, sorted within each pattern.
+
+    Raises:
+        Refused: if there are none, or one is a folder.
+    """
+    found = []
+    for word in [path] if isinstance(path, str) else path:
+        name = str(Path(word).expanduser())
+        matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
+        if not matches:
+            folder = Path(name).parent
+            near = sorted(file.name for file in folder.glob("*") if file.is_file())[:5] if folder.is_dir() else []
+            listed = f"; in {folder} there are: {', '.join(near)}" if near else f"; {folder} is no folder with files"
+            raise Refused(f"{key}={word}: there is no such file{listed}")
+        found += [Path(match) for match in matches]
+    if not found:
+        raise Refused(f"{key}=[]: names no file; write {key}=FILE.csv")
+    for file in found:
+        if not file.is_file():
+            raise Refused(f"{key}={file}: is a folder; write a file in it, or a pattern such as {key}={file}/*.csv")
+    return found
+
+
+def read_files(files: Sequence[Path], layout: Layout, key: str, target: str = "") -> Reading:
+    """Reads files of the same columns, one below the other; the last few that were read are remembered.
+
+    Args:
+        files: CSV, TSV and their likes, compressed or not, Parquet or Feather.
+        layout: What is known of files of text.
+        key: Under which the files were given, for messages.
+        target: A column that a header would name.
+
+    Raises:
+        Refused: for a file that cannot be read, or has other columns than the first.
+    """
+    import pandas as pd
+
+    readings = []
+    for file in files:
+        state = file.stat()
+        readings.append(read_file(file.absolute(), (state.st_mtime_ns, state.st_size), layout, f"{key}={file}", target))
+    first = readings[0]
+    for file, reading in zip(files[1:], readings[1:], strict=True):
+        check_same_columns(list(first.frame.columns), list(reading.frame.columns), f"{key}={file}", files[0])
+    if len(readings) == 1:
+        return first
+    frame = pd.concat([reading.frame[list(first.frame.columns)] for reading in readings], ignore_index=True)
+    return Reading(frame, tuple(dict.fromkeys(note for reading in readings for note in reading.notes)))
+
+
+def check_same_columns(expected: list[str], found: list[str], where: str, first: Any) -> None:
+    """Refuses a table that lacks columns of another one, or has more."""
+    for here, there, what in ((expected, found, "lacks"), (found, expected, "has, beside those of the others,")):
+        if other := [name for name in here if name not in there]:
+            raise Refused(f"{where}: {what} the column {other[0]}; all must have the columns of {first}")
+
+
+@lru_cache(maxsize=4)
+def read_file(file: Path, state: tuple[int, int], layout: Layout, where: str, target: str) -> Reading:
+    """Reads one file once a process, as long as its time and size stay the same.
+
+    Raises:
+        Refused: if it cannot be read as a table.
+    """
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(6)
+    except OSError as error:
+        raise Refused(f"{where}: cannot be opened ({error.strerror})") from error
+    if not magic:
+        raise Refused(f"{where}: is empty")
+    if magic[:4] == b"PAR1" or magic == b"ARROW1":
+        return read_columnar(file, magic, where)
+    try:
+        reading = read_text(file, layout, where, target)
+    except (gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
+        raise Refused(f"{where}: is damaged ({one_line(error)})") from error
+    except OSError as error:
+        raise Refused(f"{where}: cannot be read ({one_line(error)})") from error
+    return reading
+
+
+def read_columnar(file: Path, magic: bytes, where: str) -> Reading:
+    """Reads Parquet or Feather, which know their columns, through pyarrow."""
+    import pandas as pd
+
+    kind = "Parquet" if magic[:4] == b"PAR1" else "Feather"
+    try:
+        import pyarrow  # noqa: F401 - pandas says less clearly that it is missing
+
+        frame = pd.read_parquet(file) if kind == "Parquet" else pd.read_feather(file)
+    except ModuleNotFoundError as error:
+        raise Refused(f"{where}: {kind} {missing(error)}") from error
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        raise Refused(f"{where}: cannot be read as {kind} ({one_line(error)})") from error
+    frame.columns = column_names([str(name) for name in frame.columns])[0]
+    if frame.shape[0] == 0:
+        raise Refused(f"{where}: has columns and no rows")
+    return Reading(frame.reset_index(drop=True), (f"{kind}",))
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
+    """Reads CSV and its likes."""
+    import pandas as pd
+
+    with open_bytes(file, where) as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    encoding = layout.encoding or find_encoding(sample, where)
+    while True:
+        rows, separator = split_sample(decode(sample, encoding, where), layout.separator, where)
+        header = layout.header if layout.header is not None else has_header(rows, target)
+        width = max(map(len, rows[header:]), default=0)
+        if header and not rows[1:]:
+            raise Refused(f"{where}: has a header and no rows")
+        names, renamed = column_names(rows[0] if header else [""] * width)
+        if width > len(names) and all(len(row) == width and not row[-1].strip() for row in rows[1:]):
+            names += column_names([""] * width)[0][len(names) :]  # each row ends with a separator
+        try:
+            frame = parse(file, where, encoding, separator, header, names, decimal_of(rows[header:], separator))
+            break
+        except UnicodeDecodeError as error:
+            if layout.encoding or encoding not in ("utf-8", "utf-8-sig"):
+                why = f"byte {error.start}: {error.reason}"
+                raise Refused(f"{where}: is no {encoding} text ({why}); write another data.encoding") from error
+            encoding = "cp1252"
+        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error) as error:
+            raise Refused(f"{where}: {ragged(error, rows, names)}") from error
+    if not len(frame):
+        raise Refused(f"{where}: has a header and no rows")
+    told = {"\t": "tab", SPACES: "spaces"}.get(separator, separator)
+    notes = [f"{encoding} text, columns separated by {told}, {'the first row' if header else 'no row'} names them"]
+    return Reading(frame, (*notes, *renamed))
+
+
+def open_bytes(file: Path, where: str) -> Any:
+    """The bytes of a file, unpacked if they are packed, whatever its name ends with."""
+    packed = (Opener(b"\x1f\x8b", gzip.open), Opener(b"BZh", bz2.open), Opener(b"\xfd7zXZ", lzma.open))
+    with file.open("rb") as stream:
+        magic = stream.read(6)
+    for opener in packed:
+        if magic.startswith(opener.magic):
+            return opener.open(file)
+    if magic.startswith(b"PK\x03\x04"):
+        inside = [name for name in zipfile.ZipFile(file).namelist() if not name.endswith("/")]
+        if "[Content_Types].xml" in inside:
+            raise Refused(f"{where}: is a workbook; save its sheet as CSV")
+        if len(inside) != 1:
+            raise Refused(f"{where}: holds {len(inside)} files; unpack it and write one of them")
+        return zipfile.ZipFile(file).open(inside[0])
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        raise Refused(f"{where}: is packed by zstd; unpack it, or pack it by gzip")
+    return file.open("rb")
+
+
+def parse(file: Path, where: str, encoding: str, separator: str, header: bool, names: list[str], decimal: str) -> Any:
+    """All rows, by pandas."""
+    import pandas as pd
+
+    with open_bytes(file, where) as stream, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of more words than there are names
+        return pd.read_csv(
+            io.BufferedReader(stream) if not isinstance(stream, io.BufferedIOBase) else stream,
+            sep=separator,
+            header=0 if header else None,
+            names=names,
+            index_col=False,
+            encoding=encoding,
+            na_values=list(MISSING),
+            skipinitialspace=True,
+            decimal=decimal,
+            low_memory=False,
+        )
+
+
+def ragged(error: Exception, rows: list[list[str]], names: list[str]) -> str:
+    """What pandas says about rows of different lengths, in the words of a user."""
+    text = one_line(error)
+    if match := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text):
+        return f"line {match[2]} has {match[3]} columns where {match[1]} are expected; mend it, or write data.separator"
+    if "Length of header" in text:
+        wide = max(map(len, rows))
+        return f"rows have up to {wide} columns and the header names {len(names)}; mend it, or write data.separator"
+    if "EOF inside string" in text:
+        return "a quotation mark is never closed; mend it"
+    return f"cannot be read as a table ({text.removeprefix('Error tokenizing data. C error: ')})"
