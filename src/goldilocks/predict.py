@@ -198,7 +198,7 @@ def check_columns(names: list[str], found: list[str], where: str = "rows") -> No
     """Refuses rows that lack a column."""
     if lacking := [name for name in names if name not in found]:
         others = f", and {len(lacking) - 1} more that are needed" if lacking[1:] else ", which the network needs"
-        raise Refused(f"{where}: lacks the column {lacking[0]}{others}; {near_miss(lacking[0], found)}")
+        raise Refused(f"{where}: lacks the column {lacking[0]}{others}; {near_miss(lacking[0], found[:200])}")
 
 
 def shown(shape: Sequence[int]) -> str:
