@@ -14,6 +14,7 @@ QUIET = [
     "callbacks.evaluation=null",
     "logger=none",
 ]
+AVERAGED = ["regularization=swa", "regularization.swa=0.9"]
 # By name: a regression with a vector for each category, classes by an ensemble whose weights are averaged, two classes.
 TABLES = {
     "price": ["data.target=price", "data.max_one_hot=2", "data.target_log=true"],

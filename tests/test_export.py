@@ -1,10 +1,11 @@
-"""A finished run's network in ONNX and torch.export agrees with its checkpoint, and with the JSON that prepares rows."""
+"""A finished run's network in ONNX and torch.export agrees with its checkpoint; so does the JSON that prepares rows."""
 
 import csv
 import datetime
 import json
 import math
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,8 @@ def test_torch_export_agrees(name, made, tmp_path):
 def test_other_sources_and_networks(words, tmp_path):
     runtime = onnxruntime()
     model = goldilocks.load(finished(tmp_path, *words))
-    assert export(model, tmp_path, "onnx").real
+    done = export(model, tmp_path, "onnx")
+    assert done.difference <= 1e-5 and done.real and done.file
     rows = drawn_rows(model)
     session = runtime.InferenceSession(tmp_path / "model.onnx")
     expected = model.outputs(rows)
@@ -126,8 +128,8 @@ def test_rows_are_drawn_where_the_data_are_gone(name, made, tmp_path):
         shutil.move(hidden, path)
     assert not real
     frame, model = pd.read_csv(path), goldilocks.load(runs[name])
-    assert rows["size"].mean() == pytest.approx(frame["size"].mean(), abs=frame["size"].std() / 2)
-    assert rows["size"].std() == pytest.approx(frame["size"].std(), rel=0.5)
+    assert rows["size"].mean() == pytest.approx(frame["size"].mean(), abs=frame["size"].std())
+    assert rows["size"].std() == pytest.approx(frame["size"].std(), rel=0.8)
     assert rows["sold"].dt.year.between(2022, 2026).mean() > 0.7
     assert rows["make"].isna().any() and "never seen" in set(rows["make"])
     assert np.isfinite(model.outputs(rows)).all()
@@ -178,7 +180,7 @@ def test_a_graph_that_differs_is_not_kept(made, tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_not_installed_is_said(made, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     assert command(monkeypatch, made[0]["price"], "--output", tmp_path / "export") == 2
     told = capsys.readouterr().err
     assert told.startswith("error: --format onnx: ") and told.count("\n") == 1

@@ -122,7 +122,7 @@ def save_onnx(graph: Graph, inputs: NDArray[np.float64], file: Path) -> Callable
         import onnxruntime
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise Refused(f"--format onnx: {missing(error)}") from error
+        raise Refused(f"--format onnx: {missing(error)} -c constraints.txt") from error
     output = output_name(graph.spec.task)
     try:
         torch.onnx.export(
@@ -199,7 +199,7 @@ def drawn_rows(predictor: Predictor) -> Any:
 
     wide = sum(len(number_names(column)) for column in preparation.columns)
     numbers = random.normal(size=(ROWS, wide))
-    numbers = spread(numbers, preparation.scaler) if preparation.scaler else numbers + preparation.medians.numpy()
+    numbers = spread(numbers, preparation.scaler) if preparation.scaler else around(numbers, preparation)
     columns, first = {}, 0
     for column in preparation.columns:
         if names := number_names(column):
@@ -211,6 +211,15 @@ def drawn_rows(predictor: Predictor) -> Any:
             values = pd.Series(random.choice([*column.categories, "never seen"], ROWS), dtype=object)
         columns[column.name] = values.mask(random.random(ROWS) < 0.1)
     return pd.DataFrame(columns)
+
+
+def around(values: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+    """Values of about one spread, put around the medians of numbers that are on no scale: a year for dates."""
+    steps: list[float] = []
+    for column in preparation.columns:
+        wide = (column.edges[-1] - column.edges[0]) / 2 if column.edges else 365.0 if column.kind == "date" else 1.0
+        steps += [wide] * len(number_names(column))
+    return values * steps + preparation.medians.numpy()
 
 
 def spread(values: NDArray[Any], scaler: Any) -> NDArray[Any]:

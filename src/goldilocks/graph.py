@@ -168,9 +168,12 @@ def to_normal(values: Tensor, quantiles: Tensor) -> Tensor:
     up = low + (values - forward) / widths(quantiles[low + 1, features] - forward)
     down = high - (backward - values) / widths(backward - quantiles[high - 1, features])
     p = (up + down) / (2 * last)
-    p = torch.where(values + EDGE > quantiles[-1], 1.0, p)
-    p = torch.where(values - EDGE < quantiles[0], 0.0, p)
-    return torch.where(quantiles[0] == quantiles[-1], 0.0, normal_quantile(p.clamp(EDGE, 1 - EDGE)))
+    # As tensors: ONNX's exporter rounds a number to single precision.
+    edge = torch.full_like(p, EDGE)
+    p = torch.where(values + edge > quantiles[-1], 1.0, p)
+    p = torch.where(values - edge < quantiles[0], 0.0, p)
+    p = torch.minimum(torch.maximum(p, edge), 1 - edge)
+    return torch.where(quantiles[0] == quantiles[-1], 0.0, normal_quantile(p))
 
 
 def widths(steps: Tensor) -> Tensor:
