@@ -20,6 +20,7 @@ from goldilocks.data.scaling import apply_scaler, fit_scaler
 from goldilocks.errors import Refused
 from goldilocks.export import drawn_rows, export, graph_inputs, matrix_of
 from goldilocks.graph import Graph, TableFeatures, normal_quantile, to_normal
+from tables import write
 
 command = command_of("export")
 
@@ -59,6 +60,9 @@ def prepared_by_the_json(rules, rows):
                     values = {"sin": math.sin(angle), "cos": math.cos(angle), "": seconds / 86400}
                     x[at, place + part] = values[wave]
             elif column["kind"] == "category":
+                word = column.get("truth", {}).get(word, word)
+                if column["written"] == "numbers" and not gone and float(word) == int(float(word)):
+                    word = str(int(float(word)))
                 x[at, place] = column["missing"] if gone else column["categories"].get(word, column["unseen"])
     return x
 
@@ -86,6 +90,25 @@ def test_checkpoint_python_and_onnx_agree(name, made, tmp_path):
     assert rules["output"].get("classes", []) == list(model.spec.class_names)
     for part in (x[:1], x[:77]):
         np.testing.assert_allclose(session.run(None, {"x": part})[0], expected[: len(part)], rtol=1e-5, atol=1e-6)
+
+
+def test_words_of_numbers_and_of_truth_and_times_of_day(tmp_path):
+    random = np.random.default_rng(0)
+    lines = ["doors,abs,code,sold,y"]
+    for n in range(60):
+        words = [["1.0", "2.0", "3.0", "?"][n % 4], ["TRUE", "false", ""][n % 3], ["01", "1", "x"][n % 3]]
+        sold = "" if n % 7 == 3 else f"2024-{n % 12 + 1:02}-05 {n % 24:02}:30:00"
+        lines.append(",".join([*words, sold, f"{random.normal():.3f}"]))
+    path = write(tmp_path / "cars.csv", lines)
+    kinds = ["data.columns.doors=categorical", "data.columns.code=categorical"]
+    model = goldilocks.load(finished(tmp_path, "data=table", f"data.path={path}", "data.target=y", *kinds))
+    rules = json.loads(json.dumps(exporting.description(model)))
+    assert [column.get("written") for column in rules["columns"]] == [None, "numbers", "truth", "words"]
+    with open(path, encoding="utf-8") as file:
+        x = prepared_by_the_json(rules, list(csv.DictReader(file)))
+    rows, _ = exporting.some_rows(model)
+    np.testing.assert_allclose(x[rows.index], graph_inputs(model, rows), rtol=1e-12, atol=1e-12)
+    assert np.isnan(x[:, 0]).sum() == 9 and rules["columns"][0]["width"] == 7
 
 
 @pytest.mark.parametrize("name", TABLES)

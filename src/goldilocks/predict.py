@@ -21,7 +21,7 @@ from goldilocks.data.preparation import Preparation
 from goldilocks.data.scaling import apply_scaler, check_finite
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, near_miss
-from goldilocks.run import build_network
+from goldilocks.network import build_network
 from goldilocks.tasks import Task
 
 Array = NDArray[Any]
@@ -70,7 +70,7 @@ class Predictor:
             names = list(self.feature_names_in_)
             if not names:
                 raise Refused(f"rows: an array [N, {shown(self.spec.input_shape)}] is expected, not a table")
-            check_columns(names, list(map(str, rows.columns)))
+            check_columns(names, list(rows.columns))
             rows = np.stack([numbers_of(rows[name]) for name in names], axis=1)
         values = np.asarray(rows)
         if values.shape[1:] != self.spec.input_shape:
@@ -198,7 +198,7 @@ def check_columns(names: list[str], found: list[str], where: str = "rows") -> No
     """Refuses rows that lack a column."""
     if lacking := [name for name in names if name not in found]:
         others = f", and {len(lacking) - 1} more that are needed" if lacking[1:] else ", which the network needs"
-        raise Refused(f"{where}: lacks the column {lacking[0]}{others}; {near_miss(lacking[0], found[:200])}")
+        raise Refused(f"{where}: lacks the column {lacking[0]}{others}; {near_miss(lacking[0], map(str, found[:200]))}")
 
 
 def shown(shape: Sequence[int]) -> str:

@@ -164,7 +164,7 @@ def number_columns(predictor: Predictor, targets: list[str]) -> list[str]:
     return [*numbers, *targets]
 
 
-def truth_of(predictor: Predictor, frame: Any) -> tuple[NDArray[np.bool_], Tensor]:
+def truth_of(predictor: Predictor, frame: Any) -> tuple[NDArray[Any], Tensor]:
     """Which rows of a piece have a target, [N], and those targets as the metrics take them."""
     spec, task = predictor.spec, predictor.task
     if spec.task == "regression":
@@ -172,7 +172,7 @@ def truth_of(predictor: Predictor, frame: Any) -> tuple[NDArray[np.bool_], Tenso
         if task.logged:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = np.where(spec.target_log, np.log(values), values)
-        rows = np.isfinite(values).all(axis=1)
+        rows: NDArray[Any] = np.isfinite(values).all(axis=1)
         scaled = (values[rows] - np.array(spec.target_shift)) / np.array(spec.target_scale)
         return rows, torch.from_numpy(scaled).float()
     written: Written = "words"
