@@ -172,7 +172,7 @@ def truth_of(predictor: Predictor, frame: Any) -> tuple[NDArray[Any], Tensor]:
         if task.logged:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = np.where(spec.target_log, np.log(values), values)
-        rows: NDArray[Any] = np.isfinite(values).all(axis=1)
+        rows: Any = np.isfinite(values).all(axis=1)
         scaled = (values[rows] - np.array(spec.target_shift)) / np.array(spec.target_scale)
         return rows, torch.from_numpy(scaled).float()
     written: Written = "words"
