@@ -1,5 +1,6 @@
 """A finished run predicts: from Python, and a file's rows; from its folder alone."""
 
+import gzip
 import shutil
 
 import numpy as np
@@ -272,6 +273,22 @@ def test_bad_files_are_refused_and_leave_nothing(words, line, runs, lines, tmp_p
     assert told.startswith(f"error: {path}: {line}") and told.count("\n") == 1
     assert output.read_text() == "before"
     assert {file.name for file in tmp_path.iterdir()} == {"new.csv", "out.csv"}
+
+
+def test_damaged_files_are_refused(runs, lines, tmp_path, monkeypatch, capsys):
+    packed = gzip.compress(("\n".join([*lines, *lines[1:] * 300]) + "\n").encode())
+    middle = len(packed) // 2
+    for content, line in (
+        (packed[:middle], "is damaged (Compressed file ended before the end-of-stream marker was reached)"),
+        (packed[:middle] + bytes(50) + packed[middle + 50 :], ""),
+        (b"", "is empty"),
+        (b"\0\1\2" * 100, "is not a table: its bytes are no text"),
+    ):
+        (tmp_path / "new.csv").write_bytes(content)
+        assert predict(monkeypatch, runs["price"], tmp_path / "new.csv", "--output", tmp_path / "out.csv") == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: {tmp_path / 'new.csv'}: {line}") and told.count("\n") == 1
+        assert [file.name for file in tmp_path.iterdir()] == ["new.csv"]
 
 
 def test_bad_outputs_are_refused(made, runs, tmp_path, monkeypatch, capsys):

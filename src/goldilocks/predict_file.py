@@ -83,6 +83,8 @@ def predict_file(predictor: Predictor, file: Path, output: Path, layout: Layout 
 
 def write_pieces(predictor: Predictor, stream: Stream, target: Any, added: list[str]) -> Predicted:
     """Predicts piece by piece; for the arguments see `predict_file`."""
+    import pandas as pd
+
     spec, targets = predictor.spec, list(predictor.spec.target_names)
     known = bool(targets) and set(targets) <= set(stream.names)
     needed = [*predictor.feature_names_in_, *(targets if known else [])]
@@ -100,10 +102,11 @@ def write_pieces(predictor: Predictor, stream: Stream, target: Any, added: list[
         columns = list(predictions.T)
         if isinstance(predictor, Classifier):
             columns.insert(0, predictor.classes_[predictions.argmax(1)])
-        for name, column in zip(added, columns, strict=True):
-            piece[name] = column
+        beside = pd.DataFrame(dict(zip(added, columns, strict=True)), index=piece.index)
         header = [*stream.header, *added] if not done.rows else False
-        piece.to_csv(target, index=False, header=header, sep=stream.separator, decimal=stream.decimal)
+        pd.concat([piece, beside], axis=1).to_csv(
+            target, index=False, header=header, sep=stream.separator, decimal=stream.decimal
+        )
         done.rows += len(piece)
     if done.compared:
         with warnings.catch_warnings():

@@ -12,6 +12,7 @@ import lzma
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,13 +124,19 @@ def read_file(file: Path, state: tuple[int, int], layout: Layout, where: str, ta
         raise Refused(f"{where}: is empty")
     if magic[:4] == b"PAR1" or magic == b"ARROW1":
         return read_columnar(file, magic, where)
+    with refused_if_damaged(where):
+        return read_text(file, layout, where, target)
+
+
+@contextmanager
+def refused_if_damaged(where: str) -> Iterator[None]:
+    """Refuses a file that cannot be unpacked or read to its end."""
     try:
-        reading = read_text(file, layout, where, target)
-    except (gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
+        yield
+    except (gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise Refused(f"{where}: is damaged ({one_line(error)})") from error
     except OSError as error:
         raise Refused(f"{where}: cannot be read ({one_line(error)})") from error
-    return reading
 
 
 def read_columnar(file: Path, magic: bytes, where: str) -> Reading:

@@ -19,7 +19,15 @@ from goldilocks.data.layout import (
     decode,
     find_encoding,
 )
-from goldilocks.data.reading import Text, column_names, find_text, in_another_encoding, open_bytes, opened
+from goldilocks.data.reading import (
+    Text,
+    column_names,
+    find_text,
+    in_another_encoding,
+    open_bytes,
+    opened,
+    refused_if_damaged,
+)
 from goldilocks.errors import Refused
 
 NOTHING = frozenset((*MISSING, *PANDAS_MISSING))
@@ -65,7 +73,8 @@ class Stream:
             yield from columnar_pieces(self.file, self.names, rows)
             return
         words: dict[str, Any] = {"dtype": object, "keep_default_na": False, "na_filter": False}
-        with opened(self.file, str(self.file), self.text, chunksize=rows, **words) as reader:
+        where = str(self.file)
+        with refused_if_damaged(where), opened(self.file, where, self.text, chunksize=rows, **words) as reader:
             yield from reader
 
     def values(self, piece: Any, columns: Collection[str], numbers: Collection[str]) -> Any:
@@ -107,7 +116,7 @@ def open_stream(file: Path, layout: Layout, known: str) -> Stream:
         Refused: if it is not a table.
     """
     where = str(file)
-    try:
+    with refused_if_damaged(where):
         with file.open("rb") as stream:
             magic = stream.read(6)
         if magic == b"ARROW1":
@@ -117,8 +126,6 @@ def open_stream(file: Path, layout: Layout, known: str) -> Stream:
         if not magic:
             raise Refused(f"{where}: is empty")
         text = single_column(file, layout, known) or find_text(file, layout, where, known)
-    except OSError as error:
-        raise Refused(f"{where}: cannot be opened ({error.strerror or one_line(error)})") from error
     return Stream(file, text, text.names, header_of(text), layout)
 
 
