@@ -22,7 +22,7 @@ FOLLOWED = ROOT / "docs" / "extending.md"
 MODULES = sorted(path for path in SRC.rglob("*.py") if path.parts[len(SRC.parts)] in ("goldilocks", "hydra_plugins"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "sklearn", "numpy", "pydantic", "tensorboard", "rich", "pandas"}
-LIGHT = ("goldilocks.cli", "goldilocks.errors", "goldilocks.metric_names", "hydra_plugins.goldilocks")
+LIGHT = ("goldilocks", "goldilocks.cli", "goldilocks.errors", "goldilocks.metric_names", "hydra_plugins.goldilocks")
 # Which modules of a folder may know which others of it; the folder's own __init__ may name them all.
 SIBLINGS = {
     "goldilocks.models.init": {"goldilocks.models.activations"},
@@ -41,6 +41,7 @@ SIBLINGS = {
         "goldilocks.data.targets",
     },
     "goldilocks.data.reading": {"goldilocks.data.layout"},
+    "goldilocks.data.stream": {"goldilocks.data.layout", "goldilocks.data.reading"},
     "goldilocks.data.preparation": {"goldilocks.data.columns", "goldilocks.data.scaling"},
     "goldilocks.data.card": {f"goldilocks.data.{name}" for name in ("columns", "preparation", "spec", "targets")},
     "goldilocks.data.table": {

@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from finished import finished
+from goldilocks import load
 from goldilocks.config import build
 from goldilocks.errors import Refused
 from goldilocks.models.cnn import CNN
 from goldilocks.models.init import init_linear, init_weight
 from goldilocks.models.pretrained import Pretrained
 from goldilocks.optimizers import split_parameters
+from goldilocks.results import load_checkpoint
 
 
 @pytest.mark.parametrize("kind", [CNN, Pretrained])
@@ -153,6 +156,16 @@ def test_a_network_of_timm_gets_a_last_layer_of_ours(timm):
     assert network.dropout.p == 0.25
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert network.train().backbone.training
+
+
+def test_a_finished_run_is_loaded_without_the_weights_of_timm(timm, tmp_path):
+    run = finished(tmp_path, "data=digits", "model=pretrained", "trainer.max_epochs=1")
+    asked = [options["pretrained"] for _, options in timm.made]
+    model = load(run)
+    assert [options["pretrained"] for _, options in timm.made] == [*asked, False]
+    assert all(asked) and asked
+    state = load_checkpoint(run / "checkpoints" / "best.ckpt")["state_dict"]
+    assert torch.equal(model.network.backbone.conv.weight, state["network.backbone.conv.weight"])
 
 
 def test_trying_the_network_leaves_it_as_it_came(timm):

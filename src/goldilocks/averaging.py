@@ -1,6 +1,7 @@
 """A running mean of a network's weights, which is evaluated in its place."""
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,3 +51,10 @@ class WeightAverage(nn.Module):
 def moving_tensors(network: nn.Module) -> list[Tensor]:
     """Weights, and buffers of floating point."""
     return [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
+
+
+def evaluated_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network that is evaluated, from the state of a training module: the mean, where there is one."""
+    averaged = "average.updates" in state and state["average.updates"] > 0
+    prefix = "average.network." if averaged else "network."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

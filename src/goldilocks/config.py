@@ -26,6 +26,7 @@ EXTRAS = {
     "pytorch_optimizer": "optimizers",
     "timm": "pretrained",
     "pyarrow": "parquet",
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
 }  # of pyproject.toml, by the package that needs it
 T = TypeVar("T")
 

@@ -17,23 +17,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
-from torch import nn
 
 from goldilocks import results
 from goldilocks.callbacks import Recorder, recorder_of
-from goldilocks.checks import Settings, check, check_network, check_with_data, warnings_for
+from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.config import build, one_line
 from goldilocks.data.base import TableData
 from goldilocks.data.card import write_card
-from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
-from goldilocks.models.embedding import CategoryVectors, WithVectors
 from goldilocks.module import TrainingModule
+from goldilocks.network import build_network
 from goldilocks.optimizers import build_optimizer
 from goldilocks.regularization import Regularization
 from goldilocks.report import print_result
@@ -157,16 +155,6 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
     except (ValueError, OSError, MemoryError) as error:  # what a source of data says about a file
         raise Refused(f"data: {one_line(error)}") from error
     return data
-
-
-def build_network(settings: Settings, spec: Spec) -> nn.Module:
-    """Builds the network for the data."""
-    vectors = CategoryVectors(spec.category_counts) if spec.category_counts else None
-    input_shape = (vectors.width(*spec.input_shape),) if vectors else spec.input_shape
-    live: dict[str, Any] = {"input_shape": input_shape, "num_outputs": spec.num_outputs}
-    network = build(settings.model, nn.Module, "model", packages=settings.packages, **live)
-    check_network(settings, network)
-    return WithVectors(vectors, network) if vectors else network
 
 
 def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) -> Trainer:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from goldilocks import figures, results
+from goldilocks.averaging import evaluated_weights
 from goldilocks.config import one_line
 from goldilocks.data.scaling import undo_scaling
 from goldilocks.data.spec import Spec
@@ -109,12 +110,7 @@ def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
     """A copy, in evaluation mode, of the network that is tested: of the checkpoint, where there is one."""
     network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
     if checkpoint.exists():
-        state = results.load_checkpoint(checkpoint)["state_dict"]
-        averaged = "average.updates" in state and state["average.updates"] > 0
-        prefix = "average.network." if averaged else "network."
-        network.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        )
+        network.load_state_dict(evaluated_weights(results.load_checkpoint(checkpoint)["state_dict"]))
     return network
 
 

@@ -13,6 +13,11 @@ SEPARATORS = (",", "\t", ";", "|")
 SPACES = r"\s+"
 # Beside pandas' own marks of a missing value: empty, NA, N/A, NaN, null, None and their likes.
 MISSING = ("?", "na", "Na", "-", "--", ".", "missing", "Missing", "MISSING", "none", "NONE", "#NULL!", "\\N")
+# These are pandas' own, for files whose words are kept as they are written.
+PANDAS_MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
+    *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+)
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?%?")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 

@@ -6,7 +6,7 @@ Legend: N rows, F features, K columns of many categories.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from goldilocks.data.columns import Column, dates_of, numbers_of, words_of
 from goldilocks.data.scaling import Scaling, apply_scaler, fit_scaler
 from goldilocks.errors import Refused
 
+Written = Literal["words", "numbers", "truth"]
+
 MISSING, OTHER = "(missing)", "(other)"  # categories of their own
+TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}  # as pandas reads
 SECONDS_OF_DAY = 86_400
 FEWEST_PIECES, MOST_PIECES = 4, 8
 ROWS_OF_PIECE = 500  # of all rows; tables of 200 and 1,000 were learnt better without any
@@ -37,6 +40,8 @@ class Fitted:
         embedded: Whether the network learns a vector for each category.
         day_first: How dates are read.
         times: Whether dates have a time of day.
+        written: What the file has as categories. Words of numbers or truth are read as such whatever else their column
+            holds, so that a category is the same in every file.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Fitted:
     embedded: bool = False
     day_first: bool = False
     times: bool = False
+    written: Written = "words"
 
 
 class Preparation:
@@ -133,7 +139,7 @@ class Preparation:
             present = dates.dropna()
             times = bool((present != present.dt.normalize()).any())
             return replace(column, gaps=len(present) < len(dates), times=times) if len(present) else None
-        return self.fit_categories(column, words_of(series))
+        return self.fit_categories(replace(column, written=written_as(series)), words_of(series))
 
     def fit_categories(self, column: Fitted, words: Any) -> Fitted | None:
         """Categories from the commonest to the rarest; then those for missing values and for rare ones."""
@@ -305,11 +311,32 @@ def flags_of(column: Fitted, series: Any) -> NDArray[np.float32]:
     return (places[:, None] == np.arange(len(column.categories))).astype(np.float32)
 
 
+def written_as(series: Any) -> Written:
+    """What a column has as categories, by what was read."""
+    from pandas.api import types
+
+    if types.is_bool_dtype(series) or types.infer_dtype(series, skipna=True) == "boolean":
+        return "truth"
+    return "numbers" if types.is_numeric_dtype(series) else "words"
+
+
+def rewritten(series: Any, written: Written) -> Any:
+    """A column, [N], in which words of numbers are numbers, or words of truth are true and false, if it holds those."""
+    from pandas.api import types
+
+    if written == "words" or types.is_numeric_dtype(series):
+        return series
+    if written == "truth":
+        return series.astype(object).map(lambda value: TRUTH.get(value, value), na_action="ignore")
+    numbers = numbers_of(series)
+    return series.astype(object).where(np.isnan(numbers), numbers)
+
+
 def places_of(column: Fitted, series: Any) -> NDArray[np.int64]:
     """The place of each row's category among a column's, [N]; -1 for one that is not among them."""
     import pandas as pd
 
-    words = words_of(series)
+    words = words_of(rewritten(series, column.written))
     places = pd.Index(column.categories, dtype=object).get_indexer(words.to_numpy(dtype=object))
     missing = words.isna().to_numpy()
     for word, rows in ((OTHER, (places < 0) & ~missing), (MISSING, missing)):

@@ -12,7 +12,10 @@ import lzma
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,13 +124,19 @@ def read_file(file: Path, state: tuple[int, int], layout: Layout, where: str, ta
         raise Refused(f"{where}: is empty")
     if magic[:4] == b"PAR1" or magic == b"ARROW1":
         return read_columnar(file, magic, where)
+    with refused_if_damaged(where):
+        return read_text(file, layout, where, target)
+
+
+@contextmanager
+def refused_if_damaged(where: str) -> Iterator[None]:
+    """Refuses a file that cannot be unpacked or read to its end."""
     try:
-        reading = read_text(file, layout, where, target)
-    except (gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
+        yield
+    except (gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise Refused(f"{where}: is damaged ({one_line(error)})") from error
     except OSError as error:
         raise Refused(f"{where}: cannot be read ({one_line(error)})") from error
-    return reading
 
 
 def read_columnar(file: Path, magic: bytes, where: str) -> Reading:
@@ -154,35 +163,76 @@ def read_columnar(file: Path, magic: bytes, where: str) -> Reading:
 
 def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
     """Reads CSV and its likes."""
-    import pandas as pd
-
-    with open_bytes(file, where) as stream:
-        sample = stream.read(SAMPLE_BYTES)
-    encoding = layout.encoding or find_encoding(sample, where)
+    found = find_text(file, layout, where, target)
     while True:
-        rows, separator = split_sample(decode(sample, encoding, where), layout.separator, where)
-        header = layout.header if layout.header is not None else has_header(rows, target)
-        width = max(map(len, rows[header:]), default=0)
-        if header and not rows[1:]:
-            raise Refused(f"{where}: has a header and no rows")
-        names, renamed = column_names(rows[0] if header else [""] * width)
-        if width > len(names) and all(len(row) == width and not row[-1].strip() for row in rows[1:]):
-            names += column_names([""] * width)[0][len(names) :]  # each row ends with a separator
         try:
-            frame = parse(file, where, encoding, separator, header, names, decimal_of(rows[header:], separator))
-            break
+            with opened(file, where, found) as frame:
+                break
         except UnicodeDecodeError as error:
-            if layout.encoding or encoding not in ("utf-8", "utf-8-sig"):
-                why = f"byte {error.start}: {error.reason}"
-                raise Refused(f"{where}: is no {encoding} text ({why}); write another data.encoding") from error
-            encoding = "cp1252"
-        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error) as error:
-            raise Refused(f"{where}: {ragged(error, rows, names)}") from error
+            found = in_another_encoding(file, layout, where, target, found, error)
     if not len(frame):
         raise Refused(f"{where}: has a header and no rows")
-    told = {"\t": "tab", SPACES: "spaces"}.get(separator, separator)
-    notes = [f"{encoding} text, columns separated by {told}, {'the first row' if header else 'no row'} names them"]
-    return Reading(frame, (*notes, *renamed))
+    told = {"\t": "tab", SPACES: "spaces"}.get(found.separator, found.separator)
+    header = "the first row" if found.header else "no row"
+    notes = [f"{found.encoding} text, columns separated by {told}, {header} names them"]
+    return Reading(frame, (*notes, *found.renamed))
+
+
+@dataclass(frozen=True)
+class Text:
+    """How a file of text is read, all found out.
+
+    Attributes:
+        encoding: Of the text.
+        separator: Between the columns.
+        header: Whether the first row names the columns.
+        names: Of the columns.
+        decimal: The sign in front of decimals.
+        renamed: What was renamed, for the data card.
+        rows: The first ones, for messages.
+    """
+
+    encoding: str
+    separator: str
+    header: bool
+    names: list[str]
+    decimal: str
+    renamed: list[str]
+    rows: list[list[str]]
+
+
+def find_text(file: Path, layout: Layout, where: str, target: str, encoding: str | None = None) -> Text:
+    """How a file of text is read, by its first rows; `target` is a column that a header would name.
+
+    Raises:
+        Refused: if it is not a table.
+    """
+    with open_bytes(file, where) as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    encoding = encoding or layout.encoding or find_encoding(sample, where)
+    rows, separator = split_sample(decode(sample, encoding, where), layout.separator, where)
+    header = layout.header if layout.header is not None else has_header(rows, target)
+    width = max(map(len, rows[header:]), default=0)
+    if header and not rows[1:]:
+        raise Refused(f"{where}: has a header and no rows")
+    names, renamed = column_names(rows[0] if header else [""] * width)
+    if width > len(names) and all(len(row) == width and not row[-1].strip() for row in rows[1:]):
+        names += column_names([""] * width)[0][len(names) :]  # each row ends with a separator
+    return Text(encoding, separator, header, names, decimal_of(rows[header:], separator), renamed, rows)
+
+
+def in_another_encoding(
+    file: Path, layout: Layout, where: str, target: str, found: Text, error: UnicodeDecodeError
+) -> Text:
+    """A file that is no UTF-8, read as cp1252.
+
+    Raises:
+        Refused: if the encoding was given, or that was not UTF-8.
+    """
+    if layout.encoding or found.encoding not in ("utf-8", "utf-8-sig"):
+        why = f"byte {error.start}: {error.reason}"
+        raise Refused(f"{where}: is no {found.encoding} text ({why}); write another data.encoding") from error
+    return find_text(file, layout, where, target, encoding="cp1252")
 
 
 def open_bytes(file: Path, where: str) -> Any:
@@ -205,24 +255,33 @@ def open_bytes(file: Path, where: str) -> Any:
     return file.open("rb")
 
 
-def parse(file: Path, where: str, encoding: str, separator: str, header: bool, names: list[str], decimal: str) -> Any:
-    """All rows, by pandas."""
+@contextmanager
+def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Any]:
+    """What pandas makes of a file: all rows, or with `chunksize` an iterator over them.
+
+    Raises:
+        Refused: for rows of different lengths and the like.
+    """
     import pandas as pd
 
     with open_bytes(file, where) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of more words than there are names
-        return pd.read_csv(
-            io.BufferedReader(stream) if not isinstance(stream, io.BufferedIOBase) else stream,
-            sep=separator,
-            header=0 if header else None,
-            names=names,
-            index_col=False,
-            encoding=encoding,
-            na_values=list(MISSING),
-            skipinitialspace=True,
-            decimal=decimal,
-            low_memory=False,
-        )
+        try:
+            yield pd.read_csv(
+                io.BufferedReader(stream) if not isinstance(stream, io.BufferedIOBase) else stream,
+                sep=found.separator,
+                header=0 if found.header else None,
+                names=found.names,
+                index_col=False,
+                encoding=found.encoding,
+                na_values=list(MISSING),
+                skipinitialspace=True,
+                decimal=found.decimal,
+                low_memory=False,
+                **options,
+            )
+        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error) as error:
+            raise Refused(f"{where}: {ragged(error, found.rows, found.names)}") from error
 
 
 def ragged(error: Exception, rows: list[list[str]], names: list[str]) -> str:

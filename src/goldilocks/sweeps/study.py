@@ -22,8 +22,9 @@ from rich.console import Console
 from goldilocks import results
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.errors import Refused
+from goldilocks.network import build_network
 from goldilocks.report import trials_table
-from goldilocks.run import build_data, build_network, quiet_libraries
+from goldilocks.run import build_data, quiet_libraries
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.processes import run_in_processes
 from goldilocks.sweeps.trials import Trial, freeze, frozen, held, run_trial, trial_result
