@@ -38,6 +38,7 @@ SIBLINGS = {
         "goldilocks.data.loaders",
         "goldilocks.data.scaling",
         "goldilocks.data.spec",
+        "goldilocks.data.splitting",
         "goldilocks.data.targets",
     },
     "goldilocks.data.reading": {"goldilocks.data.layout"},
