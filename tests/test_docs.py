@@ -53,6 +53,7 @@ SIBLINGS = {
     "goldilocks.data.idx": {"goldilocks.data.base", "goldilocks.data.openml"},
     "goldilocks.data.synthetic": {"goldilocks.data.base"},
     "goldilocks.callbacks.checkpoint": {"goldilocks.callbacks.recorder"},
+    "goldilocks.callbacks.importance": {"goldilocks.callbacks.evaluation", "goldilocks.callbacks.recorder"},
     "goldilocks.callbacks.progress": {"goldilocks.callbacks.recorder"},
     "goldilocks.callbacks.probe": {"goldilocks.callbacks.checkpoint"},
     **{f"goldilocks.callbacks.{name}": {"goldilocks.callbacks.probe"} for name in ("board", "health", "learning_rate")},

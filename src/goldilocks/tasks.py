@@ -4,7 +4,7 @@ Legend: B batch, C outputs, K members of an ensemble.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -222,6 +222,18 @@ class Task(nn.Module):
     @torch.no_grad()
     def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
         """Takes raw outputs, [B, C] or [B, K, C], and targets of a stage into its metrics."""
+        self.give(self.metrics[stage].values(), output, target)
+
+    def score(self, name: str, output: Tensor, target: Tensor) -> float:
+        """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets."""
+        if name == "loss":
+            return self.loss(output, target).item()
+        metric = METRICS[self.spec.task][name](self.spec)
+        self.give([metric], output, target)
+        return metric.compute().item()
+
+    def give(self, metrics: Iterable[Metric | Pooled], output: Tensor, target: Tensor) -> None:
+        """Hands outputs and targets to metrics, in the form that they take."""
         output = centred = self.combine(output.float())
         centred_target = target
         if self.spec.task == "regression":
@@ -231,7 +243,7 @@ class Task(nn.Module):
             output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).round().long()
         elif target.ndim == 2:  # probabilities
             target = target.argmax(1)
-        for metric in self.metrics[stage].values():
+        for metric in metrics:
             if isinstance(metric, Metric) and metric.device != output.device:
                 metric.to(output.device)
             metric.update(*((centred, centred_target) if isinstance(metric, CentredR2) else (output, target)))

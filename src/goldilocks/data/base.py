@@ -154,6 +154,12 @@ class TableData(pl.LightningDataModule):
         """Which targets of a regression, [N, targets], are learnt as logarithms; () for none."""
         return ()
 
+    def owners(self) -> tuple[str, ...]:
+        """The column of the source that each of the network's inputs is of, [F]; () for images."""
+        if len(self.spec.input_shape) != 1:
+            return ()
+        return self.spec.feature_names or tuple(f"feature {number}" for number in range(self.spec.input_shape[0]))
+
     def card(self) -> dict[str, Any] | None:
         """What was found out about the data and decided, for the run folder; None where nothing had to be."""
         return None

@@ -241,6 +241,11 @@ class TableFile(TableData):
             raise Refused("data.target_log=true: some targets are not above zero; write data.target_log=false")
         return (self.target_log,) * target.shape[1]
 
+    def owners(self) -> tuple[str, ...]:
+        """The column that each of the network's inputs is of."""
+        assert self.preparation is not None
+        return self.preparation.owners
+
     def card(self) -> dict[str, Any] | None:
         """What was found out about the table and decided; None where a checkpoint brought the decisions."""
         if not self.described:
