@@ -285,7 +285,7 @@ def test_charts_put_training_beside_validation_and_layers_together(looked):
         "training and validation": {
             "loss": ["train/loss$", "val/loss$"],
             "accuracy": ["train/accuracy$", "val/accuracy$"],
-            "f1": ["train/f1$", "val/f1$"],
+            **{name: [f"train/{name}$", f"val/{name}$"] for name in ("balanced_accuracy", "auroc", "f1", "ece")},
         },
         "optimizer": {
             "learning rate": ["learning_rate$"],

@@ -53,7 +53,7 @@ def files(folder):
     return {path.name for path in (folder / "figures").glob("*")}
 
 
-CLASSES, REGRESSION = {"confusion", "precision_recall"}, {"predicted", "residuals"}
+CLASSES, REGRESSION = {"confusion", "precision_recall", "calibration"}, {"predicted", "residuals"}
 
 
 @pytest.mark.parametrize(

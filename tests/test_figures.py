@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import ImageChops
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, confusion_matrix
 
 from goldilocks import drawing, figures
@@ -28,6 +29,17 @@ def test_average_precision_is_scikit_learns(draws):
     assert (precision[0], recall[0]) == (pytest.approx(positive.mean()), 1.0)  # the lowest threshold takes all rows
 
 
+def test_calibration_is_scikit_learns(draws):
+    sure = draws.random(400) ** 2
+    right = draws.random(400) < sure**1.5
+    rows, mean, share = figures.bin_probabilities(sure, right)
+    true, predicted = calibration_curve(right, sure, n_bins=15)
+    assert rows.sum() == 400
+    assert share[rows > 0] == pytest.approx(true)
+    assert mean[rows > 0] == pytest.approx(predicted)
+    assert figures.bin_probabilities(np.ones(3), np.ones(3))[0][-1] == 3  # one is in the last bin
+
+
 NAMES = ["a", "benign", "an extremely long name", *(f"class {number}" for number in range(3, 45))]
 
 
@@ -41,6 +53,11 @@ def some_figures(draws):
     captions = [("ankle boot → an extremely l…", "0.97")] * 25
     yield from (confusion(draws, classes, largest) for classes, largest in ((2, 90), (20, 9999), (21, 9), (45, 9)))
     yield figures.draw_precision_recall(curves, "Precision and recall: 90 rows")
+    for sure in (draws.random(90), np.ones(1)):
+        yield figures.draw_calibration(sure, draws.random(len(sure)) < sure, "probability of benign", "Calibration")
+    for count, scale in ((1, 1.0), (25, 1e-6), (3, 0.0)):
+        means, spreads = scale * draws.normal(size=(2, count))
+        yield figures.draw_importance(NAMES[:count], means, abs(spreads), "rise of val/loss", "Importance: 90 rows")
     yield figures.draw_pictures(draws.random((25, 8, 8)), captions, [True, False] * 13, "Highest loss of 90 rows")
     yield figures.draw_pictures(draws.random((2, 12, 30, 3)), captions[:2], [True, False], "Highest loss of 2 rows")
     for targets in (1, 4):

@@ -16,6 +16,7 @@ from goldilocks.callbacks import (
     Charts,
     EarlyStopping,
     EvaluationFigures,
+    FeatureImportance,
     Histograms,
     LastCheckpoint,
     LearningRateMonitor,
@@ -208,6 +209,7 @@ def test_loggers_leave_their_files(words, files, compose, train_two_steps, tmp_p
 
 CALLBACKS = {
     "evaluation": EvaluationFigures,
+    "importance": FeatureImportance,
     "early_stopping": EarlyStopping,
     "best_checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,

@@ -46,12 +46,12 @@ def result(folder="logs/runs/a", **changes):
 
 
 def test_the_metrics_have_a_row_each_and_a_column_a_stage():
-    assert lines(printed(metrics_table(DONE["metrics"]))) == [
+    assert lines(printed(metrics_table(DONE["metrics"], {}))) == [
         ["metric", "train", "val", "test"],
         ["loss", "0.1000", "0.2500", "0.3000"],
         ["accuracy", "0.9900", "0.9000"],
     ]
-    assert lines(printed(metrics_table({"val/r2": -0.5}))) == [["metric", "val"], ["r2", "-0.5000"]]
+    assert lines(printed(metrics_table({"val/r2": -0.5}, {}))) == [["metric", "val"], ["r2", "-0.5000"]]
 
 
 def test_a_run_that_is_done_tells_what_it_took_and_where_it_lies():

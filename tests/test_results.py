@@ -62,7 +62,7 @@ def test_eight_runs_of_the_same_second_have_eight_folders(tmp_path):
 
 def test_the_start_leaves_what_explains_the_run(tmp_path):
     folder = make_run(tmp_path / "runs", status="running")
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*results.FILES, "checkpoints"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(results.FILES)
     assert OmegaConf.load(folder / "config.yaml").model.dropout == 0.1  # references are followed
     assert OmegaConf.load(folder / "overrides.yaml") == ["seed=3"]
     environment = json.loads((folder / "environment.json").read_text())

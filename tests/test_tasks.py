@@ -117,9 +117,60 @@ def test_multiclass_metrics_equal_scikit_learns(seed):
     assert score(make("multiclass", 5), output, target) == pytest.approx(
         {
             "val/accuracy": reference.accuracy_score(target, chosen),
+            "val/balanced_accuracy": reference.balanced_accuracy_score(target, chosen),
+            "val/auroc": reference.roc_auc_score(target, output.softmax(1), multi_class="ovr"),
             "val/f1": reference.f1_score(target, chosen, average="macro"),
-        }
+            "val/ece": binned_error(*output.softmax(1).max(1), target),
+        },
+        rel=1e-5,
     )
+
+
+def binned_error(sure, said, target):
+    """The expected calibration error by its definition, over 15 bins."""
+    bins = np.minimum((sure.double().numpy() * 15).astype(int), 14)
+    right = (said == target).numpy()
+    gaps = [(bins == b).mean() * abs(right[bins == b].mean() - sure.numpy()[bins == b].mean()) for b in set(bins)]
+    return sum(gaps)
+
+
+def test_metrics_of_many_classes_are_of_those_that_have_rows():
+    """A class without rows has no recall and no curve; one that is never right counts as zero."""
+    output, target = draw("multiclass")
+    target = target.clamp(max=2)
+    found, shares = score(make("multiclass", 5), output, target), output.softmax(1)
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        assert found["val/balanced_accuracy"] == pytest.approx(
+            reference.balanced_accuracy_score(target, output.argmax(1))
+        )
+    areas = [reference.roc_auc_score(target == index, shares[:, index]) for index in range(3)]
+    assert found["val/auroc"] == pytest.approx(np.mean(areas), rel=1e-5)
+    assert found["val/f1"] == pytest.approx(reference.f1_score(target, output.argmax(1), average="macro"))
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_auroc_of_ties_is_that_of_scikit_learn(task):
+    """Sure networks give many rows a probability of exactly one or nought."""
+    output, target = draw(task)
+    coarse = (output * 2).round() * 40
+    shares = coarse.sigmoid().squeeze(1) if task == "binary" else coarse.softmax(1)
+    assert len(shares.unique()) < len(shares) / 2
+    expected = reference.roc_auc_score(target.squeeze(-1), shares, multi_class="ovr")
+    assert score(make(task, output.shape[1]), coarse, target)["val/auroc"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_auroc_of_a_single_class_is_not_a_number(task):
+    output, target = draw(task)
+    found = score(make(task, output.shape[1]), output, target * 0)
+    assert math.isnan(found["val/auroc"])
+    assert math.isfinite(found["val/balanced_accuracy"])
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_metrics_bear_outputs_that_are_no_numbers(task):
+    output, target = draw(task)
+    assert score(make(task, output.shape[1]), output * math.nan, target).keys() >= {"val/auroc", "val/ece"}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -129,9 +180,12 @@ def test_binary_metrics_equal_scikit_learns(seed):
     assert score(make("binary"), output, target) == pytest.approx(
         {
             "val/accuracy": reference.accuracy_score(truth, chosen),
+            "val/balanced_accuracy": reference.balanced_accuracy_score(truth, chosen),
             "val/auroc": reference.roc_auc_score(truth, output.squeeze(1)),
             "val/f1": reference.f1_score(truth, chosen),
-        }
+            "val/ece": binned_error(output.sigmoid().squeeze(1), torch.ones(len(truth)), truth),
+        },
+        rel=1e-5,
     )
 
 
@@ -209,7 +263,7 @@ def test_metrics_keep_no_gradients():
     output, target = draw("binary")
     task = make("binary")
     task.update_metrics("val", output.requires_grad_(), target)
-    assert not any(value.requires_grad for value in task.metrics["val"]["auroc"].preds)
+    assert not any(value.requires_grad for pair in task.metrics["val"]["auroc"].parts for value in pair)
 
 
 # --- the objective ----------------------------------------------------------------------------------------------------
@@ -219,7 +273,7 @@ def test_every_metric_has_a_direction():
     names = {name for metrics in METRICS.values() for name in metrics} | {"loss"}
     assert names == BETTER.keys()
     for name in names:
-        errors = name in ("loss", "rmse", "mae")
+        errors = name in ("loss", "rmse", "mae", "ece")
         assert direction(f"val/{name}") == BETTER[name] == ("min" if errors else "max")
 
 

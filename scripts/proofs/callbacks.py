@@ -171,7 +171,7 @@ def evaluation() -> Measured:
     rows = int(drawn.call_args.args[0].sum())
     return (
         f"{' '.join(classes)}; {' '.join(values)}; {len(without)}; {rows}",
-        classes == ["confusion.png", "most_wrong.txt", "precision_recall.png"]
+        classes == ["calibration.png", "confusion.png", "most_wrong.txt", "precision_recall.png"]
         and values == ["most_wrong.txt", "predicted.png", "residuals.png"]
         and (len(without), rows) == (0, 30),
     )
@@ -191,7 +191,64 @@ def trials() -> Measured:
     found = [len(figures_of())]
     with mock.patch.object(results, "is_trial", return_value=True):
         found += [len(figures_of(*words)) for words in ((), ("callbacks.evaluation.trials=true",))]
-    return " ".join(map(str, found)), found == [3, 0, 3]
+    return " ".join(map(str, found)), found == [4, 0, 4]
+
+
+def importance_of(*words: str) -> tuple[list[str], dict[str, float]]:
+    """The columns of importance.csv, the most important first, and their importance; of a run on diabetes."""
+    with finished("data=diabetes", "trainer.max_epochs=20", "optimizer.lr=0.01", *LEFT, *words) as (folder, _):
+        path = folder / "figures" / "importance.csv"
+        lines = [line.split(",") for line in path.read_text().splitlines()[1:]] if path.exists() else []
+    return [line[0] for line in lines], {line[0]: float(line[1]) for line in lines}
+
+
+@proof(
+    "callbacks.importance",
+    "",
+    "tells how much worse the network does where a column is shuffled",
+    "first three of the 10 columns of diabetes, bmi and s5 among them; columns without it",
+)
+def importance() -> Measured:
+    first, without = importance_of("model=linear", "data.seed=0")[0][:3], importance_of("callbacks.importance=null")[0]
+    return f"{' '.join(first)}; {len(without)}", {"bmi", "s5"} <= set(first) and not without
+
+
+@proof(
+    "callbacks.importance.repeats",
+    "",
+    "times that each column is shuffled",
+    "columns in importance.csv with 0 and 2; forward passes of 88 rows by 2 and 4, without the first",
+)
+def importance_repeats() -> Measured:
+    from unittest import mock
+
+    from goldilocks.callbacks import importance as module
+
+    rows = []
+    for number in (2, 4):
+        with mock.patch.object(module, "forward", side_effect=module.forward) as passed:
+            found = importance_of(f"callbacks.importance.repeats={number}")[0]
+        rows.append(sum(len(call.args[1]) for call in passed.call_args_list[1:]))
+    none = importance_of("callbacks.importance.repeats=0")[0]
+    passes = [count / 88 for count in rows]
+    return f"{len(none)} and {len(found)}; {passes[0]:g} and {passes[1]:g}", passes == [20, 40] and not none
+
+
+@proof(
+    "callbacks.importance.trials",
+    "",
+    "whether in the trials of a sweep too",
+    "columns in importance.csv of a run; of a trial; of a trial with true",
+)
+def importance_trials() -> Measured:
+    from unittest import mock
+
+    from goldilocks import results
+
+    found = [len(importance_of()[0])]
+    with mock.patch.object(results, "is_trial", return_value=True):
+        found += [len(importance_of(*words)[0]) for words in ((), ("callbacks.importance.trials=true",))]
+    return " ".join(map(str, found)), found == [10, 0, 10]
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn import datasets
 from torch import nn
 
-from proofs.drive import prepared, train
+from goldilocks.results import read_result
+from proofs.drive import finished, prepared, train
 from proofs.table import Measured, proof, within
 
 # rows, inputs of the network, outputs, task: as the data sets are described
@@ -138,6 +139,38 @@ def split_seed() -> Measured:
         f" {'-'.join(map(str, shares[0]))} of the classes",
         again and not other and shares == [[30, 30, 30]] * 3,
     )
+
+
+@proof(
+    "data.folds",
+    "",
+    "trains a network for each part of the rows, judged on it; the result has means and spread",
+    "times that each row of iris validates, with 3; the folds' test rows; result minus the folds' mean, deviation",
+)
+def folds() -> Measured:
+    rows = [prepared("data.folds=3", f"data.fold={fold}").data.row_numbers for fold in range(3)]
+    times = np.bincount(np.concatenate([of["val"] for of in rows]), minlength=150)
+    test = rows[0]["test"]
+    same = all(set(of["test"]) == set(test) for of in rows)
+    once = np.array_equal(np.flatnonzero(times == 0), np.sort(test)) and times.max() == 1
+    with finished("data.folds=3") as (folder, result):
+        losses = [read_result(folder / f"fold_{fold}")["metrics"]["val/loss"] for fold in range(3)]
+    mean, spread = np.mean(losses), np.std(losses, ddof=1)
+    errors = abs(result["metrics"]["val/loss"] / mean - 1), abs(result["spread"]["val/loss"] / spread - 1)
+    return (
+        f"{times.min()} or {times.max()}, 0 those of the test; {'the same' if same else 'others'};"
+        f" {within(errors[0], 1e-9)} of it, {within(errors[1], 1e-9)} of it",
+        same and once and max(errors) < 1e-9,
+    )
+
+
+@proof("data.fold", "", "trains for this fold only", "val/loss of fold 1 of 3, alone and among all; folders it makes")
+def fold() -> Measured:
+    with finished("data.folds=3") as (folder, _):
+        among = read_result(folder / "fold_1")["metrics"]["val/loss"]
+    with finished("data.folds=3", "data.fold=1") as (folder, result):
+        alone, made = result["metrics"]["val/loss"], len(list(folder.glob("fold_*")))
+    return f"{alone:.4f} and {among:.4f}; {made}", alone == among and made == 0
 
 
 # --- scaling ----------------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ class Axes:
         labels: Of both axes.
         title: Above the frame.
         whole: Whether the vertical axis has whole numbers only.
+        upright: Whether it has numbers at all.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Axes:
         title: str = "",
         *,
         whole: bool = False,
+        upright: bool = True,
     ) -> None:
         self.sheet, self.x, self.y = sheet, x, y
         self.left, self.top, self.width, self.height = box
@@ -108,7 +110,7 @@ class Axes:
             sheet.pen.line((place, bottom, place, bottom + 4), "black")
             sheet.write(place, bottom + 7, word, "mt")
         sheet.write(right, bottom + 24, power, "rt")
-        ticks, words, power = numbers(*y, whole)
+        ticks, words, power = numbers(*y, whole) if upright else (np.empty(0), [], "")
         for place, word in zip(self.at(ticks, ticks)[1].tolist(), words, strict=True):
             sheet.pen.line((self.left - 4, place, self.left, place), "black")
             sheet.write(self.left - 7, place, word, "rm")

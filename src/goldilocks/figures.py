@@ -19,7 +19,9 @@ Array = NDArray[Any]
 COUNTED_CLASSES = 20  # up to which counts and names are legible
 SHOWN_POINTS = 2000  # of a cloud; of more rows these are taken at even distances
 SHOWN_STEPS = 500  # of a curve
-NAME_WIDTH = 14  # letters of a class or target
+NAME_WIDTH, IMPORTANCE_WIDTH = 14, 30  # letters of a class or target, of a column
+CALIBRATION_BINS = 15  # as in val/ece
+SHADE = "#c9dcea"
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
@@ -101,6 +103,40 @@ def draw_precision_recall(curves: Mapping[str, tuple[Array, Array, float]], titl
         # A precision holds until the next recall.
         axes.line(np.repeat(recall[shown], 2)[1:], np.repeat(precision[shown], 2)[:-1], COLOURS[number], 2)
         sheet.write(435, 60 + 18 * number, label, "lt", colour=COLOURS[number])
+    return sheet.image
+
+
+def bin_probabilities(sure: Array, right: Array) -> tuple[Array, Array, Array]:
+    """Of each of 15 bins of probabilities, equally wide: its rows, their mean probability, the share of right ones.
+
+    Args:
+        sure: [N], probabilities.
+        right: [N], whether what they are of came true.
+    """
+    places = np.minimum((sure * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    rows, sums, hits = (np.bincount(places, of, CALIBRATION_BINS) for of in (None, sure, right))
+    return rows, sums / np.maximum(rows, 1), hits / np.maximum(rows, 1)
+
+
+def draw_calibration(sure: Array, right: Array, what: str, title: str) -> Any:
+    """How often rows of a probability are right, with the diagonal on which they should be; and how many there are.
+
+    Args:
+        sure: [N], probabilities.
+        right: [N], whether what they are of came true.
+        what: The probability is of.
+        title: Of the figure; the expected calibration error is added.
+    """
+    rows, mean, share = bin_probabilities(sure, right)
+    error = np.sum(rows * np.abs(mean - share)) / len(sure)
+    sheet, unit = Sheet(420, 590, f"{title}, ece {error:.4f}"), (-0.02, 1.02)
+    above = Axes(sheet, (80, 40, 320, 300), unit, unit, (what, "share that is right"))
+    filled, edges = rows > 0, np.linspace(0, 1, CALIBRATION_BINS + 1)
+    above.bars(edges, share, SHADE)
+    above.line((0, 1), (0, 1), GREY)
+    above.dots(mean[filled], share[filled], BLUE, 3, 1.0)
+    below = Axes(sheet, (80, 410, 320, 130), unit, (0, 1.05 * rows.max()), (what, "rows"), whole=True)
+    below.bars(edges, rows, BLUE)
     return sheet.image
 
 
@@ -195,9 +231,38 @@ def evenly(count: int, most: int) -> Array:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
-def shortened(names: Sequence[str]) -> list[str]:
-    """Names of at most 14 letters."""
-    return [name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…" for name in names]
+def shortened(names: Sequence[str], most: int = NAME_WIDTH) -> list[str]:
+    """Names of at most so many letters."""
+    return [name if len(name) <= most else name[: most - 1] + "…" for name in names]
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def draw_importance(names: Sequence[str], means: Array, spreads: Array, label: str, title: str) -> Any:
+    """A bar for each column from zero to its importance, with a line one standard deviation to both sides.
+
+    Args:
+        names: Of the columns, in the order from above; up to 30 are legible.
+        means: [columns].
+        spreads: [columns], standard deviations.
+        label: What importance is measured in.
+        title: Of the figure.
+    """
+    labels, count = shortened(names, IMPORTANCE_WIDTH), len(names)
+    left, height = width_of(labels) + 20, 18 * count
+    sheet = Sheet(left + 420, height + 90, title)
+    low, high = min(0.0, float((means - spreads).min())), max(0.0, float((means + spreads).max()))
+    margin = 0.03 * (high - low) or 1.0
+    axes = Axes(sheet, (left, 40, 390, height), (low - margin, high + margin), (count, 0.0), (label, ""), upright=False)
+    for place, (name, mean, spread) in enumerate(zip(labels, means, spreads, strict=True)):
+        zero, end, least, most = axes.at(np.array([0, mean, mean - spread, mean + spread]), 0)[0]
+        middle = 40 + 18 * place + 9
+        sheet.write(left - 8, middle, name, "rm")
+        sheet.pen.rectangle((min(zero, end), middle - 6, max(zero, end), middle + 6), BLUE)
+        sheet.pen.line((least, middle, most, middle), "black", 2)
+    axes.line((0, 0), (0, count), GREY)
+    return sheet.image
 
 
 # --- to a file --------------------------------------------------------------------------------------------------------

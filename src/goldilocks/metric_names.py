@@ -5,8 +5,10 @@ from goldilocks.errors import Refused, near_miss
 BETTER = {
     "loss": "min",
     "accuracy": "max",
+    "balanced_accuracy": "max",
     "auroc": "max",
     "f1": "max",
+    "ece": "min",
     "rmse": "min",
     "mae": "min",
     "r2": "max",

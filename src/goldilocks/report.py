@@ -19,12 +19,13 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
     console = console or Console(highlight=False, soft_wrap=True)
     metrics = result.get("metrics") or {}
     if metrics:
-        console.print(metrics_table(metrics))
+        console.print(metrics_table(metrics, result.get("spread") or {}))
     console.print(f"[bold]{result['status']}[/bold]{escape(explanation(result))}")
     seconds = result.get("seconds") or {}
     if result.get("epochs"):
+        best = f"of {result['folds']} folds" if result.get("folds") else f"(best {result['best_epoch']})"
         console.print(
-            f"epochs {result['epochs']} (best {result['best_epoch']})   steps {result['steps']:,}"
+            f"epochs {result['epochs']} {best}   steps {result['steps']:,}"
             f"   seconds {seconds['total']:.1f}   examples/s {result['examples_per_second'] or 0:,.0f}"
             f"   parameters {result['num_parameters']:,}"
         )
@@ -41,15 +42,24 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
         console.print(f"python train.py resume={shlex.quote(str(folder))}", markup=False)
 
 
-def metrics_table(metrics: Mapping[str, float]) -> Table:
-    """A row for each metric, a column for each stage that has any."""
+def metrics_table(metrics: Mapping[str, float], spread: Mapping[str, float | None]) -> Table:
+    """A row for each metric, a column for each stage that has any; with standard deviations, where there are some."""
     stages = [stage for stage in ("train", "val", "test") if any(key.startswith(f"{stage}/") for key in metrics)]
     names = list(dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in stages))
     table = Table("metric", *(f"{stage}" for stage in stages), box=None, pad_edge=False)
     for name in sorted(names, key=lambda name: (name != "loss", names.index(name))):
-        values = (metrics.get(f"{stage}/{name}") for stage in stages)
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+        cells = [(metrics.get(f"{stage}/{name}"), spread.get(f"{stage}/{name}")) for stage in stages]
+        table.add_row(name, *("" if value is None else with_spread(value, deviation) for value, deviation in cells))
     return table
+
+
+def with_spread(value: float, deviation: float | None) -> str:
+    """A metric in figures.
+
+    >>> with_spread(0.97, 0.012)
+    '0.9700 ± 0.0120'
+    """
+    return f"{value:.4f}" if deviation is None else f"{value:.4f} ± {deviation:.4f}"
 
 
 def print_comparison(before: Path, after: Path, tolerance: float, console: Console | None = None) -> str:

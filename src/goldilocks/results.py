@@ -107,15 +107,14 @@ def plain_words(words: Any) -> list[str]:
 
 
 def is_trial(folder: Path) -> bool:
-    """Whether a run folder is a trial of a sweep."""
-    return (folder.resolve().parent / "sweep.yaml").exists()
+    """Whether a run folder is a trial of a sweep, or a fold of one."""
+    return any((parent / "sweep.yaml").exists() for parent in folder.resolve().parents[:2])
 
 
 def write_start(
     folder: Path, cfg: DictConfig, overrides: Iterable[str], result: Mapping[str, Any], threads: int | None = None
 ) -> None:
     """Writes what is known before training. result.json comes last: with it the folder is a run's."""
-    (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "traceback.txt").unlink(missing_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
@@ -248,6 +247,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         Refused: if it is missing, truncated or not a checkpoint of ours.
     """
+    if not path.is_file() and (folds := sorted(path.parents[1].glob("fold_*"))):
+        raise Refused(f"{path.parents[1]}: is a cross-validation; write the folder of one of its networks: {folds[0]}")
     if not path.is_file():
         raise Refused(f"{path}: there is no such checkpoint")
     try:

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from goldilocks import results
+from goldilocks import folds, results
 from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.config import build, one_line
@@ -37,8 +37,8 @@ from goldilocks.regularization import Regularization
 from goldilocks.report import print_result
 from goldilocks.schedulers import build_schedule, has_length
 from goldilocks.tasks import Objective, Task
-from goldilocks.threads import ALL_THREADS, choose_threads
-from goldilocks.trainer import Trainer, quiet_libraries, trains_on_cpu
+from goldilocks.threads import threads_for
+from goldilocks.trainer import Trainer, quiet_libraries
 
 EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
@@ -79,6 +79,7 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     if ignored := [word for key, word in given.items() if key not in ("resume", "trainer.max_epochs", "log_dir")]:
         raise Refused(f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given")
     before, own = results.read_result(folder), results.read_config(folder)
+    folds.check_longer(own, given.get("trainer.max_epochs"), folder)
     if more := given.get("trainer.max_epochs"):
         epochs, done = check(cfg).trainer["max_epochs"], before.get("epochs") or 0
         if epochs < done:
@@ -160,6 +161,7 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
 def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) -> Trainer:
     """Builds loggers, callbacks and the trainer around a run folder."""
     settings, packages = parts.settings, parts.settings.packages
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     offered = {"save_dir": str(folder), "resume_step": resume_step, "dirpath": str(folder / "checkpoints")}
     loggers = [
         build(node, cast("Any", Logger), f"logger.{key}", packages=packages, offered=offered)
@@ -180,6 +182,7 @@ def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) ->
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
+@folds.for_each_fold
 def run(
     cfg: DictConfig,
     overrides: list[str],
@@ -249,21 +252,6 @@ def finish(trainer: Trainer, folder: Path, result: dict[str, Any], tested: Mappi
     with uninterrupted():
         log_end(trainer, result["status"], tested)
         results.write_result(folder, result)
-
-
-def threads_for(parts: Parts) -> int:
-    """Threads of the CPU to train with: as many as the option says, or as pay."""
-    option = parts.settings.trainer.get("threads", "auto")
-    if option != "auto":
-        return option
-    if not trains_on_cpu(parts.settings.trainer.get("accelerator", "auto")):
-        return ALL_THREADS
-    network, rows = parts.module.network, parts.data.batch_size
-    work, batch = sum(p.numel() for p in network.parameters()) * rows, [t[:rows] for t in parts.data.tensors["train"]]
-    # No rates and strengths: the trials of a sweep over them share one measurement.
-    layers = [(type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False))) for layer in network.modules()]
-    description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
-    return choose_threads(work, description, lambda: parts.module.trial_step(*batch))
 
 
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:

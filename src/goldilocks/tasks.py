@@ -4,24 +4,19 @@ Legend: B batch, C outputs, K members of an ensemble.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, R2Score
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryF1Score,
-    MulticlassAccuracy,
-    MulticlassF1Score,
-)
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, near_miss
 from goldilocks.metric_names import BETTER, STAGES
+from goldilocks.metrics import Pooled, auroc, balanced_accuracy, calibration_error, f1
 
 LossName = Literal["auto", "mse", "mae", "huber", "bce", "cross_entropy"]
 Output = Literal["identity", "tanh", "sigmoid", "softplus"]
@@ -48,8 +43,16 @@ class CentredR2(R2Score):
         return super().compute() if self.total > 1 else torch.tensor(math.nan)
 
 
-# The metrics of a task; the first is also computed in training. All take predictions [B] or [B, C] and targets.
-METRICS: dict[str, dict[str, Callable[[Spec], Metric]]] = {
+# Log-loss is none of them: it is val/loss, which is of the rows as they are, neither smoothed nor weighted.
+CLASS_METRICS: dict[str, Callable[[Spec], Metric | Pooled]] = {
+    "balanced_accuracy": lambda spec: Pooled(balanced_accuracy),
+    "auroc": lambda spec: Pooled(auroc),
+    "f1": lambda spec: Pooled(f1),
+    "ece": lambda spec: Pooled(calibration_error),
+}
+# The metrics of a task; the first is also computed in training, so it keeps no rows. Of a regression they take
+# predictions and targets, [B] or [B, C]; of two classes probabilities, [B], and of more raw outputs, [B, C].
+METRICS: dict[str, dict[str, Callable[[Spec], Metric | Pooled]]] = {
     "regression": {
         "rmse": lambda spec: MeanSquaredError(squared=False),
         "mae": lambda spec: MeanAbsoluteError(),
@@ -57,12 +60,11 @@ METRICS: dict[str, dict[str, Callable[[Spec], Metric]]] = {
     },
     "binary": {
         "accuracy": lambda spec: BinaryAccuracy(validate_args=False),
-        "auroc": lambda spec: BinaryAUROC(validate_args=False),
-        "f1": lambda spec: BinaryF1Score(validate_args=False),
+        **CLASS_METRICS,
     },
     "multiclass": {
         "accuracy": lambda spec: MulticlassAccuracy(spec.num_outputs, average="micro", validate_args=False),
-        "f1": lambda spec: MulticlassF1Score(spec.num_outputs, average="macro", validate_args=False),
+        **CLASS_METRICS,
     },
 }
 
@@ -151,7 +153,7 @@ class Task(nn.Module):
         names = metric_names(spec.task)
         # Not registered as submodules: they are no part of a checkpoint, and switching every one of them between
         # training and evaluation takes longer than a small network's step.
-        self.metrics: dict[str, dict[str, Metric]] = {
+        self.metrics: dict[str, dict[str, Metric | Pooled]] = {
             stage: {name: METRICS[spec.task][name](spec) for name in names[stage]} for stage in STAGES
         }
 
@@ -220,6 +222,18 @@ class Task(nn.Module):
     @torch.no_grad()
     def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
         """Takes raw outputs, [B, C] or [B, K, C], and targets of a stage into its metrics."""
+        self.give(self.metrics[stage].values(), output, target)
+
+    def score(self, name: str, output: Tensor, target: Tensor) -> float:
+        """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets."""
+        if name == "loss":
+            return self.loss(output, target).item()
+        metric = METRICS[self.spec.task][name](self.spec)
+        self.give([metric], output, target)
+        return metric.compute().item()
+
+    def give(self, metrics: Iterable[Metric | Pooled], output: Tensor, target: Tensor) -> None:
+        """Hands outputs and targets to metrics, in the form that they take."""
         output = centred = self.combine(output.float())
         centred_target = target
         if self.spec.task == "regression":
@@ -229,8 +243,8 @@ class Task(nn.Module):
             output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).round().long()
         elif target.ndim == 2:  # probabilities
             target = target.argmax(1)
-        for metric in self.metrics[stage].values():
-            if metric.device != output.device:
+        for metric in metrics:
+            if isinstance(metric, Metric) and metric.device != output.device:
                 metric.to(output.device)
             metric.update(*((centred, centred_target) if isinstance(metric, CentredR2) else (output, target)))
 

@@ -15,10 +15,27 @@ from typing import Any
 
 import torch
 
+from goldilocks.trainer import trains_on_cpu
+
 ALL_THREADS = torch.get_num_threads()  # the cores, or the share of them that OMP_NUM_THREADS or a launcher gives
 SMALL_WORK = 3_000_000  # parameters times rows of a batch, below which two threads gained less than a fifth
 GAIN = 1.2  # in speed that doubling the threads must bring; less is left to other processes
 STEPS = 5  # measured for each number of threads, the fastest counts
+
+
+def threads_for(parts: Any) -> int:
+    """Threads of the CPU to train with, of what a run is made of: as many as the option says, or as pay."""
+    option = parts.settings.trainer.get("threads", "auto")
+    if option != "auto":
+        return option
+    if not trains_on_cpu(parts.settings.trainer.get("accelerator", "auto")):
+        return ALL_THREADS
+    network, rows = parts.module.network, parts.data.batch_size
+    work, batch = sum(p.numel() for p in network.parameters()) * rows, [t[:rows] for t in parts.data.tensors["train"]]
+    # No rates and strengths: the trials of a sweep over them share one measurement.
+    layers = [(type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False))) for layer in network.modules()]
+    description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
+    return choose_threads(work, description, lambda: parts.module.trial_step(*batch))
 
 
 def choose_threads(work: int, description: str, make_step: Callable[[], Callable[[], Any]]) -> int:

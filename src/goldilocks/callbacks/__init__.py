@@ -5,6 +5,7 @@ from goldilocks.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from goldilocks.callbacks.early_stopping import EarlyStopping
 from goldilocks.callbacks.evaluation import EvaluationFigures
 from goldilocks.callbacks.health import Histograms, NetworkHealth
+from goldilocks.callbacks.importance import FeatureImportance
 from goldilocks.callbacks.learning_rate import LearningRateMonitor
 from goldilocks.callbacks.progress import ProgressBar
 from goldilocks.callbacks.recorder import Recorder, recorder_of
@@ -14,6 +15,7 @@ __all__ = [
     "Charts",
     "EarlyStopping",
     "EvaluationFigures",
+    "FeatureImportance",
     "Histograms",
     "LastCheckpoint",
     "LearningRateMonitor",

@@ -49,9 +49,9 @@ class Outcome:
 class EvaluationFigures(pl.Callback):
     """Draws once, after training, into `figures/` of the run folder and to every logger that takes figures.
 
-    Of classes: the confusion matrix, curves of precision and recall, the rows with the highest loss. Of a regression:
-    predicted against true values, and the residuals. Neither the weights nor any random numbers are touched, and a run
-    does not fail because of its pictures.
+    Of classes: the confusion matrix, curves of precision and recall, how often rows of a probability are right, and the
+    rows with the highest loss. Of a regression: predicted against true values, and the residuals. Neither the weights
+    nor any random numbers are touched, and a run does not fail because of its pictures.
 
     Args:
         save_dir: Live: the run folder.
@@ -145,10 +145,14 @@ def class_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
     rows = f"{len(true):,} validation rows"
     counts = figures.count_confusions(true, said, len(names))
     lines = {name: figures.precision_recall(positive, scores) for name, positive, scores in curves(outcome, names)}
+    two = len(names) == 2
+    sure = outcome.predicted[:, 1] if two else outcome.predicted.max(1)
+    what = f"probability of {figures.shortened(names)[1]}" if two else "probability of the predicted class"
     return {
         "confusion": figures.draw_confusion(
             counts, names, f"Confusion matrix: {rows}, {np.mean(true == said):.3f} right"
         ),
+        "calibration": figures.draw_calibration(sure, true == (1 if two else said), what, f"Calibration: {rows}"),
         "precision_recall": figures.draw_precision_recall(lines, f"Precision and recall: {rows}"),
     }
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from goldilocks.data.loaders import Batches, TensorLoader
 from goldilocks.data.scaling import Scaling, apply_scaler, check_finite, fit_scaler
 from goldilocks.data.spec import Spec, TaskName
+from goldilocks.data.splitting import split_folds
 from goldilocks.data.targets import TargetScaling, encode_target, infer_task, scale_target
 from goldilocks.errors import Refused
 
@@ -50,6 +51,9 @@ class TableData(pl.LightningDataModule):
         task: `auto` reads it from the target: two values are binary; up to 20 distinct whole numbers, or words, are
             classes; the rest is regression.
         seed: Of the split.
+        folds: Cross-validation: the rows that are not the test's are split into so many folds, and a run trains as many
+            networks, each judged on another fold and trained on the others. In place of `val_fraction`.
+        fold: The one fold to train for, from 0; null: a run trains for all.
     """
 
     def __init__(
@@ -61,11 +65,17 @@ class TableData(pl.LightningDataModule):
         target_scaling: TargetScaling = "standard",
         task: Literal["auto"] | TaskName = "auto",
         seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
+        folds: Annotated[int, Field(ge=2)] | None = None,
+        fold: Annotated[int, Field(ge=0)] | None = None,
     ) -> None:
         super().__init__()
+        if fold is not None and fold >= (folds or 0):
+            raise Refused(f"data.fold={fold}: there are {folds or 0} folds; write data.folds above it, or leave it out")
+        self.folds, self.fold = folds, fold
+        self.groups: NDArray[Any] | None = None  # of the rows, [N], where a split has kept them together
         self.batch_size, self.task, self.seed = batch_size, task, seed
         self.scaling, self.target_scaling = scaling, target_scaling
-        self.fractions = {"val": val_fraction, "test": test_fraction}
+        self.fractions = {"val": 0.0 if folds else val_fraction, "test": test_fraction}
         if sum(self.fractions.values()) >= 1:
             raise Refused(
                 f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave no rows to train on;"
@@ -92,7 +102,10 @@ class TableData(pl.LightningDataModule):
                 f" {task}; leave it out"
             )
         target, classes = encode_target(table.target, task)
-        self.row_numbers = parts = self.split(table, target, stratify=task != "regression")
+        parts = self.split(table, target, stratify=task != "regression")
+        if self.folds:
+            parts = self.hold_out(parts, target, stratify=task != "regression")
+        self.row_numbers = parts
         inputs, facts = self.prepare(table, parts)
         if task == "regression":
             target, scales = scale_target(target, parts["train"], self.target_scaling, self.log_targets(target, parts))
@@ -118,6 +131,16 @@ class TableData(pl.LightningDataModule):
         given = {"test": table.test_rows, "val": table.val_rows}
         return split_rows(target, self.fractions, self.seed, stratify=stratify, given=given)
 
+    def hold_out(self, parts: Parts, target: NDArray[Any], *, stratify: bool) -> Parts:
+        """Makes the rows of one fold the validation rows; the test rows stay."""
+        assert self.folds is not None
+        if len(parts["val"]):
+            raise Refused(f"data.folds={self.folds}: the data say themselves which rows validate; leave one out")
+        rest = np.sort(parts["train"])
+        groups = self.groups[rest] if self.groups is not None else None
+        held = split_folds(target[rest], self.folds, self.seed, stratify=stratify, groups=groups)[self.fold or 0]
+        return {**parts, "train": np.delete(rest, held), "val": rest[held]}
+
     def prepare(self, table: Table, parts: Parts) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
         """Inputs of the network by stage, fitted on the training rows; and what the spec says of them."""
         features = table.features if table.features.dtype.kind in "fiub" else table.features.astype(np.float64)
@@ -134,6 +157,12 @@ class TableData(pl.LightningDataModule):
     def plain_features(self) -> list[int]:
         """Which features, of a table's, are looked at one by one: not those that only say another one again."""
         return list(range(self.spec.input_shape[0]))
+
+    def owners(self) -> tuple[str, ...]:
+        """The column of the source that each of the network's inputs is of, [F]; () for images."""
+        if len(self.spec.input_shape) != 1:
+            return ()
+        return self.spec.feature_names or tuple(f"feature {number}" for number in range(self.spec.input_shape[0]))
 
     def card(self) -> dict[str, Any] | None:
         """What was found out about the data and decided, for the run folder; None where nothing had to be."""

@@ -41,6 +41,10 @@ class OpenML(TableData):
     def load(self) -> Table:
         return load_openml(self.name, self.version, self.target)
 
+    def owners(self) -> tuple[str, ...]:
+        """The column that each of the network's inputs is of: `column=category` is of `column`."""
+        return tuple(name.partition("=")[0] for name in super().owners())
+
 
 @lru_cache(maxsize=2)
 def load_openml(name: str, version: int | None = None, target: tuple[str, ...] = ()) -> Table:

@@ -1,5 +1,6 @@
-"""Splits that a table itself gives: by a column of stages, by groups, by time. Legend: N rows."""
+"""Splits that a table itself gives: by a column of stages, by groups, by time; and folds. Legend: N rows."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,3 +89,42 @@ def split_by_time(times: NDArray[np.float64], fractions: Mapping[str, float], wh
             raise Refused(f"{where}: too few different times for data.{stage}_fraction={fractions[stage]}")
         parts[stage], stop = np.sort(order[start:stop]), start
     return {"train": np.sort(order[:stop]), **parts}
+
+
+def split_folds(
+    target: NDArray[Any], folds: int, seed: int, *, stratify: bool, groups: NDArray[Any] | None = None
+) -> list[NDArray[Any]]:
+    """Places of the rows of each fold, in their order: every row is in one fold; classes keep their shares.
+
+    A class of fewer rows than folds is missing in some.
+
+    Args:
+        target: Of the rows, [N] or [N, targets].
+        folds: How many, from 2.
+        seed: Of the split.
+        stratify: Whether the target holds classes.
+        groups: Of the rows, [N]; the rows of a group are in the same fold.
+
+    Raises:
+        Refused: if there are too few rows or groups.
+    """
+    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+    classes = target.reshape(len(target), -1)[:, 0]
+    units = [("groups", len(np.unique(groups)))] if groups is not None else [("rows", len(target))]
+    if stratify and groups is None:
+        units.append(("rows of the largest class", int(np.unique(classes, return_counts=True)[1].max())))
+    for what, count in units:
+        if count < folds:
+            raise Refused(f"data.folds={folds}: there are {count} {what}; write {count} at most, and at least 2")
+    how: dict[str, Any] = {"shuffle": True, "random_state": seed}
+    if groups is not None and not stratify:
+        names = np.unique(groups)
+        return [np.flatnonzero(np.isin(groups, names[held])) for _, held in KFold(folds, **how).split(names)]
+    if groups is not None:
+        splitter = StratifiedGroupKFold(folds, **how)
+    else:
+        splitter = StratifiedKFold(folds, **how) if stratify else KFold(folds, **how)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return [held for _, held in splitter.split(classes, classes, groups)]

@@ -83,6 +83,8 @@ class TableFile(TableData):
         ways = {"split_column": split_column, "group_column": group_column, "time_column": time_column}
         if len(chosen := [f"data.{name}={value}" for name, value in ways.items() if value is not None]) > 1:
             raise Refused(f"{chosen[0]} and {chosen[1]}: only one of them can split the rows; leave one out")
+        if time_column is not None and self.folds:
+            raise Refused(f"data.time_column={time_column}: folds would train on later rows; leave data.folds out")
         self.preparation: Preparation | None = None
         self.columns: list[Column] = []
         self.notes: list[str] = []
@@ -190,8 +192,8 @@ class TableFile(TableData):
             key = "group_column" if self.group_column is not None else "time_column"
             raise Refused(f"data.{key}={getattr(self, key)}: the rows are split by files already; leave one out")
         if self.group_column is not None:
-            groups = words_of(frame[self.group_column]).fillna("").to_numpy(dtype=object).astype(str)
-            return split_groups(groups, self.fractions, self.seed, f"data.group_column={self.group_column}")
+            self.groups = words_of(frame[self.group_column]).fillna("").to_numpy(dtype=object).astype(str)
+            return split_groups(self.groups, self.fractions, self.seed, f"data.group_column={self.group_column}")
         series = frame[self.time_column]
         times = numbers_of(series)
         if np.isnan(times).all():
@@ -244,6 +246,11 @@ class TableFile(TableData):
         assert self.preparation is not None
         return self.preparation.whole_features
 
+    def owners(self) -> tuple[str, ...]:
+        """The column that each of the network's inputs is of."""
+        assert self.preparation is not None
+        return self.preparation.owners
+
     def card(self) -> dict[str, Any] | None:
         """What was found out about the table and decided; None where a checkpoint brought the decisions."""
         if not self.described:
@@ -262,6 +269,9 @@ class TableFile(TableData):
 
     def how_split(self) -> str:
         """Where the parts come from."""
+        if self.folds:
+            held = f"fold {self.fold or 0} of {self.folds}, drawn with data.seed={self.seed}"
+            return held if self.group_column is None else f"{held}; groups by {self.group_column}"
         for key, words in (("split_column", "by"), ("group_column", "groups by"), ("time_column", "in the order of")):
             if (name := getattr(self, key)) is not None:
                 return f"{words} {name}"

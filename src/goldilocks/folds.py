@@ -1,0 +1,169 @@
+"""Cross-validation: a network for each fold of the rows, each in a run folder of its own, folded into one result.
+
+`fold_0/`, `fold_1/` and so on lie in the run's folder. Each is an ordinary run with `data.fold` set; the run's own
+`result.json` has the metrics' means over the folds and, as `spread`, their standard deviations.
+"""
+
+import copy
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from goldilocks import results
+from goldilocks.errors import Refused
+
+FINISHED = ("done", "diverged", "pruned")
+Train = Callable[..., dict[str, Any]]  # run.run
+
+
+def are_asked(cfg: DictConfig) -> bool:
+    """Whether a configuration is one of several networks, and not of one fold's."""
+    return cfg.data.get("folds") is not None and cfg.data.get("fold") is None
+
+
+def check_longer(cfg: DictConfig, more: str | None, folder: Path) -> None:
+    """Refuses more epochs for all folds at once: they ended after different ones."""
+    if more and are_asked(cfg):
+        raise Refused(f"{more}: is for a single network; write resume={folder}/fold_0 {more}, and so for each fold")
+
+
+def for_each_fold(train: Train) -> Train:
+    """Lets `run.run` train a network for each fold, where that is asked for."""
+
+    @wraps(train)
+    def run(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        if are_asked(cfg):
+            return run_folds(train, cfg, overrides, choices, **options)
+        return train(cfg, overrides, choices, **options)
+
+    return run
+
+
+def run_folds(
+    train: Train,
+    cfg: DictConfig,
+    overrides: list[str],
+    choices: Mapping[str, Any],
+    *,
+    folder: Path,
+    parts: Any = None,
+    test: bool = True,
+    resumed: bool = False,
+) -> dict[str, Any]:
+    """Trains for every fold that is not finished, and folds the results into the run's own, whatever happens.
+
+    Args:
+        train: Trains one network in a folder; see `run.run`, also for the rest.
+        cfg: The composed configuration.
+        overrides: The words of the command line that chose it.
+        choices: Option by group.
+        folder: The run folder, which exists.
+        parts: What `run.prepare` built of this configuration, which is that of the first fold.
+        test: Whether each network is tested, on test rows that are the same for all.
+        resumed: Whether the folder holds an interrupted run to continue: with the fold that is missing.
+
+    Returns:
+        What result.json holds.
+    """
+    found: list[dict[str, Any]] = []
+    result = folded(cfg, choices, found)
+    results.write_start(folder, cfg, overrides, result)
+    try:
+        for fold in range(cfg.data.folds):
+            words = {"parts": parts if fold == 0 else None, "test": test}
+            found.append(one_fold(train, cfg, overrides, choices, folder / f"fold_{fold}", fold, resumed, words))
+            print_fold(fold, cfg.data.folds, found[-1])
+            result = folded(cfg, choices, found)
+            if result["status"] != "running":
+                break
+            results.write_result(folder, result)
+    except (KeyboardInterrupt, SystemExit):
+        result["status"] = "interrupted"
+    except Exception as error:  # before a network is trained: the data are gone
+        result |= {"status": "failed", "error": results.exception_summary(error)}
+    results.write_result(folder, result)
+    return result
+
+
+def one_fold(
+    train: Train,
+    cfg: DictConfig,
+    overrides: list[str],
+    choices: Mapping[str, Any],
+    folder: Path,
+    fold: int,
+    resumed: bool,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """The result of one fold: trained, continued, or read where it is finished already."""
+    started = resumed and (folder / "result.json").exists()
+    if started and (before := results.read_result(folder))["status"] in FINISHED:
+        return before
+    own = copy.deepcopy(cfg)
+    with open_dict(own.data):
+        own.data.fold = fold
+    if not started:
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed while it made it
+        folder.mkdir()
+    words = [*overrides, f"data.fold={fold}"]
+    return train(own, words, choices, folder=folder, resumed=started, **options)
+
+
+def folded(cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the run has come to: of a metric that a network lacks, as of one that diverged, there is no mean.
+
+    Args:
+        cfg: Of the run.
+        choices: Option by group.
+        found: The results of the folds so far.
+    """
+    bad = next((result for result in found if result["status"] != "done"), None)
+    ended, error = len(found) == cfg.data.folds, bad["error"] if bad else None
+    metrics = [] if bad else [result["metrics"] for result in found]
+    names = [name for name in metrics[0] if all(known(of, name) for of in metrics)] if metrics else []
+    values = {name: [of[name] for of in metrics] for name in names}
+    means = {name: statistics.fmean(of) for name, of in values.items()}
+    seconds = {key: round(sum(result["seconds"][key] for result in found), 3) for key in ("total", "train")}
+    rows = sum((result["examples_per_second"] or 0) * result["seconds"]["train"] for result in found)
+    return {
+        "status": bad["status"] if bad else "done" if ended else "running",
+        "objective": {
+            "metric": cfg.objective.metric,
+            "mode": cfg.objective.mode,
+            "value": means.get(cfg.objective.metric) if ended else None,
+        },
+        "metrics": means,
+        "spread": {name: statistics.stdev(of) if len(of) > 1 else None for name, of in values.items()},
+        "folds": cfg.data.folds,
+        "best_epoch": None,
+        "epochs": sum(result["epochs"] for result in found),
+        "steps": sum(result["steps"] for result in found),
+        "seconds": seconds,
+        "examples_per_second": round(rows / seconds["train"], 1) if seconds["train"] else None,
+        "num_parameters": found[0]["num_parameters"] if found else None,
+        "learning_rate": (bad or found[0])["learning_rate"] if found else None,
+        "lr_range": None,
+        "choices": dict(choices),
+        "config_hash": results.config_hash(cfg),
+        "diagnosis": None,
+        "error": {**error, "message": f"fold_{len(found) - 1}: {error['message']}"} if error else None,
+    }
+
+
+def known(metrics: Mapping[str, Any], name: str) -> bool:
+    """Whether there is a number; one that is not finite is null in a file."""
+    value = metrics.get(name)
+    return value is not None and abs(value) < float("inf")
+
+
+def print_fold(fold: int, folds: int, result: Mapping[str, Any]) -> None:
+    """A line for a fold that has ended."""
+    objective = result["objective"]
+    value = "" if objective["value"] is None else f"{objective['metric']} {objective['value']:.4g}"
+    print(f"{fold + 1}/{folds}  fold_{fold}  {result['status']}  {value}", file=sys.stderr, flush=True)
