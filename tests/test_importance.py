@@ -100,6 +100,13 @@ def test_the_columns_of_a_table_are_the_users(train, tmp_path):
     assert len(parts.data.owners()) > 15
 
 
+@pytest.mark.parametrize("precision", ["64", "bf16-mixed", "bf16-true"])
+def test_every_precision_is_measured(precision, train, capsys):
+    rows = train("data=iris", f"trainer.precision={precision}", "trainer.max_epochs=8")[1]
+    assert len(rows) == 5
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_neither_weights_nor_random_numbers_are_touched(train):
     words = ["data=wine", "trainer.max_epochs=30"]
     found = [
