@@ -4,6 +4,7 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +194,10 @@ def test_what_needs_one_network_says_where_they_are(command, tmp_path: Path) -> 
     with pytest.raises(Refused, match=said):
         results.load_checkpoint(folder / "checkpoints" / "best.ckpt")
     script = Path(__file__).resolve().parents[1] / "scripts" / "evaluate.py"
-    done = subprocess.run(["python", str(script), str(folder)], capture_output=True, text=True, cwd=tmp_path)
+    evaluate = [sys.executable, str(script)]
+    done = subprocess.run([*evaluate, str(folder)], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, f"error: {said[1:-1]}\n")
-    done = subprocess.run(["python", str(script), str(folder / "fold_1")], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder / "fold_1")], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr

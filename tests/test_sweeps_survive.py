@@ -13,8 +13,9 @@ import pytest
 
 from conftest import ROOT, read_result
 from goldilocks.errors import Refused
+from goldilocks.results import can_resume
 from goldilocks.sweeps.processes import lost
-from goldilocks.sweeps.trials import can_resume, frozen, held
+from goldilocks.sweeps.trials import frozen, held
 from test_train import start, wait_for
 
 QUICK = ["data=iris", "trainer=cpu", "callbacks.progress_bar=null", "callbacks.last_checkpoint.min_seconds=0", "name=s"]
@@ -105,6 +106,20 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
     environment = (folder / "0/environment.json").read_text()
     assert '"resumed"' in environment
     assert [read_result(folder / n)["epochs"] for n in "01"] == [60, 60]
+
+
+def test_a_trial_of_folds_goes_on_with_the_missing_one(tmp_path: Path) -> None:
+    words = ["-m", *QUICK, "callbacks.early_stopping=null", "trainer.max_epochs=60", "seed=0,1", "data.folds=2"]
+    folder = tmp_path / "logs/sweeps/s"
+    process = start(*words, cwd=tmp_path)
+    wait_for(lambda: (folder / "0/fold_1/checkpoints/last.ckpt").exists())
+    process.kill()
+    process.communicate()
+    first = (folder / "0/fold_0/result.json").stat().st_mtime_ns
+    finish(start(*words, cwd=tmp_path))
+    assert (folder / "0/fold_0/result.json").stat().st_mtime_ns == first
+    assert '"resumed"' in (folder / "0/fold_1/environment.json").read_text()
+    assert [row["status"] for row in rows(folder)] == ["done", "done"]
 
 
 def test_two_at_once_finish_it_together(tmp_path: Path) -> None:

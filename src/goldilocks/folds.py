@@ -102,14 +102,14 @@ def one_fold(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """The result of one fold: trained, continued, or read where it is finished already."""
-    started = resumed and (folder / "result.json").exists()
-    if started and (before := results.read_result(folder))["status"] in FINISHED:
+    if resumed and (folder / "result.json").exists() and (before := results.read_result(folder))["status"] in FINISHED:
         return before
+    started = resumed and results.can_resume(folder)
     own = copy.deepcopy(cfg)
     with open_dict(own.data):
         own.data.fold = fold
     if not started:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed while it made it
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before its first checkpoint
         folder.mkdir()
     words = [*overrides, f"data.fold={fold}"]
     return train(own, words, choices, folder=folder, resumed=started, **options)

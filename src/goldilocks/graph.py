@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from goldilocks.data.preparation import Preparation, flag_names, gap_names, number_names
+from goldilocks.data.preparation import PIECE_CENTRE, Preparation, flag_names, gap_names, number_names
 from goldilocks.predict import both_classes
 from goldilocks.tasks import Task
 
@@ -114,7 +114,8 @@ class TableFeatures(nn.Module):
             if len(known.gaps):
                 blocks.append(missing[:, known.gaps].float())
             if len(known.cut):
-                blocks.append(((numbers[:, known.cut] - known.low) / known.step).clamp(0.0, 1.0).float())
+                below = ((numbers[:, known.cut] - known.low) / known.step).clamp(0.0, 1.0)
+                blocks.append((below - PIECE_CENTRE).float())
         categories = x[:, self.numbers :]
         if len(known.flagged):
             chosen = categories[:, known.flagged]

@@ -260,6 +260,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def can_resume(folder: Path) -> bool:
+    """Whether a run was interrupted or killed behind a checkpoint that can be read, or behind a fold's first one."""
+    try:
+        if read_result(folder)["status"] not in ("running", "interrupted"):
+            return False
+        if (folder / "fold_0").is_dir():
+            return True  # each fold asks for itself
+        load_checkpoint(folder / "checkpoints" / "last.ckpt")
+    except Refused:
+        return False
+    return True
+
+
 def load_weights(module: torch.nn.Module, checkpoint: Mapping[str, Any], path: Path) -> None:
     """Loads a checkpoint's weights into a module.
 

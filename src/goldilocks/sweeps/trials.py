@@ -112,7 +112,7 @@ def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
 
 def run_here(own: Path, trial: Trial) -> str:
     """Runs a trial in its folder and returns the status that it comes to."""
-    choices, resumed = results.chosen(trial.choices, trial.config), can_resume(own)
+    choices, resumed = results.chosen(trial.choices, trial.config), results.can_resume(own)
     try:
         if not resumed:
             shutil.rmtree(own, ignore_errors=True)
@@ -123,14 +123,3 @@ def run_here(own: Path, trial: Trial) -> str:
         if own.is_dir():
             results.write_result(own, trial.result)
     return trial.result["status"]
-
-
-def can_resume(own: Path) -> bool:
-    """Whether a trial was interrupted or killed behind a checkpoint that can be read."""
-    try:
-        if results.read_result(own)["status"] not in ("running", "interrupted"):
-            return False
-        results.load_checkpoint(own / "checkpoints" / "last.ckpt")
-    except Refused:
-        return False
-    return True
