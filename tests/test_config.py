@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from conftest import ROOT
-from goldilocks.config import EXTRAS, PACKAGES, build, check_arguments, expected, find_class, import_path
+from goldilocks.config import PACKAGES, build, check_arguments, expected, find_class, import_path
 from goldilocks.data.base import TableData
-from goldilocks.errors import Refused
+from goldilocks.errors import EXTRAS, Refused
 from goldilocks.models.mlp import MLP
 
 HERE = __name__.partition(".")[0]  # a package that is not allowed until it is given

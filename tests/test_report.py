@@ -103,16 +103,16 @@ def test_every_status_can_be_printed(status):
 # --- a sweep ----------------------------------------------------------------------------------------------------------
 
 
-def trial(number, value, status="done", **varied):
+def trial(number, value, status="done", metric="val/loss", **varied):
     if status == "waiting":
         return Trial([], varied, OmegaConf.create(), {}, number=number)
     seconds = {"total": 1.5} if status == "done" else {}
-    result = {"status": status, "objective": {"value": value}, "epochs": 3, "seconds": seconds}
+    result = {"status": status, "objective": {"metric": metric, "value": value}, "epochs": 3, "seconds": seconds}
     return Trial([], varied, OmegaConf.create(), {}, number=number, result=result)
 
 
 def table(trials, mode="min", metric="val/loss"):
-    found = lines(printed(trials_table(Path("logs/sweeps/a"), trials, {"metric": metric, "mode": mode})))
+    found = lines(printed(trials_table(Path("logs/sweeps/a"), trials, {metric: mode})))
     return found[next(i for i, line in enumerate(found) if line[0] == "trial") :]
 
 
@@ -123,7 +123,10 @@ def test_the_best_trial_comes_first_and_those_without_a_value_last(mode, order):
 
 
 def test_a_trial_shows_its_value_what_varied_and_how_it_ended():
-    trials = [trial(0, 0.5, model="deep", **{"optimizer.lr": "0.1"}), trial(1, None, "failed", model="wide")]
+    trials = [
+        trial(0, 0.5, metric="val/f1", model="deep", **{"optimizer.lr": "0.1"}),
+        trial(1, None, "failed", model="wide"),
+    ]
     assert table(trials, metric="val/f1", mode="max") == [
         ["trial", "val/f1", "model", "optimizer.lr", "status", "epochs", "seconds"],
         ["0", "0.5", "deep", "0.1", "done", "3", "1.5"],

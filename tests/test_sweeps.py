@@ -61,7 +61,9 @@ def test_list_valued_choices_and_better_when_higher(command, tmp_path: Path) -> 
     assert values == sorted(values, reverse=True)
 
 
-def test_a_failing_trial_does_not_stop_the_others_and_is_done_again(command, tmp_path: Path, monkeypatch) -> None:
+def test_a_failing_trial_does_not_stop_the_others_and_is_done_again_on_request(
+    command, tmp_path: Path, monkeypatch
+) -> None:
     from goldilocks.module import TrainingModule
 
     original = TrainingModule.on_validation_epoch_start
@@ -78,9 +80,11 @@ def test_a_failing_trial_does_not_stop_the_others_and_is_done_again(command, tmp
     assert ended.code == 1
     assert [row["status"] for row in table(folder)] == ["done", "failed", "done"]
     assert table(folder)[1]["error"] == "RuntimeError: unlucky"
-    assert "1 of 3 trials failed" in ended.err
+    assert "1 of 3 trials failed; sweep.retry_failed=true trains them once more" in ended.err
     stamps = {n: (folder / n / "result.json").stat().st_mtime_ns for n in "012"}
-    ended = command(*SWEEP, "seed=0,1,2")
+    assert command(*SWEEP, "seed=0,1,2").code == 1
+    assert stamps == {n: (folder / n / "result.json").stat().st_mtime_ns for n in "012"}
+    ended = command(*SWEEP, "seed=0,1,2", "sweep.retry_failed=true")
     assert ended.code == 0, ended.err
     assert "2 of 3 trials are done already" in ended.err
     assert [row["status"] for row in table(folder)] == ["done"] * 3
@@ -186,6 +190,7 @@ def test_a_trial_composed_from_a_shared_base_equals_hydras_own(words: list[str])
     from hydra.types import RunMode
 
     from goldilocks.cli import CONF, register_resolvers
+    from goldilocks.composed import of_run
     from goldilocks.sweeps.compose import Composer
 
     register_resolvers()
@@ -198,8 +203,9 @@ def test_a_trial_composed_from_a_shared_base_equals_hydras_own(words: list[str])
         for _ in range(2):
             mine, choices = composer.compose(words)
             theirs = loader.load_sweep_config(command, words)
-            assert choices == dict(theirs.hydra.runtime.choices)
-            wanted = {str(key): value for key, value in OmegaConf.to_container(theirs).items() if key != "hydra"}
+            assert choices | {"sweep": "default"} == dict(theirs.hydra.runtime.choices)
+            kept = of_run(theirs)
+            wanted = {str(key): value for key, value in OmegaConf.to_container(kept).items() if key != "hydra"}
             assert OmegaConf.to_container(mine) == wanted
     finally:
         GlobalHydra.instance().clear()

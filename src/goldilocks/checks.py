@@ -12,6 +12,7 @@ from pydantic import Field
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
+from goldilocks.composed import of_run
 from goldilocks.config import check_arguments, find_class
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
@@ -102,7 +103,7 @@ def check(cfg: DictConfig) -> Settings:
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, every reference followed."""
     try:
-        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        container = OmegaConf.to_container(of_run(cfg), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         cause: BaseException | None = error
         while cause is not None:  # a resolver of ours may have refused

@@ -16,18 +16,12 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
-from goldilocks.errors import Refused, near_miss
+from goldilocks.errors import EXTRAS, Refused, missing, near_miss, one_line
 
 PACKAGES = (
     *("goldilocks", "torch", "pytorch_lightning", "torchmetrics", "sklearn", "optuna"),
     *("pytorch_optimizer", "timm"),
 )
-EXTRAS = {
-    "pytorch_optimizer": "optimizers",
-    "timm": "pretrained",
-    "pyarrow": "parquet",
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
-}  # of pyproject.toml, by the package that needs it
 T = TypeVar("T")
 
 
@@ -120,15 +114,6 @@ def import_path(path: str, where: str) -> Any:
     if parts[0] in EXTRAS and not importlib.util.find_spec(parts[0]):
         raise Refused(f"{where}._target_={path}: {missing(ModuleNotFoundError(name=parts[0]))}")
     raise Refused(f"{where}._target_={path}: no such module")
-
-
-def missing(error: ModuleNotFoundError) -> str:
-    """What a package that is not installed means for the user: how it is installed, where it belongs to an extra."""
-    if error.name is None:
-        return one_line(error)
-    extra = EXTRAS.get(error.name.partition(".")[0])
-    how = f"; pip install -e '.[{extra}]'" if extra else ""
-    return f"needs the package {error.name}, which is not installed{how}"
 
 
 def top_level(kind: type) -> str:
@@ -340,8 +325,3 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return str(value).replace("'", "").replace(", ", ",")
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -3,6 +3,18 @@
 import difflib
 from collections.abc import Iterable
 
+EXTRAS = {
+    "pytorch_optimizer": "optimizers",
+    "timm": "pretrained",
+    "pyarrow": "parquet",
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **dict.fromkeys(("optuna", "cmaes", "plotly"), "sweep"),
+    "hydra_joblib_launcher": "joblib",
+    "hydra_submitit_launcher": "submitit",
+    "hydra_ray_launcher": "ray",
+    "optuna_dashboard": "dashboard",
+}  # of pyproject.toml, by the package that needs it
+
 
 class Refused(ValueError):  # noqa: N818 - reads as a verdict on the input, which it is
     """The user's input cannot be used. The message is one line: what was given, what is allowed, what to write.
@@ -26,3 +38,17 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {lowered[close[0]]}?"
     return f"write one of: {', '.join(known)}" if known else "there is nothing to choose from"
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What a package that is not installed means for the user: how it is installed, where it belongs to an extra."""
+    if error.name is None:
+        return one_line(error)
+    extra = EXTRAS.get(error.name.partition(".")[0])
+    how = f"; pip install -e '.[{extra}]'" if extra else ""
+    return f"needs the package {error.name}, which is not installed{how}"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ from goldilocks.advice import advise, command
 from goldilocks.callbacks import recorder_of
 from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.probe import probe
-from goldilocks.config import one_line
+from goldilocks.errors import one_line
 from goldilocks.evidence import Evidence, look_at_rows
 from goldilocks.schedulers import steps_in_epoch
 from goldilocks.trainer import Trainer

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from goldilocks.config import build, missing, one_line
+from goldilocks.config import build
 from goldilocks.data.base import TableData
 from goldilocks.data.layout import MISSING as MARKS
 from goldilocks.data.layout import PANDAS_MISSING
@@ -31,7 +31,7 @@ from goldilocks.data.preparation import (
     places_of,
 )
 from goldilocks.data.scaling import undo_scaling
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, missing, one_line
 from goldilocks.graph import Graph
 from goldilocks.predict import Predictor
 from goldilocks.results import write_json

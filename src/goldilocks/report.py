@@ -90,27 +90,54 @@ def explanation(result: Mapping[str, Any]) -> str:
     return ""
 
 
-def trials_table(folder: Path, trials: Sequence[Any], objective: Mapping[str, str]) -> Table:
-    """All trials of a sweep, best first; those without a value last."""
-    sign = 1 if objective["mode"] == "min" else -1
+def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) -> Table:
+    """All trials of a sweep, best first; those without a value last, and those that were given up behind the others.
 
-    def value(trial: Any) -> float | None:
-        return ((trial.result or {}).get("objective") or {}).get("value")
-
+    Args:
+        folder: Of the sweep.
+        trials: With `varied` and `result`.
+        modes: Min or max by objective; the first one sorts. With several, a star marks what no other trial beats.
+    """
+    names, signs = list(modes), [1 if mode == "min" else -1 for mode in modes.values()]
+    values = {trial.number: objectives_of(trial.result or {}, names) for trial in trials}
+    front = pareto_front(values, signs) if len(names) > 1 else set()
     varied = list(dict.fromkeys(key for trial in trials for key in trial.varied))
-    table = Table("trial", objective["metric"], *varied, "status", "epochs", "seconds", box=None, pad_edge=False)
-    table.title = escape(f"{folder} (best first)")
-    for trial in sorted(trials, key=lambda t: (value(t) is None, sign * (value(t) or 0.0))):
+    table = Table("trial", *names, *varied, "status", "epochs", "seconds", box=None, pad_edge=False)
+    table.title = escape(f"{folder} (best first{'; * is best in its way' if front else ''})")
+
+    def place(trial: Any) -> tuple[bool, bool, float]:
+        value = values[trial.number][0]
+        return value is None, (trial.result or {}).get("status") != "done", signs[0] * (value or 0.0)
+
+    for trial in sorted(trials, key=place):
         result = trial.result or {"status": "waiting"}
-        number = "" if value(trial) is None else f"{value(trial):.4g}"
         seconds = (result.get("seconds") or {}).get("total")
-        cells = [escape(trial.varied.get(key, "")) for key in varied]
         table.add_row(
-            str(trial.number),
-            number,
-            *cells,
+            f"{trial.number}{'*' * (trial.number in front)}",
+            *("" if value is None else f"{value:.4g}" for value in values[trial.number]),
+            *(escape(trial.varied.get(key, "")) for key in varied),
             result["status"],
             str(result.get("epochs", "")),
             "" if seconds is None else f"{seconds:.1f}",
         )
     return table
+
+
+def objectives_of(result: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
+    """The value of each objective: the run's own one, another metric of its best epoch, or a figure of the result."""
+    own, metrics = result.get("objective") or {}, result.get("metrics") or {}
+    return [own.get("value") if name == own.get("metric") else metrics.get(name, result.get(name)) for name in names]
+
+
+def pareto_front(values: Mapping[int, Sequence[float | None]], signs: Sequence[int]) -> set[int]:
+    """The trials that no other one beats: is better in one objective and as good in all others."""
+    known = {
+        number: [sign * value for sign, value in zip(signs, row, strict=True) if value is not None]
+        for number, row in values.items()
+        if None not in row
+    }
+
+    def beats(a: Sequence[float], b: Sequence[float]) -> bool:
+        return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+    return {number for number, row in known.items() if not any(beats(other, row) for other in known.values())}

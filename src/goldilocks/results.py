@@ -18,8 +18,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.cli import CONF
-from goldilocks.config import one_line
-from goldilocks.errors import Refused
+from goldilocks.composed import SWEEP, of_run
+from goldilocks.errors import Refused, one_line
 
 STATUSES = ("running", "done", "failed", "diverged", "pruned", "interrupted")
 NOT_HASHED = ("name", "log_dir", "resume")  # what does not change the numbers
@@ -116,7 +116,7 @@ def write_start(
 ) -> None:
     """Writes what is known before training. result.json comes last: with it the folder is a run's."""
     (folder / "traceback.txt").unlink(missing_ok=True)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    OmegaConf.save(of_run(cfg), folder / "config.yaml", resolve=True)
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
     started = datetime.now().isoformat(timespec="seconds")
     now = {**environment(), "threads": threads, "seed": cfg.seed, "started": started}
@@ -192,7 +192,7 @@ def finite(value: Any) -> Any:
 
 def config_hash(cfg: DictConfig) -> str:
     """Twelve hex digits of the resolved configuration, without what does not change the numbers."""
-    container = OmegaConf.to_container(cfg, resolve=True)
+    container = OmegaConf.to_container(of_run(cfg), resolve=True)
     assert isinstance(container, dict)
     relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -200,7 +200,8 @@ def config_hash(cfg: DictConfig) -> str:
 
 def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
     """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
-    single = {group: choice for group, choice in choices.items() if "/" not in group and choice is not None}
+    single = {group: option for group, option in choices.items() if option is not None and "/" not in group}
+    single.pop(SWEEP, None)
     several = {
         "regularization": [key for key, strength in cfg.get("regularization", {}).items() if strength],
         "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],

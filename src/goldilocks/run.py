@@ -20,11 +20,13 @@ from pytorch_lightning.loggers import Logger
 
 from goldilocks import folds, results
 from goldilocks.callbacks import Recorder, recorder_of
+from goldilocks.callbacks.pruning import Pruning, Report, was_pruned
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
-from goldilocks.config import build, one_line
+from goldilocks.composed import of_run
+from goldilocks.config import build
 from goldilocks.data.base import TableData
 from goldilocks.data.card import write_card
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, one_line
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
@@ -45,7 +47,7 @@ EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted":
 
 def train(cfg: DictConfig) -> None:
     """What Hydra calls: one run, which ends the process with its exit code, or one trial of a sweep."""
-    hydra = HydraConfig.get()
+    hydra, cfg = HydraConfig.get(), of_run(cfg)
     choices, overrides = results.chosen(hydra.runtime.choices, cfg), results.plain_words(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
         folder = Path(hydra.runtime.output_dir)
@@ -158,7 +160,7 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
     return data
 
 
-def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) -> Trainer:
+def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None, report: Report | None = None) -> Trainer:
     """Builds loggers, callbacks and the trainer around a run folder."""
     settings, packages = parts.settings, parts.settings.packages
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -173,6 +175,7 @@ def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None) ->
         for key, node in settings.callbacks.items()
         if node is not None
     ]
+    callbacks += [Pruning(report, parts.objective.metric)] if report else []
     live: dict[str, Any] = {"default_root_dir": str(folder), "shuffle_seed": settings.seed}
     return build(
         settings.trainer, Trainer, "trainer", packages=packages, callbacks=callbacks, logger=loggers or False, **live
@@ -192,6 +195,7 @@ def run(
     parts: Parts | None = None,
     test: bool = True,
     resumed: bool = False,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Trains in a folder and writes the result there, whatever happens.
 
@@ -203,6 +207,7 @@ def run(
         parts: What `prepare` built, if that was done already.
         test: Whether the test set is touched, once, at the end. Never in a trial of a sweep.
         resumed: Whether the folder holds an interrupted run to continue.
+        report: Is told the objective after each epoch and says whether to give up; of a sweep with a pruner.
 
     Returns:
         What result.json holds.
@@ -220,7 +225,7 @@ def run(
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:
             find_rate(parts, folder, result)
-        trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None)
+        trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None, report=report)
         log_start(trainer, cfg, parts, choices, folder)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         result |= failure(folder, error)
@@ -230,10 +235,9 @@ def run(
     handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
     try:
         trainer.fit(parts.module, parts.data, ckpt_path=checkpoint if state else None, weights_only=True)
-        diverged = parts.module.diverged or recorder_of(trainer).best_epoch is None
-        result["status"] = "diverged" if diverged else "done"
+        result["status"] = status_of(trainer, parts.module)
         result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
-        if test and not diverged:
+        if test and result["status"] == "done":
             tested = evaluate(trainer, parts, folder)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
         result["status"] = "interrupted"
@@ -243,6 +247,13 @@ def run(
         signal.signal(signal.SIGINT, handler)
     finish(trainer, folder, result, tested)
     return result
+
+
+def status_of(trainer: Trainer, module: TrainingModule) -> str:
+    """How training ended by itself."""
+    if module.diverged or recorder_of(trainer).best_epoch is None:
+        return "diverged"
+    return "pruned" if was_pruned(trainer) else "done"
 
 
 def finish(trainer: Trainer, folder: Path, result: dict[str, Any], tested: Mapping[str, float]) -> None:

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from goldilocks.callbacks.probe import at_rest, has_board, probe_rows, show
-from goldilocks.config import one_line
+from goldilocks.errors import one_line
 from goldilocks.tasks import metric_names
 
 Layout = dict[str, dict[str, list[Any]]]

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from goldilocks import figures, results
 from goldilocks.averaging import evaluated_weights
-from goldilocks.config import one_line
 from goldilocks.data.scaling import undo_scaling
 from goldilocks.data.spec import Spec
+from goldilocks.errors import one_line
 from goldilocks.interrupts import uninterrupted
 from goldilocks.module import TrainingModule, batches_of
 

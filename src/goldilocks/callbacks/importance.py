@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from goldilocks import figures, results
 from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.recorder import recorder_of
-from goldilocks.config import one_line
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
+from goldilocks.errors import one_line
 from goldilocks.interrupts import uninterrupted
 from goldilocks.tasks import Task
 

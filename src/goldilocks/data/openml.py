@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from goldilocks.config import one_line
 from goldilocks.data.base import Table, TableData
-from goldilocks.errors import Refused, near_miss
+from goldilocks.errors import Refused, near_miss, one_line
 
 
 class OpenML(TableData):

@@ -20,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from goldilocks.config import missing, one_line
 from goldilocks.data.layout import (
     MISSING,
     SAMPLE_BYTES,
@@ -33,7 +32,7 @@ from goldilocks.data.layout import (
     has_header,
     split_sample,
 )
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, missing, one_line
 
 
 class Opener(NamedTuple):

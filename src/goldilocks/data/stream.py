@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldilocks.config import missing, one_line
 from goldilocks.data.layout import (
     DECIMAL_COMMA,
     MISSING,
@@ -28,7 +27,7 @@ from goldilocks.data.reading import (
     opened,
     refused_if_damaged,
 )
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, missing, one_line
 
 NOTHING = frozenset((*MISSING, *PANDAS_MISSING))
 

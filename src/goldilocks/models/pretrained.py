@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from goldilocks.config import missing, one_line
-from goldilocks.errors import Refused, near_miss
+from goldilocks.errors import Refused, missing, near_miss, one_line
 from goldilocks.models.arguments import Rate, Scale, image_shape
 from goldilocks.models.init import init_linear
 

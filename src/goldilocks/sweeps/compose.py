@@ -1,16 +1,30 @@
 """From a command line with several values to the configuration of each trial."""
 
 import copy
-import itertools
+import shutil
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from goldilocks.errors import Refused
+from goldilocks.composed import of_run, stated_ranges
+from goldilocks.errors import Refused, near_miss
+
+FILES = "file://"
+
+
+class Base(NamedTuple):
+    """What trials share that choose the same options."""
+
+    config: DictConfig
+    choices: dict[str, Any]  # option by group
+    ranges: dict[str, dict[str, str | None]]  # to search, by group and its key
 
 
 class Composer:
@@ -27,11 +41,7 @@ class Composer:
         self.config, self.loader = sweeper.config, sweeper.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=self.loader)
         self.parse = cache(parser.parse_override)
-        self.composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
-
-    def expand(self, arguments: Sequence[str]) -> list[tuple[list[str], dict[str, str]]]:
-        """Every combination of a command line's values; see the function."""
-        return expand([self.parse(argument) for argument in arguments])
+        self.composed: dict[tuple[str, ...], Base] = {}
 
     def compose(self, words: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
         """A trial's configuration, frozen before the first trial starts, and the options that Hydra chose by group.
@@ -43,18 +53,34 @@ class Composer:
         if any(override.key_or_group == "resume" for override in parsed):
             raise Refused("resume: is for a single run; a sweep goes on by the same command with the same name")
         values = [override for override in parsed if self.is_value(override)]
-        rest = tuple(word for word, override in zip(words, parsed, strict=True) if not self.is_value(override))
-        if rest not in self.composed:
-            cfg = self.loader.load_sweep_config(self.config, list(rest))
-            choices = dict(cfg.hydra.runtime.choices)
-            with open_dict(cfg):
-                del cfg["hydra"]
-            self.composed[rest] = cfg, choices
-        base, choices = self.composed[rest]
-        cfg = copy.deepcopy(base)
+        base = self.base(words)
+        cfg = copy.deepcopy(base.config)
         OmegaConf.set_struct(cfg, True)
         self.loader._apply_overrides_to_config(values, cfg)
-        return cfg, choices
+        return cfg, base.choices
+
+    def ranges(self, words: Sequence[str], group: str) -> dict[str, str | None]:
+        """The ranges that the chosen option of a group states, by its own keys.
+
+        Raises:
+            Refused: if there is no such group.
+        """
+        base = self.base(words)
+        if group not in base.choices and group not in base.config:
+            raise Refused(f"sweep.search=[{group}]: no such group; {near_miss(group, list(map(str, base.config)))}")
+        return base.ranges.get(group, {})
+
+    def base(self, words: Sequence[str]) -> "Base":
+        """What words compose without those of them that only set values."""
+        rest = tuple(word for word in words if not self.is_value(self.parse(word)))
+        if rest not in self.composed:
+            cfg = self.loader.load_sweep_config(self.config, list(rest))
+            choices, ranges = dict(cfg.hydra.runtime.choices), stated_ranges(cfg)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            choices.pop("sweep", None)
+            self.composed[rest] = Base(of_run(cfg), choices, ranges)
+        return self.composed[rest]
 
     def is_value(self, override: Override) -> bool:
         """Whether an override sets a value of ours, instead of choosing, adding or removing something."""
@@ -62,22 +88,36 @@ class Composer:
         of_hydra = override.key_or_group.startswith("hydra.")
         return plain and not of_hydra and not self.loader.repository.group_exists(override.key_or_group)
 
+    def freeze(self, folder: Path) -> None:
+        """Copies the options' files, unless that is done, and composes from the copies: edits change nothing later."""
+        if not folder.exists():
+            temporary = folder.with_suffix(".tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            for number, source in self.directories().items():
+                for path in source.rglob("*.yaml"):
+                    copied = temporary / str(number) / path.relative_to(source)
+                    copied.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, copied)
+            temporary.replace(folder)
+        self.read_from(folder)
 
-def expand(overrides: Sequence[Override]) -> list[tuple[list[str], dict[str, str]]]:
-    """Every combination of the values: the words of each trial, and those of them that vary by key."""
-    values: list[list[tuple[str, str | None, str]]] = []
-    for override in overrides:
-        key = override.get_key_element()
-        if not override.is_sweep_override():
-            values.append([(str(override.input_line), None, "")])
-            continue
-        if not override.is_discrete_sweep():
-            raise Refused(f"{override.input_line}: a range without steps; write values or range(start,stop,step)")
-        if key in ("name", "log_dir"):
-            raise Refused(f"{override.input_line}: a sweep has one {key}; write a single value")
-        words = [str(value) for value in override.sweep_string_iterator()]
-        values.append([(f"{key}={word}", key, word) for word in words])
-    return [
-        ([word for word, _, _ in combination], {key: value for _, key, value in combination if key is not None})
-        for combination in itertools.product(*values)
-    ]
+    def read_from(self, folder: Path) -> None:
+        """Composes from the copies that a folder holds, if it does."""
+        if not folder.exists():
+            return
+        places, directories = ConfigSearchPathImpl(), self.directories()
+        for number, element in enumerate(self.loader.get_search_path().get_path()):
+            copied = (folder / str(number)).resolve()
+            places.append(element.provider, f"{FILES}{copied}" if number in directories else element.path)
+        self.loader = ConfigLoaderImpl(places)
+        self.composed.clear()
+
+    def directories(self) -> dict[int, Path]:
+        """The directories of the options' files, by their place in Hydra's search path."""
+        paths = [element.path for element in self.loader.get_search_path().get_path()]
+        return {number: Path(path.removeprefix(FILES)) for number, path in enumerate(paths) if is_directory(path)}
+
+
+def is_directory(path: str) -> bool:
+    """Whether an entry of Hydra's search path is a directory, rather than a package."""
+    return path.startswith(FILES) or "://" not in path

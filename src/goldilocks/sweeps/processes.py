@@ -4,11 +4,11 @@ A trial gets a fresh process, so it may use several devices, leak memory or be k
 """
 
 import os
-import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ ELSEWHERE = 75  # exit code of a process whose trial another one runs
 
 
 def run_in_processes(
-    folder: Path, trials: Sequence[Trial], launcher: Any, ended: Callable[[Trial], None], wait: bool
+    folder: Path, trials: Iterator[Trial], launcher: Any, ended: Callable[[Trial], None], wait: bool
 ) -> list[Trial]:
-    """Runs trials side by side, each in a fresh process, and the next as soon as one has ended.
+    """Runs trials side by side, each in a fresh process, and takes the next as soon as one has ended.
 
     Args:
         folder: Of the sweep.
-        trials: To be run.
+        trials: To be run; each is taken when there is a slot for it.
         launcher: With `slots`, and `devices`: what `CUDA_VISIBLE_DEVICES` is in each slot, or None.
         ended: Is told of each trial that has an outcome.
         wait: Whether to wait for trials that other sweeps run.
@@ -35,34 +35,33 @@ def run_in_processes(
         The trials that other sweeps run.
     """
     devices = [str(device) for device in launcher.devices] if launcher.devices else [None] * launcher.slots
-    free: queue.SimpleQueue = queue.SimpleQueue()
-    for device in devices:
-        free.put(device)
     running: set[subprocess.Popen] = set()
     elsewhere: list[Trial] = []
+    one_at_a_time = threading.Lock()
     stopped = False
 
-    def run_one(trial: Trial) -> None:
-        if stopped:
-            return
-        device = free.get()
-        try:
+    def work(device: str | None) -> None:
+        """Fills one slot as long as there are trials."""
+        while not stopped:
+            with one_at_a_time:
+                trial = next(trials, None)
+            if trial is None:
+                return
             process = start_process(folder, trial, wait, environment(len(devices), device))
             running.add(process)
             code = process.wait()
             running.discard(process)
-        finally:
-            free.put(device)
-        trial.result = trial_result(folder, trial.number) or lost(code)
-        if code == ELSEWHERE:
-            elsewhere.append(trial)
-        elif not stopped:
-            if trial.result["status"] == "running":  # killed: by the system for its memory, or by somebody
-                trial.result = lost(code)
-            ended(trial)
+            trial.result = trial_result(folder, trial.number) or lost(code)
+            if code == ELSEWHERE:
+                elsewhere.append(trial)
+            elif not stopped:
+                if trial.result["status"] == "running":  # killed: by the system for its memory, or by somebody
+                    trial.result = lost(code)
+                with one_at_a_time:
+                    ended(trial)
 
     with ThreadPoolExecutor(len(devices)) as threads:
-        futures = [threads.submit(run_one, trial) for trial in trials]
+        futures = [threads.submit(work, device) for device in devices]
         try:
             for future in futures:
                 future.result()

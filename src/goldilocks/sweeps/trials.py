@@ -1,8 +1,8 @@
 """The trials of a sweep: what is known of one, frozen in the sweep folder, and run by whoever gets hold of it.
 
-`trials/<number>.json` keeps a trial's configuration from the moment the sweep starts: files that are edited later
-change nothing, and any process can run it. Whoever runs it holds the lock `trials/<number>.lock`, which the system
-gives up with the process, so a killed trial is free at once.
+`trials/<number>.json` keeps a trial's configuration from the moment it is planned: files that are edited later change
+nothing, and any process can run it. Whoever runs it holds the lock `trials/<number>.lock`, which the system gives up
+with the process, so a killed trial is free at once.
 """
 
 import json
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from goldilocks import results
 from goldilocks.errors import Refused
 from goldilocks.run import run
+from goldilocks.sweeps import asking
 
 FINISHED = ("done", "diverged", "pruned")
 
@@ -33,11 +34,17 @@ class Trial:
     choices: dict[str, Any]  # option by group
     config_hash: str = ""
     number: int = -1  # until the sweep's folder is known
+    study_number: int | None = None  # where a study proposed it
+    siblings: list[int] = field(default_factory=list)  # trials with other seeds of the same proposal, itself included
     result: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
+    def status(self) -> str:
+        return self.result["status"] if self.result is not None else "waiting"
+
+    @property
     def finished(self) -> bool:
-        return self.result is not None and self.result["status"] in FINISHED
+        return self.status in FINISHED
 
 
 def freeze(folder: Path, trial: Trial) -> None:
@@ -45,13 +52,13 @@ def freeze(folder: Path, trial: Trial) -> None:
     path = folder / "trials" / f"{trial.number}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        known = {"overrides": trial.overrides, "varied": trial.varied, "config_hash": trial.config_hash}
+        kept = ("overrides", "varied", "config_hash", "study_number", "siblings", "choices")
         config = OmegaConf.to_container(trial.config)
-        results.write_json(path, {**known, "choices": trial.choices, "config": config})
+        results.write_json(path, {key: getattr(trial, key) for key in kept} | {"config": config})
 
 
 def frozen(folder: Path, number: int) -> Trial:
-    """A trial as it was when its sweep started, with the result that it has by now."""
+    """A trial as it was when it was planned, with the result that it has by now."""
     try:
         known = json.loads((folder / "trials" / f"{number}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -103,23 +110,45 @@ def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
         status = known["status"] if known is not None else "waiting"
         if status in FINISHED or (status == "failed" and known != trial.result):
             trial.result = known  # another process has run it meanwhile
-            return True
-        status = run_here(folder / str(trial.number), trial)
-    if status == "interrupted":
+        else:
+            run_here(folder, trial)
+    if trial.status == "interrupted":
         raise KeyboardInterrupt
     return True
 
 
-def run_here(own: Path, trial: Trial) -> str:
-    """Runs a trial in its folder and returns the status that it comes to."""
+def run_here(folder: Path, trial: Trial) -> None:
+    """Runs a trial in its folder, and tells the study, if there is one."""
+    own, study = folder / str(trial.number), study_of(folder)
     choices, resumed = results.chosen(trial.choices, trial.config), results.can_resume(own)
+    number = trial.study_number
     try:
         if not resumed:
             shutil.rmtree(own, ignore_errors=True)
             own.mkdir()
-        trial.result = run(trial.config, trial.overrides, choices, folder=own, test=False, resumed=resumed)
+        report = None
+        if study is not None and study.known["pruner"] != "none":
+            number = begun = study.begin(trial.number, trial.varied) if number is None else number
+            report = lambda epochs, value: study.report(begun, epochs, value)  # noqa: E731
+        words: dict[str, Any] = {"folder": own, "test": False, "resumed": resumed}
+        trial.result = run(trial.config, trial.overrides, choices, **words, **({"report": report} if report else {}))
     except Exception as error:  # before training: the data are gone, or the folder cannot be made
         trial.result = {"status": "failed", "error": results.exception_summary(error)}
         if own.is_dir():
             results.write_result(own, trial.result)
-    return trial.result["status"]
+    if study is not None and number is not None:
+        tell(study, folder, number, trial.siblings or [trial.number])
+
+
+def study_of(folder: Path) -> asking.Study | None:
+    """The study of a sweep, if it has one."""
+    return asking.open_study(folder) if (folder / asking.FILE).exists() else None
+
+
+def tell(study: asking.Study, folder: Path, number: int, siblings: list[int]) -> None:
+    """Tells the study what a proposal has come to, once all its seeds have."""
+    outcomes = [trial_result(folder, sibling) for sibling in siblings]
+    known = [outcome for outcome in outcomes if outcome and outcome["status"] in (*FINISHED, "failed")]
+    if len(known) == len(siblings):
+        with held(folder / "trials" / "study.lock", wait=True):
+            study.tell(number, known)

@@ -1,0 +1,139 @@
+"""The folder of a sweep, `log_dir/sweeps/<name>/`: sweep.yaml, trials/, a folder for each trial, trials.csv.
+
+A trial is known by its words, then it is what it was when it was planned, or else by the hash of its configuration: the
+same command, or a wider one, under the same name does only what is missing.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from goldilocks import results
+from goldilocks.errors import Refused
+from goldilocks.report import objectives_of
+from goldilocks.sweeps.settings import SweepSettings
+from goldilocks.sweeps.space import Space
+from goldilocks.sweeps.trials import Trial, freeze, frozen, trial_result
+
+
+def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
+    """The sweep's folder and whether it is new: named by `name`, else by the time."""
+    parent = Path(cfg.log_dir) / "sweeps"
+    if cfg.name is None:
+        return results.make_new_folder(parent, datetime.now().strftime("%Y-%m-%d_%H-%M-%S")), True
+    folder = parent / cfg.name
+    fresh = not folder.exists()
+    if not fresh and not (folder / "sweep.yaml").exists() and not (folder / "trials").is_dir():
+        raise Refused(f"name={cfg.name}: {folder} exists and is not a sweep; choose another name")
+    results.make_parent(folder)
+    return folder, fresh
+
+
+class Record:
+    """What sweep.yaml and trials/ know. Used under the lock `trials/sweep.lock`.
+
+    Args:
+        folder: Of the sweep.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "sweep.yaml"
+        self.stored: dict[str, Any] = {"trials": {}, "commands": []}
+        if self.path.exists():
+            self.stored = OmegaConf.to_container(OmegaConf.load(self.path))  # type: ignore[assignment]
+        listed = {int(number): trial for number, trial in self.stored["trials"].items()}
+        self.by_words = {frozenset(trial["overrides"]): number for number, trial in listed.items()}
+        self.by_hash = {trial["config_hash"]: number for number, trial in listed.items()}
+
+    def next_number(self) -> int:
+        return max([*self.by_hash.values(), *frozen_numbers(self.folder)], default=-1) + 1
+
+    def number(self, planned: Sequence[Trial]) -> list[Trial]:
+        """Numbers trials: those that the folder knows keep their number, new ones follow; none is done twice."""
+        following = self.next_number()
+        trials: dict[int, Trial] = {}
+        hashes: set[str] = set()
+        for trial in planned:
+            trial.config_hash = results.config_hash(trial.config)
+            if trial.config_hash in hashes:
+                continue
+            hashes.add(trial.config_hash)
+            number = self.by_words.get(frozenset(trial.overrides), self.by_hash.get(trial.config_hash, following))
+            following = max(following, number + 1)
+            if (self.folder / "trials" / f"{number}.json").exists():
+                trials[number] = frozen(self.folder, number)
+                trials[number].varied = trial.varied
+                continue
+            trial.number, trial.result = number, trial_result(self.folder, number)
+            freeze(self.folder, trial)
+            trials[number] = trial
+        return list(trials.values())
+
+    def write(
+        self, command: str, cfg: DictConfig, settings: SweepSettings, space: Space, trials: Sequence[Trial]
+    ) -> None:
+        """Adds a command and its trials to sweep.yaml."""
+        self.stored["objective"] = OmegaConf.to_container(cfg.objective, resolve=True)
+        self.stored["settings"] = settings.as_plain()
+        self.stored["space"] = {dimension.name: dimension.as_plain() for dimension in space.dimensions}
+        self.stored["commands"] = list(dict.fromkeys([*self.stored["commands"], command]))
+        self.add(trials)
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Adds trials to sweep.yaml."""
+        self.stored["trials"] |= {
+            t.number: {"config_hash": t.config_hash, "overrides": t.overrides, "varied": t.varied} for t in trials
+        }
+        temporary = self.path.with_suffix(".tmp")
+        OmegaConf.save(OmegaConf.create(self.stored), temporary)
+        temporary.replace(self.path)
+
+
+def frozen_numbers(folder: Path) -> list[int]:
+    """The numbers of the trials that are planned, ascending."""
+    return sorted(int(path.stem) for path in (folder / "trials").glob("*.json"))
+
+
+def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
+    """The trials of a sweep with the results that they have by now; `mine` as they are, which this command varied."""
+    own = {trial.number: trial for trial in mine}
+    record = Record(folder).stored["trials"]
+    others = {int(number): earlier(folder, int(number), entry) for number, entry in record.items()}
+    return [trial for _, trial in sorted((others | own).items())]
+
+
+def earlier(folder: Path, number: int, entry: Mapping[str, Any]) -> Trial:
+    """A trial of another command, or process, for the tables."""
+    words, varied, config_hash = entry["overrides"], entry["varied"], entry["config_hash"]
+    return Trial(words, varied, OmegaConf.create(), {}, config_hash, number, result=trial_result(folder, number))
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def write_trials(folder: Path, trials: Sequence[Trial], objectives: Iterable[str]) -> None:
+    """Writes trials.csv, a row a trial."""
+    rows = [dict(trial_row(trial, objectives)) for trial in trials]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with (folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def trial_row(trial: Trial, objectives: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """What trials.csv says of a trial."""
+    result = trial.result or {"status": "waiting"}
+    error = result.get("error")
+    yield from {"trial": trial.number, "status": result["status"]}.items()
+    yield "objective", objectives_of(result, list(objectives))[0]
+    yield from trial.varied.items()
+    yield from (result.get("metrics") or {}).items()
+    for key in ("best_epoch", "epochs", "steps", "num_parameters", "learning_rate"):
+        yield key, result.get(key)
+    yield "seconds", (result.get("seconds") or {}).get("total")
+    yield "error", f"{error['type']}: {error['message']}" if error else None
