@@ -32,6 +32,7 @@ from goldilocks.models.activations import CLASSES, Activation
 from goldilocks.models.init import Init
 from goldilocks.results import read_result
 from goldilocks.run import build_trainer, prepare, run
+from goldilocks.sweeps.settings import sweep_settings
 from goldilocks.tasks import Output
 from tables import cars, write
 
@@ -40,13 +41,14 @@ COUNTS = {
     "callbacks": 2,
     "data": 10,
     "experiment": 3,
-    "hydra/launcher": 1,
+    "hydra/launcher": 5,
     "hydra/sweeper": 1,
     "logger": 3,
     "model": 11,
     "optimizer": 14,
     "regularization": 15,
     "scheduler": 13,
+    "sweep": 8,
     "trainer": 4,
 }
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -123,6 +125,8 @@ def test_every_option_trains(group, option, compose, train_two_steps, tmp_path):
     small += ["trainer=smoke"] if group != "trainer" else []
     cfg = compose(f"{group}={option}", *small, "trainer.max_steps=2")
     said = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
+    if group == "sweep":
+        sweep_settings(cfg)
     if group.startswith("hydra/"):
         assert get_class(said["_target_"]).__name__.endswith(("Sweeper", "Launcher"))
     elif group != "experiment":

@@ -26,7 +26,7 @@ GROUPS = (
         "augmentation",
         "task",
     ),
-    *("optimizer", "lr_range", "scheduler", "trainer", "callbacks", "board", "logger", "experiment", "runs"),
+    *("optimizer", "lr_range", "scheduler", "trainer", "callbacks", "board", "logger", "experiment", "runs", "sweep"),
 )  # the modules of this folder that hold rows, in the order of the page
 Measured = tuple[str, bool]  # what was measured, in words, and whether it is as claimed
 
@@ -109,6 +109,7 @@ def needed() -> dict[str, set[str]]:
     from goldilocks.lr_rules import RangeOptions
     from goldilocks.regularization import Regularization
     from goldilocks.schedulers import check_schedule
+    from goldilocks.sweeps.settings import SweepSettings
     from goldilocks.tasks import Objective, Task
 
     found: dict[str, set[str]] = {}
@@ -127,8 +128,15 @@ def needed() -> dict[str, set[str]]:
             for name, inner in node.items():
                 if isinstance(inner, dict):
                     keys |= {f"callbacks.{name}", *keys_of(f"callbacks.{name}", inner, [])}
-        elif group not in ("experiment", "hydra/sweeper", "hydra/launcher", "logger"):
+        elif path.stem == "default" or group not in (
+            "sweep",
+            "experiment",
+            "hydra/sweeper",
+            "hydra/launcher",
+            "logger",
+        ):
             ours: dict[str, list[Any]] = {"scheduler": [check_schedule], "regularization": [Regularization]}
+            ours |= {"sweep": [SweepSettings]}
             keys = keys_of(group, node, ours.get(group, []) + targets(group, path.stem))
         found[f"{group}={path.stem}"] = keys
         found |= {key: set() for key in keys}
@@ -159,13 +167,15 @@ def keys_of(where: str, node: dict[str, Any], kinds: Iterable[Any]) -> set[str]:
     hints = {key: hint for kind in kinds for key, hint in hints_of(kind).items()}
     found = set()
     for key in node:
-        if key in ("defaults", "_target_", "_recursive_") or (where.startswith("callbacks") and key in FOLLOWED):
+        ranges = key == "search" and where != "sweep"
+        if key in ("defaults", "_target_", "_recursive_") or ranges or (where[:9] == "callbacks" and key in FOLLOWED):
             continue
         words = literal_words(hints.get(key))
         found |= {f"{where}.{key}={word}" for word in words} or {f"{where}.{key}"}
     return found
 
 
+NO_KEYS = ("experiment", "hydra/sweeper", "hydra/launcher", "logger")  # groups whose files set no own keys
 FOLLOWED = ("monitor", "mode")  # of a callback: they are objective.metric's
 
 

@@ -5,8 +5,10 @@ Import-light: `--help`, `--cfg job` and tab completion pass here, and none of th
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from goldilocks.errors import Refused, near_miss
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPEN = "data.columns."  # keys below are names of columns
+OPEN_DICT = "sweep.params={"  # holds keys of other groups
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -27,9 +30,19 @@ def cli(main: Callable[[], None]) -> int:
         print(help_text())
         return 0
     sys.argv[1:] = open_keys(sys.argv[1:])
+    # The launchers' packages bring schemas for the files of the same names in conf/, which is welcome.
+    warnings.filterwarnings("ignore", message=".*is validated against ConfigStore schema")
     with refusals() as outcome:
+        refuse_sweep_without_m(sys.argv[1:])
         main()
     return outcome.code
+
+
+def refuse_sweep_without_m(words: Sequence[str]) -> None:
+    """Refuses a word for sweeps in the command of a single run, where it would do nothing."""
+    word = next((word for word in words if re.match(r"\+*sweep[.=]", word)), None)
+    if word is not None and not {"-m", "--multirun", "-c", "--cfg", "--info"} & set(words):
+        raise Refused(f"{word}: is for sweeps; write python train.py -m {shlex.join(words)}")
 
 
 def open_keys(words: Iterable[str]) -> list[str]:
@@ -43,6 +56,8 @@ def open_keys(words: Iterable[str]) -> list[str]:
 
 def opened(word: str) -> str:
     """One override; a name with other signs than Hydra's keys have goes into a dictionary."""
+    if word.startswith(OPEN_DICT):
+        return f"++{word}"
     name, equals, kind = word.removeprefix(OPEN).partition("=")
     if not word.startswith(OPEN) or not equals:
         return word

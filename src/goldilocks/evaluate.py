@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from goldilocks import results
 from goldilocks.cli import CONF, open_keys
+from goldilocks.composed import of_run
 from goldilocks.errors import Refused
 from goldilocks.run import build_trainer, prepare, start, test_metrics
 
@@ -92,7 +93,7 @@ def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
         del cfg["hydra"]
-    return cfg, results.chosen(choices, cfg)
+    return of_run(cfg), results.chosen(choices, cfg)
 
 
 def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[float]], dict[int, str]]:

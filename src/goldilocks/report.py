@@ -1,7 +1,7 @@
 """What a run has come to, in the terminal."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from goldilocks.results import compare, read_result
 
+MOST_COLUMNS = 5  # of what varies in a sweep; more do not fit on a screen
 MOST_FINDINGS = 3  # on the screen; diagnosis.md has all
 
 
@@ -101,8 +102,8 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
     names, signs = list(modes), [1 if mode == "min" else -1 for mode in modes.values()]
     values = {trial.number: objectives_of(trial.result or {}, names) for trial in trials}
     front = pareto_front(values, signs) if len(names) > 1 else set()
-    varied = list(dict.fromkeys(key for trial in trials for key in trial.varied))
-    table = Table("trial", *names, *varied, "status", "epochs", "seconds", box=None, pad_edge=False)
+    columns = varied_columns(trials)
+    table = Table("trial", *names, *columns, "status", "epochs", "seconds", box=None, pad_edge=False)
     table.title = escape(f"{folder} (best first{'; * is best in its way' if front else ''})")
 
     def place(trial: Any) -> tuple[bool, bool, float]:
@@ -115,12 +116,20 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
         table.add_row(
             f"{trial.number}{'*' * (trial.number in front)}",
             *("" if value is None else f"{value:.4g}" for value in values[trial.number]),
-            *(escape(trial.varied.get(key, "")) for key in varied),
+            *(escape(cell(trial.varied)) for cell in columns.values()),
             result["status"],
             str(result.get("epochs", "")),
             "" if seconds is None else f"{seconds:.1f}",
         )
     return table
+
+
+def varied_columns(trials: Sequence[Any]) -> dict[str, Callable[[Mapping[str, str]], str]]:
+    """The columns that show what varies between trials: one for each key, or one for all where they are many."""
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.varied))
+    if len(keys) > MOST_COLUMNS:
+        return {"varied": lambda varied: " ".join(f"{key}={value}" for key, value in varied.items())}
+    return {key: lambda varied, key=key: varied.get(key, "") for key in keys}  # type: ignore[misc]
 
 
 def objectives_of(result: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:

@@ -46,15 +46,12 @@ EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted":
 
 
 def train(cfg: DictConfig) -> None:
-    """What Hydra calls: one run, which ends the process with its exit code, or one trial of a sweep."""
+    """What Hydra calls: one run; ends the process with its exit code."""
     hydra, cfg = HydraConfig.get(), of_run(cfg)
     choices, overrides = results.chosen(hydra.runtime.choices, cfg), results.plain_words(hydra.overrides.task)
-    if hydra.mode == RunMode.MULTIRUN:
-        folder = Path(hydra.runtime.output_dir)
-        if run(cfg, overrides, choices, folder=folder, test=False)["status"] == "interrupted":
-            raise KeyboardInterrupt
-        return
     try:
+        if hydra.mode == RunMode.MULTIRUN:
+            raise Refused("hydra/sweeper: trials of other sweepers are not run; write hydra/sweeper=study")
         folder, result = resume(cfg, overrides) if cfg.resume is not None else start(cfg, overrides, choices)
     except Refused as refusal:
         raise SystemExit(2) from refusal  # Hydra would print a line of its own about any other exception
@@ -231,12 +228,20 @@ def run(
         result |= failure(folder, error)
         results.write_result(folder, result)
         return result
+    finish(trainer, folder, result, fit(trainer, parts, folder, checkpoint if state else None, result, overrides, test))
+    return result
+
+
+def fit(
+    trainer: Trainer, parts: Parts, folder: Path, ckpt: Path | None, result: dict[str, Any], said: list[str], test: bool
+) -> dict[str, float]:
+    """Trains, and examines and tests what has ended well; the result gets the status. Returns the test's metrics."""
     tested: dict[str, float] = {}
     handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
     try:
-        trainer.fit(parts.module, parts.data, ckpt_path=checkpoint if state else None, weights_only=True)
+        trainer.fit(parts.module, parts.data, ckpt_path=ckpt, weights_only=True)
         result["status"] = status_of(trainer, parts.module)
-        result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
+        result["diagnosis"] = examine(trainer, parts, folder, result["status"], said)
         if test and result["status"] == "done":
             tested = evaluate(trainer, parts, folder)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
@@ -245,8 +250,7 @@ def run(
         result |= failure(folder, error)
     finally:
         signal.signal(signal.SIGINT, handler)
-    finish(trainer, folder, result, tested)
-    return result
+    return tested
 
 
 def status_of(trainer: Trainer, module: TrainingModule) -> str:

@@ -3,6 +3,7 @@
 import copy
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from goldilocks.report import varied_columns
 from goldilocks.run import run
 from goldilocks.sweeps.launching import in_words
 from goldilocks.sweeps.planning import Checker
@@ -46,10 +48,10 @@ def print_forecast(
 
 def planned_table(trials: Sequence[Trial], checker: Checker) -> Table:
     """A row for each trial."""
-    varied = list(dict.fromkeys(key for trial in trials for key in trial.varied))
-    table = Table("trial", *varied, "parameters", box=None, pad_edge=False)
+    columns = varied_columns(trials)
+    table = Table("trial", *columns, "parameters", box=None, pad_edge=False)
     for number, trial in enumerate(trials):
-        cells = [escape(trial.varied.get(key, "")) for key in varied]
+        cells = [escape(cell(trial.varied)) for cell in columns.values()]
         table.add_row(str(number), *cells, f"{checker.sizes[trial.config_hash]:,}")
     return table
 
@@ -76,7 +78,8 @@ def estimates(trials: Sequence[Trial], checker: Checker) -> list[float]:
     for trial in trials:
         size, batch = kind_of(trial, checker)
         nearest = min(seconds, key=lambda kind: (abs(kind[1] - batch), abs(kind[0] - size)))
-        found.append(seconds[nearest] * trial.config.trainer.max_epochs)
+        epoch, start = seconds[nearest]
+        found.append(epoch * trial.config.trainer.max_epochs + start)
     return found
 
 
@@ -85,16 +88,19 @@ def kind_of(trial: Trial, checker: Checker) -> tuple[int, int]:
     return checker.sizes[trial.config_hash], int(trial.config.data.get("batch_size") or 0)
 
 
-def probe(trial: Trial, rows: int) -> float:
-    """Seconds for an epoch of some rows, measured over a few short ones in a folder that is thrown away."""
+def probe(trial: Trial, rows: int) -> tuple[float, float]:
+    """Seconds for an epoch of some rows, measured over a few short ones in a folder that is thrown away, and for what
+    comes before and after the epochs."""
     cfg = copy.deepcopy(trial.config)
     with open_dict(cfg):
         cfg.trainer.max_epochs, cfg.trainer.limit_train_batches = min(EPOCHS, cfg.trainer.max_epochs), BATCHES
         cfg.callbacks, cfg.logger = OmegaConf.create({}), OmegaConf.create({})
+    begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         result = run(cfg, trial.overrides, trial.choices, folder=Path(place), test=False)
+    rest = time.perf_counter() - begun - result["seconds"]["total"]
     if not result["epochs"]:  # it diverged at once
-        return 0.0
+        return 0.0, rest
     share = min(BATCHES * int(cfg.data.get("batch_size") or rows) / rows, 1.0)
     validating = result["seconds"]["total"] - result["seconds"]["train"]
-    return (result["seconds"]["train"] / share + validating) / result["epochs"]
+    return (result["seconds"]["train"] / share + validating) / result["epochs"], rest

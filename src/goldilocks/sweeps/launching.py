@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from goldilocks.report import objectives_of
+from goldilocks.sweeps.elsewhere import run_elsewhere
 from goldilocks.sweeps.processes import run_in_processes
 from goldilocks.sweeps.settings import SweepSettings
-from goldilocks.sweeps.trials import Trial, run_trial, trial_result
+from goldilocks.sweeps.trials import Trial, run_trial
 
 OURS = ("BasicLauncher", "ProcessLauncher")
 
@@ -21,7 +22,7 @@ class Launch:
 
     Args:
         folder: Of the sweep.
-        launcher: What Hydra made.
+        launcher: For this folder.
         settings: Of the sweep.
         modes: Min or max by objective, the first of which is told.
     """
@@ -45,7 +46,8 @@ class Launch:
         self.total = max(len(waiting), made - self.done_before(waiting, made))
         trials: Iterator[Trial] = itertools.chain(waiting, proposals or [])
         if self.kind not in OURS:
-            self.run_elsewhere(trials)
+            taken = itertools.takewhile(lambda _: not self.stopped, trials)
+            run_elsewhere(self.folder, self.launcher, taken, self.ended, self.settings.learns)
             return
         for wait in (False, True):
             taken = itertools.takewhile(lambda _: not self.stopped, trials)
@@ -66,24 +68,6 @@ class Launch:
         if done:
             self.ended(trial)
         return done
-
-    def run_elsewhere(self, trials: Iterator[Trial]) -> None:
-        """Runs trials by a launcher of somebody else's, which takes a batch and returns when all of it is done."""
-        size = batch_size(self.launcher)
-        while batch := list(itertools.islice(trials, size)):
-            words = [
-                [f"hydra.sweep.dir='{self.folder.resolve().as_posix()}'", f"hydra.sweep.subdir='{trial.number}'"]
-                for trial in batch
-            ]
-            try:
-                self.launcher.launch(words, initial_job_idx=batch[0].number)
-            finally:
-                for trial in batch:
-                    trial.result = trial_result(self.folder, trial.number)
-            for trial in batch:
-                self.ended(trial)
-            if self.stopped:
-                return
 
     def ended(self, trial: Trial) -> None:
         """Is told of each trial that has an outcome: prints a line, counts failures in a row."""
@@ -110,12 +94,6 @@ class Launch:
         left = self.total - self.count
         per_trial = (time.monotonic() - self.began) / self.count
         return f"{self.count}/{self.total}" + (f"  {in_words(left * per_trial)} left" if left > 0 else "")
-
-
-def batch_size(launcher: Any) -> int:
-    """How many trials a launcher of somebody else's is given at once: those that it runs side by side."""
-    options = getattr(launcher, "joblib", None) or {}
-    return max(int(options.get("n_jobs", 0)), 0) or sys.maxsize
 
 
 def told(trial: Trial, objectives: Sequence[str]) -> str:

@@ -136,7 +136,7 @@ def space_of(composer: Composer, arguments: Sequence[str], settings: SweepSettin
         raise Refused(f"sweep.sampler={settings.sampler}: there is nothing to search; write values or ranges")
     known = [dimension.key for dimension in dimensions]
     for key in settings.scientific:
-        if key not in known:
+        if key not in known and key not in said:  # what the command line holds at one value is no mistake
             raise Refused(f"sweep.scientific=[{key}]: is not searched; {near_miss(key, known)}")
     if settings.seeds > 1:
         if "seed" in said:

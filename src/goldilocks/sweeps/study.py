@@ -18,6 +18,7 @@ from goldilocks.errors import Refused
 from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
 from goldilocks.sweeps.compose import Composer
+from goldilocks.sweeps.elsewhere import launcher_of
 from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
@@ -31,7 +32,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     """Runs a sweep. Ends the process with code 1 if a trial failed.
 
     Args:
-        sweeper: What Hydra made: configuration, context, task and launcher.
+        sweeper: What Hydra made: configuration and context.
         arguments: The words of the command line, values to sweep over among them.
 
     Raises:
@@ -41,6 +42,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     if settings.learns and cfg.name is not None:
         composer.read_from(Path(cfg.log_dir) / "sweeps" / cfg.name / "conf")
     space, checker = space_of(composer, arguments, settings), Checker()
+    launcher_of(sweeper)  # or a refusal
     first = Trial(space.fixed, {}, *composer.compose(space.fixed))
     modes = {metric: better(metric, "sweep.objectives") for metric in settings.objectives}
     modes = modes or {first.config.objective.metric: first.config.objective.mode}
@@ -52,7 +54,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     else:
         planned = plan(composer, space, settings, checker)
     if settings.dry_run:
-        print_forecast(planned or [first], space, settings, checker, sweeper.launcher)
+        print_forecast(planned or [first], space, settings, checker, launcher_of(sweeper))
         return
     folder, fresh = sweep_folder(first.config)
     command = "python train.py -m " + " ".join(arguments)
@@ -62,7 +64,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         total = (settings.n_trials or 0) * settings.seeds if settings.learns else len(trials)
         done = len(trials) - len(waiting)
         print(f"{folder}: {done} of {total} trials are done already", file=sys.stderr)
-    launch = Launch(folder, sweeper.launcher, settings, modes)
+    launch = Launch(folder, launcher_of(sweeper, folder), settings, modes)
     try:
         with time_limit(settings.timeout, launch):
             launch.run(waiting, proposals)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -10,15 +9,10 @@ from omegaconf import DictConfig
 
 
 class StudySweeper(Sweeper):
-    """Runs every combination of the command line's values; see goldilocks.sweeps.study."""
+    """Runs what a command line searches; see goldilocks.sweeps.study."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config = config
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.config, self.hydra_context = config, hydra_context  # a trial is not Hydra's task: it is frozen beforehand
 
     def sweep(self, arguments: list[str]) -> Any:
         from goldilocks.sweeps.study import run_study
