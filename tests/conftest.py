@@ -42,12 +42,15 @@ def compose() -> Callable[..., DictConfig]:
     from hydra import initialize_config_dir
 
     from goldilocks.cli import CONF, open_keys, register_resolvers
+    from goldilocks.composed import of_run
 
-    def composed(*overrides: str) -> DictConfig:
+    def composed(*overrides: str, whole: bool = False) -> DictConfig:
+        """Of a run; the whole of it has what is a sweep's too."""
         register_resolvers()
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose("train", overrides=open_keys(overrides))
+            cfg = hydra_compose("train", overrides=open_keys(overrides))
+        return cfg if whole else of_run(cfg)
 
     yield composed
     GlobalHydra.instance().clear()

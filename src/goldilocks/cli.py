@@ -30,8 +30,6 @@ def cli(main: Callable[[], None]) -> int:
         print(help_text())
         return 0
     sys.argv[1:] = open_keys(sys.argv[1:])
-    # The launchers' packages bring schemas for the files of the same names in conf/, which is welcome.
-    warnings.filterwarnings("ignore", message=".*is validated against ConfigStore schema")
     with refusals() as outcome:
         refuse_sweep_without_m(sys.argv[1:])
         main()
@@ -116,12 +114,16 @@ def raised_by_hydra(error: BaseException) -> bool:
 
 
 def register_resolvers() -> None:
-    """Registers `${direction:METRIC}`: min or max, whichever is better for the metric."""
+    """Registers `${direction:METRIC}`: min or max, whichever is better for the metric. Called before Hydra composes.
+
+    Also welcomes, in silence, the schemas that launchers' packages bring for files of the same names in conf/.
+    """
     from omegaconf import OmegaConf
 
     from goldilocks.metric_names import direction
 
     OmegaConf.register_new_resolver("direction", direction, replace=True)
+    warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
 
 
 # --- help -------------------------------------------------------------------------------------------------------------
