@@ -5,6 +5,7 @@ study number; with several seeds it stands for all of them.
 """
 
 import json
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -28,7 +29,7 @@ def create_study(folder: Path, settings: SweepSettings, modes: Mapping[str, str]
     """
     described = {
         **settings.as_plain(),
-        "name": folder.name,
+        "name": f"{folder.name}-{uuid.uuid4().hex[:8]}",  # a database may hold another sweep of this name
         "modes": dict(modes),
         "max_epochs": max_epochs,
     }
@@ -64,13 +65,18 @@ def import_optuna(settings: SweepSettings) -> Any:
     return optuna
 
 
-@cache
 def open_study(folder: Path) -> "Study":
     """The study of a sweep folder."""
+    return study_in(folder.resolve(), (folder / FILE).read_text(encoding="utf-8"))
+
+
+@cache
+def study_in(folder: Path, described: str) -> "Study":
+    """The study that study.json describes in these words."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    known = json.loads(described)
     try:
         study = optuna.create_study(
             study_name=known["name"],
