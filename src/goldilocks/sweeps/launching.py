@@ -4,6 +4,7 @@ import itertools
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Launch:
         self.out_of_time = False
         self.in_a_row = self.stopped = 0  # failures
         self.began, self.count, self.total = time.monotonic(), 0, 0
+        self.outcomes: Counter[str] = Counter()
         self.best: Trial | None = None
 
     def run(self, waiting: Sequence[Trial], proposals: Iterable[Trial] | None) -> None:
@@ -80,7 +82,9 @@ class Launch:
         value = objectives_of(trial.result, self.objectives)[0]
         if trial.finished and value is not None and self.is_best(value):
             self.best = trial
-        print(f"{self.progress()}  {told(trial, self.objectives)}", file=sys.stderr, flush=True)
+        self.outcomes[trial.status] += 1
+        line = f"{self.count}/{self.total}  {told(trial, self.objectives)}"
+        print(f"{line}  ({self.progress()})", file=sys.stderr, flush=True)
 
     def is_best(self, value: float) -> bool:
         if self.best is None or self.best.result is None:
@@ -90,10 +94,14 @@ class Launch:
         return before is None or sign * value < sign * before
 
     def progress(self) -> str:
-        """How many are done, and how long the rest will take."""
-        left = self.total - self.count
-        per_trial = (time.monotonic() - self.began) / self.count
-        return f"{self.count}/{self.total}" + (f"  {in_words(left * per_trial)} left" if left > 0 else "")
+        """The best so far, how many did not get to their end, and how long the rest will take."""
+        parts = []
+        if self.best is not None and self.best.result is not None:
+            parts.append(f"best {objectives_of(self.best.result, self.objectives)[0]:.4g} of trial {self.best.number}")
+        parts += [f"{count} {status}" for status, count in self.outcomes.items() if status != "done"]
+        if (left := self.total - self.count) > 0:
+            parts.append(f"{in_words(left * (time.monotonic() - self.began) / self.count)} left")
+        return ", ".join(parts) or "nothing to compare"
 
 
 def told(trial: Trial, objectives: Sequence[str]) -> str:
