@@ -212,3 +212,34 @@ def member(p: dict[str, Any], x: np.ndarray, k: int) -> np.ndarray:
     for w, r, s, b in ((w1, r1, s1, b1), (w2, r2, s2, b2)):
         x = np.tanh(np.split(s, 5)[k] * ((x * np.split(r, 5)[k]) @ w.T) + np.split(b, 5)[k])
     return x @ w3[k] + np.split(b3, 5)[k]
+
+
+# --- numbers as vectors -----------------------------------------------------------------------------------------------
+
+
+@proof(
+    "model.embedding",
+    "",
+    "a vector in place of each number, before the first layer",
+    "rows behind the embedding minus the formula, pbld and periodic; inputs of the first layer: none, pbld, periodic",
+)
+def embedding() -> Measured:
+    errors = [embedding_error(kind) for kind in ("pbld", "periodic")]
+    networks = [output_of("model=deep", f"model.embedding={kind}")[0] for kind in ("none", "pbld", "periodic")]
+    inputs = [hidden_layers(network)[0].in_features for network in networks]
+    shown = f"{within(max(errors), 1e-5)}; {' '.join(map(str, inputs))}"
+    return shown, max(errors) < 1e-5 and inputs == [13, 13 * 4, 13 * 24]
+
+
+def embedding_error(kind: str) -> float:
+    """Largest difference of the embedded wines to cosines, sines and a linear layer by NumPy."""
+    parts = prepared(*WINE, "model=deep", f"model.embedding={kind}")
+    layer, rows = parts.module.network[0], parts.data.tensors["train"][0]
+    own, x = numbers(layer), rows.double().numpy()
+    angles = 2 * np.pi * x[:, :, None] * own["frequency"]
+    pbld = kind == "pbld"
+    waves = np.cos(angles + own["phase"]) if pbld else np.concatenate([np.cos(angles), np.sin(angles)], axis=2)
+    linear = np.einsum("bnk,nke->bne", waves, own["weight"]) + own["bias"]
+    expected = np.concatenate([x[:, :, None], linear], axis=2) if pbld else np.maximum(linear, 0)
+    found = layer(rows).detach().double().numpy()
+    return float(np.abs(found - expected.reshape(len(x), -1)).max())
