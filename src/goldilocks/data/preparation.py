@@ -108,11 +108,6 @@ class Preparation:
             yield from ((column, name) for column in self.columns for name in names(column))
 
     @property
-    def count_of_numbers(self) -> int:
-        """How many of the first features are numbers on a scale."""
-        return sum(len(number_names(column)) for column in self.columns)
-
-    @property
     def category_counts(self) -> tuple[int, ...]:
         """Of each of the last K features: how many numbers of categories there are, 0 included."""
         return tuple(len(column.categories) + 1 for column in self.columns if column.embedded)

@@ -223,7 +223,7 @@ class TableFile(TableData):
         return inputs, {
             "feature_names": preparation.feature_names,
             "category_counts": preparation.category_counts,
-            "numbers": preparation.count_of_numbers,
+            "numbers": len(preparation.medians),
         }
 
     def roles(self) -> dict[str, str]:
