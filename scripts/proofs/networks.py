@@ -252,7 +252,7 @@ def embedded_features(model: str, kind: str) -> int:
 def embedding_error(kind: str) -> float:
     """Largest difference of the embedded wines to cosines, sines and a linear layer by NumPy."""
     parts = prepared(*WINE, "model=deep", f"model.embedding={kind}")
-    layer, rows = parts.module.network[0], parts.data.tensors["train"][0]
+    layer, rows = next(parts.module.network.children()), parts.data.tensors["train"][0]
     own, x = numbers(layer), rows.double().numpy()
     angles = 2 * np.pi * x[:, :, None] * own["frequency"]
     pbld = kind == "pbld"
