@@ -17,8 +17,15 @@ QUIET = [
 AVERAGED = ["regularization=swa", "regularization.swa=0.9"]
 # By name: a regression with a vector for each category, classes by an ensemble whose weights are averaged, two classes.
 TABLES = {
-    "price": ["data.target=price", "data.max_one_hot=2", "data.target_log=true"],
-    "colour": ["data.target=colour", "data.max_one_hot=3", "model=tabm", "model.k=4", "regularization=ema"],
+    "price": ["data.target=price", "data.max_one_hot=2", "model.embedding=periodic", "data.target_log=true"],
+    "colour": [
+        "data.target=colour",
+        "data.max_one_hot=3",
+        "model=tabm",
+        "model.k=4",
+        "model.embedding=pbld",
+        "regularization=ema",
+    ],
     "fuel": [
         "data.target=fuel",
         "data.scaling=robust",

@@ -26,13 +26,18 @@ LIGHT = ("goldilocks", "goldilocks.cli", "goldilocks.errors", "goldilocks.metric
 # Which modules of a folder may know which others of it; the folder's own __init__ may name them all.
 SIBLINGS = {
     "goldilocks.models.init": {"goldilocks.models.activations"},
-    "goldilocks.models.mlp": {"goldilocks.models.activations", "goldilocks.models.init"},
-    "goldilocks.models.realmlp": {"goldilocks.models.activations", "goldilocks.models.arguments"},
+    "goldilocks.models.mlp": {f"goldilocks.models.{name}" for name in ("activations", "init", "numeric_embedding")},
+    "goldilocks.models.realmlp": {
+        f"goldilocks.models.{name}" for name in ("activations", "arguments", "numeric_embedding")
+    },
     "goldilocks.models.pretrained": {"goldilocks.models.arguments", "goldilocks.models.init"},
     **{
-        f"goldilocks.models.{name}": {f"goldilocks.models.{other}" for other in ("activations", "arguments", "init")}
-        for name in ("resnet", "tabm", "cnn")
+        f"goldilocks.models.{name}": {
+            f"goldilocks.models.{other}" for other in ("activations", "arguments", "init", "numeric_embedding")
+        }
+        for name in ("resnet", "tabm")
     },
+    "goldilocks.models.cnn": {f"goldilocks.models.{name}" for name in ("activations", "arguments", "init")},
     "goldilocks.data.targets": {"goldilocks.data.spec"},
     "goldilocks.data.base": {
         "goldilocks.data.loaders",
@@ -43,7 +48,7 @@ SIBLINGS = {
     },
     "goldilocks.data.reading": {"goldilocks.data.layout"},
     "goldilocks.data.stream": {"goldilocks.data.layout", "goldilocks.data.reading"},
-    "goldilocks.data.preparation": {"goldilocks.data.columns", "goldilocks.data.scaling"},
+    "goldilocks.data.preparation": {f"goldilocks.data.{name}" for name in ("columns", "layout", "scaling")},
     "goldilocks.data.card": {f"goldilocks.data.{name}" for name in ("columns", "preparation", "spec", "targets")},
     "goldilocks.data.table": {
         f"goldilocks.data.{name}"

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from goldilocks.errors import Refused
 from goldilocks.models.mlp import MLP
+from goldilocks.models.numeric_embedding import NumberVectors
 from goldilocks.models.realmlp import NTKLinear, RealMLP, Scaling
 from goldilocks.models.resnet import Block, ResNet
 from goldilocks.models.tabm import BatchEnsembleLinear, Heads, TabM, random_signs
@@ -278,3 +280,54 @@ def test_only_the_matrices_of_an_ensemble_decay():
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     assert {names[id(weight)].rpartition(".")[2] for weight in weights} == {"weight"}
     assert {names[id(parameter)].rpartition(".")[2] for parameter in rest} == {"r", "s", "bias"}
+
+
+# --- numbers as vectors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["periodic", "pbld"])
+def test_numbers_become_vectors_of_waves_and_other_features_stay(kind):
+    vectors = shaken(NumberVectors(2, kind))
+    x = torch.randn(7, 5)
+    expected = []
+    for n in range(2):
+        angles = 2 * math.pi * x[:, n, None] * vectors.frequency[n]
+        if kind == "pbld":
+            linear = torch.cos(angles + vectors.phase[n]) @ vectors.weight[n] + vectors.bias[n]
+            expected += [x[:, n, None], linear]
+        else:
+            linear = torch.cat([angles.cos(), angles.sin()], 1) @ vectors.weight[n] + vectors.bias[n]
+            expected.append(linear.clamp(min=0))
+    out = vectors(x)
+    assert torch.allclose(out, torch.cat([*expected, x[:, 2:]], 1), atol=1e-5)
+    assert out.shape[1] == vectors.width(5) == {"periodic": 51, "pbld": 11}[kind]
+
+
+@pytest.mark.parametrize("kind", ["periodic", "pbld"])
+def test_frequencies_phases_and_weights_start_as_in_the_papers(kind):
+    torch.manual_seed(0)
+    vectors, inputs = NumberVectors(300, kind), {"periodic": 96, "pbld": 16}[kind]
+    spread = {"periodic": 0.01, "pbld": 0.1}[kind]
+    assert vectors.frequency.std().item() == pytest.approx(spread, rel=0.05)
+    assert vectors.weight.abs().max().item() == pytest.approx(inputs**-0.5, rel=0.01)
+    assert vectors.phase is None or vectors.phase.abs().max().item() == pytest.approx(math.pi, rel=0.01)
+
+
+@pytest.mark.parametrize("network", [MLP, ResNet, RealMLP, TabM])
+def test_every_network_for_tables_embeds_its_numbers(network):
+    options = {"k": 2} if network is TabM else {}
+    embedded = network((5,), 3, embedding="pbld", numbers=2, **options)
+    plain = network((5,), 3, **options)
+    vectors = [module for module in embedded.modules() if isinstance(module, NumberVectors)]
+    assert len(vectors) == 1
+    assert not any(isinstance(module, NumberVectors) for module in plain.modules())
+    assert embedded(torch.randn(7, 5)).shape == plain(torch.randn(7, 5)).shape
+    with pytest.raises(Refused, match=r"^model\.embedding=pbld: these data have no columns of numbers"):
+        network((5,), 3, embedding="pbld")
+
+
+def test_realmlp_moves_the_embedding_as_slowly_as_biases():
+    network = RealMLP((5,), 3, depth=1, embedding="pbld", numbers=2, lr_factor_bias=0.7)
+    factors = network.lr_factors()
+    assert factors.keys() == dict(network.named_parameters()).keys()
+    assert {factors[f"0.{name}"] for name in ("frequency", "phase", "weight", "bias")} == {0.7}

@@ -122,7 +122,7 @@ def test_columns_may_come_in_any_order_and_as_an_array(runs, frame):
     [
         (
             lambda rows: rows.drop(columns="size"),
-            "rows: lacks the column size, which the network needs; write one of: ",
+            "rows: lacks the column size, which the network needs; it has: ",
         ),
         (lambda rows: rows.drop(columns=["age", "make"]), "rows: lacks the column age, and 1 more that are needed; "),
         (lambda rows: rows.to_numpy(), "rows: [N, 6] is expected, not [150, 8]; the columns are size, age, make, "),
@@ -257,7 +257,7 @@ def changed(lines, **words):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ({"header": ("size", "length")}, "lacks the column size, which the network needs; write one of: "),
+        ({"header": ("size", "length")}, "lacks the column size, which the network needs; it has: "),
         ({"header": ("id", "predicted_price")}, "has a column predicted_price already; rename it"),
         ({"more": ["1,2,3,audi,gas,red,2024-01-01,5,6"]}, "line 152 has 9 columns where 8 are expected; mend it"),
     ],

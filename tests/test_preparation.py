@@ -84,6 +84,15 @@ def test_a_category_that_was_never_seen():
     assert feature(preparation, frame, "town").tolist() == [0] * 3
 
 
+def test_a_mark_of_a_missing_value_is_one_in_a_frame_that_was_read_elsewhere():
+    preparation = fit()
+    gone, marked = (FRAME.head(3).assign(make=word, age=word, fuel=word) for word in (None, "?"))
+    assert np.array_equal(preparation.transform(marked), preparation.transform(gone))
+    assert feature(preparation, marked, f"make={MISSING}").tolist() == [1, 1, 1]
+    known = fit(FRAME.assign(make=FRAME["make"].replace("audi", "?")))
+    assert feature(known, FRAME.assign(make="?"), "make=?").all()
+
+
 def test_rare_categories_are_one():
     frame = pd.DataFrame({"make": ["a"] * 50 + ["b"] * 40 + ["c", "d", "e"], "size": RANDOM.normal(size=93)})
     preparation = fit(frame)

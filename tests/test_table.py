@@ -216,7 +216,10 @@ def test_files_of_their_own_for_validation_and_test(tmp_path):
         "val": list(range(60, 70)),
         "test": list(range(70, 90)),
     }
-    assert ready(train, test_path=test).spec.num_rows == {"test": 20, "train": 52, "val": 8}
+    assert "drawn" not in data.how_split()
+    part = ready(train, test_path=test)
+    assert part.spec.num_rows == {"test": 20, "train": 52, "val": 8}
+    assert part.how_split() == f"test from {test}, drawn with data.seed=0"
     other = write(tmp_path / "other.csv", ["id,size", "1,2"])
     with pytest.raises(Refused, match=r"^data\.test_path=.*other\.csv: lacks the column age of data\.path"):
         ready(train, test_path=other)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from goldilocks.models.realmlp import Scaling
+from goldilocks.models.tabm import BatchEnsembleLinear
 from proofs.drive import hidden_layers, prepared, probabilities, train, train_batches, weights
 from proofs.table import Measured, proof, within
 
@@ -212,3 +214,50 @@ def member(p: dict[str, Any], x: np.ndarray, k: int) -> np.ndarray:
     for w, r, s, b in ((w1, r1, s1, b1), (w2, r2, s2, b2)):
         x = np.tanh(np.split(s, 5)[k] * ((x * np.split(r, 5)[k]) @ w.T) + np.split(b, 5)[k])
     return x @ w3[k] + np.split(b3, 5)[k]
+
+
+# --- numbers as vectors -----------------------------------------------------------------------------------------------
+
+
+def embedding_row(kind: str, claim: str, entries: int) -> None:
+    @proof(
+        f"model.embedding={kind}",
+        "",
+        claim,
+        "largest difference to the formula; features that reach the first layer of each kind of network, of 13",
+    )
+    def embedding() -> Measured:
+        error = 0.0 if kind == "none" else embedding_error(kind)
+        found = [embedded_features(f"model={name}", kind) for name in ("deep", "resnet", "realmlp", "tabm")]
+        return f"{within(error, 1e-5)}; {' '.join(map(str, found))}", error < 1e-5 and found == [13 * entries] * 4
+
+
+embedding_row("none", "numbers as they are", 1)
+embedding_row("pbld", "a vector in place of each number: itself, and a linear layer of cosines", 4)
+embedding_row("periodic", "a vector in place of each number: ReLU of a linear layer of cosines and sines", 24)
+
+
+def embedded_features(model: str, kind: str) -> int:
+    """Features behind the embedding, by what the layer behind it gets."""
+    network = prepared(*WINE, model, f"model.embedding={kind}").module.network
+    layer = next(
+        module for module in network.modules() if isinstance(module, nn.Linear | Scaling | BatchEnsembleLinear)
+    )
+    got: list[int] = []
+    layer.register_forward_hook(lambda _, inputs, output: got.append(inputs[0].shape[-1]))
+    network(torch.zeros(2, 13))
+    return got[0]
+
+
+def embedding_error(kind: str) -> float:
+    """Largest difference of the embedded wines to cosines, sines and a linear layer by NumPy."""
+    parts = prepared(*WINE, "model=deep", f"model.embedding={kind}")
+    layer, rows = next(parts.module.network.children()), parts.data.tensors["train"][0]
+    own, x = numbers(layer), rows.double().numpy()
+    angles = 2 * np.pi * x[:, :, None] * own["frequency"]
+    pbld = kind == "pbld"
+    waves = np.cos(angles + own["phase"]) if pbld else np.concatenate([np.cos(angles), np.sin(angles)], axis=2)
+    linear = np.einsum("bnk,nke->bne", waves, own["weight"]) + own["bias"]
+    expected = np.concatenate([x[:, :, None], linear], axis=2) if pbld else np.maximum(linear, 0)
+    found = layer(rows).detach().double().numpy()
+    return float(np.abs(found - expected.reshape(len(x), -1)).max())

@@ -198,7 +198,8 @@ def check_columns(names: list[str], found: list[str], where: str = "rows") -> No
     """Refuses rows that lack a column."""
     if lacking := [name for name in names if name not in found]:
         others = f", and {len(lacking) - 1} more that are needed" if lacking[1:] else ", which the network needs"
-        raise Refused(f"{where}: lacks the column {lacking[0]}{others}; {near_miss(lacking[0], map(str, found[:200]))}")
+        hint = near_miss(lacking[0], map(str, found[:200])).replace("write one of:", "it has:")
+        raise Refused(f"{where}: lacks the column {lacking[0]}{others}; {hint}")
 
 
 def shown(shape: Sequence[int]) -> str:

@@ -148,7 +148,8 @@ class TableData(pl.LightningDataModule):
         if not self.scaler:
             self.scaler = fit_scaler(features[parts["train"]], self.scaling)
         inputs = {stage: apply_scaler(features, self.scaler, rows) for stage, rows in parts.items()}
-        return inputs, {"feature_names": table.feature_names}
+        numbers = features.shape[1] if features.ndim == 2 else 0
+        return inputs, {"feature_names": table.feature_names, "numbers": numbers}
 
     def log_targets(self, target: NDArray[Any], parts: Parts) -> tuple[bool, ...]:
         """Which targets of a regression, [N, targets], are learnt as logarithms; () for none."""

@@ -143,7 +143,8 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Files: {', '.join(card['files'])}. {'. '.join(note[:1].upper() + note[1:] for note in card['notes'])}."
     yield ""
-    yield f"Rows: {', '.join(f'{count:,} {stage}' for stage, count in rows.items())}; {card['split']}."
+    told = (f"{rows[stage]:,} {stage}" for stage in ("train", "val", "test"))
+    yield f"Rows: {', '.join(told)}; {card['split']}."
     yield ""
     yield f"Target: {cell(', '.join(target['name']))}, {target['task']} ({target['reason']})."
     if "training_rows_by_class" in target:

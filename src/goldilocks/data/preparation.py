@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from goldilocks.data.columns import Column, dates_of, numbers_of, words_of
+from goldilocks.data.layout import MISSING as MARKS
 from goldilocks.data.scaling import Scaling, apply_scaler, fit_scaler
 from goldilocks.errors import Refused
 
@@ -334,12 +335,15 @@ def rewritten(series: Any, written: Written) -> Any:
 
 
 def places_of(column: Fitted, series: Any) -> NDArray[np.int64]:
-    """The place of each row's category among a column's, [N]; -1 for one that is not among them."""
+    """The place of each row's category among a column's, [N]; -1 for one that is not among them.
+
+    A mark of a missing value, which reading takes away, may be left in a frame that was read elsewhere.
+    """
     import pandas as pd
 
     words = words_of(rewritten(series, column.written))
     places = pd.Index(column.categories, dtype=object).get_indexer(words.to_numpy(dtype=object))
-    missing = words.isna().to_numpy()
+    missing = (words.isna() | words.isin(MARKS)).to_numpy() & (places < 0)
     for word, rows in ((OTHER, (places < 0) & ~missing), (MISSING, missing)):
         if word in column.categories:
             places[rows] = column.categories.index(word)

@@ -171,7 +171,7 @@ def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
             found = in_another_encoding(file, layout, where, target, found, error)
     if not len(frame):
         raise Refused(f"{where}: has a header and no rows")
-    told = {"\t": "tab", SPACES: "spaces"}.get(found.separator, found.separator)
+    told = {"\t": "tabs", SPACES: "spaces"}.get(found.separator, f"`{found.separator}`")
     header = "the first row" if found.header else "no row"
     notes = [f"{found.encoding} text, columns separated by {told}, {header} names them"]
     return Reading(frame, (*notes, *found.renamed))

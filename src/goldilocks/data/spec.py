@@ -27,6 +27,7 @@ class Spec:
         target_range: Least and greatest of all scaled training targets.
         category_counts: Of each of the last inputs of a table that hold the number of a category: how many numbers
             there are, from 0. The network gets a vector in place of each.
+        numbers: How many of the first inputs of a table are numbers on a scale, which a network can embed.
     """
 
     task: TaskName
@@ -43,6 +44,7 @@ class Spec:
     target_log: tuple[bool, ...] = ()
     target_range: tuple[float, ...] = ()
     category_counts: tuple[int, ...] = ()
+    numbers: int = 0
 
     def as_plain(self) -> dict[str, Any]:
         """Plain containers, for a checkpoint that loads with `weights_only=True`."""

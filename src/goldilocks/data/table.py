@@ -223,6 +223,7 @@ class TableFile(TableData):
         return inputs, {
             "feature_names": preparation.feature_names,
             "category_counts": preparation.category_counts,
+            "numbers": len(preparation.medians),
         }
 
     def roles(self) -> dict[str, str]:
@@ -276,7 +277,8 @@ class TableFile(TableData):
             if (name := getattr(self, key)) is not None:
                 return f"{words} {name}"
         given = [f"{stage} from {path}" for stage, path in self.parts_paths.items() if path is not None]
-        return ", ".join([*given, f"drawn with data.seed={self.seed}"])
+        drawn = [f"drawn with data.seed={self.seed}"] if len(given) < len(self.parts_paths) else []
+        return ", ".join([*given, *drawn])
 
     def state_dict(self) -> dict[str, Any]:
         """What was fitted on the training rows, for the checkpoint."""

@@ -1,6 +1,5 @@
 """The multilayer perceptron. Legend: B batch, F features, D width, C outputs."""
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,6 +8,7 @@ from torch import nn
 from goldilocks.errors import Refused
 from goldilocks.models.activations import Activation, make_activation
 from goldilocks.models.init import Init, init_linear
+from goldilocks.models.numeric_embedding import Embedding, front
 
 Width = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -36,6 +36,8 @@ class MLP(nn.Sequential):
         alpha_dropout: Likewise, by AlphaDropout.
         output_scale: Multiplies the output layer's initial weights. At full scale an untrained regression starts at a
             loss of about twice the target's variance.
+        embedding: Of numbers, `periodic` or `pbld`: a vector in place of each, see `NumberVectors`.
+        numbers: How many of the first features are numbers.
     """
 
     def __init__(
@@ -51,12 +53,13 @@ class MLP(nn.Sequential):
         dropout: Rate | list[Rate] = 0.0,
         alpha_dropout: Rate | list[Rate] = 0.0,
         output_scale: Annotated[float, Field(ge=0)] = 0.1,
+        embedding: Embedding = "none",
+        numbers: int = 0,
     ) -> None:
         widths = one_for_each("width", width, depth)
         rates = one_for_each("dropout", dropout, len(widths))
         alpha_rates = one_for_each("alpha_dropout", alpha_dropout, len(widths))
-        features = math.prod(input_shape)
-        layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
+        layers, features = front(input_shape, embedding, numbers)
         for units, rate, alpha_rate in zip(widths, rates, alpha_rates, strict=True):
             linear = nn.Linear(features, units, bias=norm != "batch")  # BatchNorm has a bias of its own
             init_linear(linear, init, activation)

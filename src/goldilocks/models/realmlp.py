@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from goldilocks.models.activations import Activation, make_activation
 from goldilocks.models.arguments import Factor, Rate, Width
+from goldilocks.models.numeric_embedding import Embedding, NumberVectors, front
 
 
 class Scaling(nn.Module):
@@ -71,7 +72,9 @@ class RealMLP(nn.Sequential):
         dropout: Share of units dropped after each activation.
         lr_factor_weight: Of the rate, for weights.
         lr_factor_scale: For the scaling layer.
-        lr_factor_bias: For biases.
+        lr_factor_bias: For biases, and for the embedding, which the paper moves as slowly.
+        embedding: Of numbers, `periodic` or `pbld`: a vector in place of each, see `NumberVectors`.
+        numbers: How many of the first features are numbers.
     """
 
     def __init__(
@@ -86,9 +89,10 @@ class RealMLP(nn.Sequential):
         lr_factor_weight: Factor = 14.0,
         lr_factor_scale: Factor = 84.0,
         lr_factor_bias: Factor = 1.4,
+        embedding: Embedding = "none",
+        numbers: int = 0,
     ) -> None:
-        features = math.prod(input_shape)
-        layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
+        layers, features = front(input_shape, embedding, numbers)
         layers.append(Scaling(features))
         for _ in range(depth):
             layers += [NTKLinear(features, width), make_activation(activation)]
@@ -101,8 +105,11 @@ class RealMLP(nn.Sequential):
     def lr_factors(self) -> dict[str, float]:
         """Factor of the learning rate by parameter; an activation's own parameters (prelu) keep the rate."""
         kinds = {Scaling: ("scale",), NTKLinear: ("weight", "bias")}
-        return {
+        factors = {
             f"{layer}.{name}": self._factors[name]
             for layer, module in self.named_children()
             for name in kinds.get(type(module), ())
         }
+        vectors = [name for name, module in self.named_children() if isinstance(module, NumberVectors)]
+        names = [f"{layer}.{name}" for layer in vectors for name, _ in self.get_submodule(layer).named_parameters()]
+        return factors | dict.fromkeys(names, self._factors["bias"])

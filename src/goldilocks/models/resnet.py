@@ -3,7 +3,6 @@
 Legend: B batch, F features, D width, H hidden units of a block, C outputs.
 """
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from goldilocks.models.activations import Activation, make_activation
 from goldilocks.models.arguments import Factor, Rate, Scale, Width
 from goldilocks.models.init import init_linear
+from goldilocks.models.numeric_embedding import Embedding, front
 
 Norm = Literal["batch", "layer"]
 
@@ -60,6 +60,8 @@ class ResNet(nn.Sequential):
         dropout: Share of units dropped within each block.
         residual_dropout: Share of what a block adds that is dropped.
         output_scale: Multiplies the output layer's initial weights.
+        embedding: Of numbers, `periodic` or `pbld`: a vector in place of each, see `NumberVectors`.
+        numbers: How many of the first features are numbers.
     """
 
     def __init__(
@@ -75,15 +77,17 @@ class ResNet(nn.Sequential):
         dropout: Rate = 0.0,
         residual_dropout: Rate = 0.0,
         output_scale: Scale = 0.1,
+        embedding: Embedding = "none",
+        numbers: int = 0,
     ) -> None:
-        stem = nn.Linear(math.prod(input_shape), width)
+        first, features = front(input_shape, embedding, numbers)
+        stem = nn.Linear(features, width)
         init_linear(stem, "auto", None)
         hidden = max(1, round(width * hidden_factor))
         middle = [Block(width, hidden, activation, norm, dropout, residual_dropout) for _ in range(blocks)]
         output = nn.Linear(width, num_outputs)
         init_linear(output, "auto", None, scale=output_scale)
-        flatten = [nn.Flatten()] if len(input_shape) > 1 else []
-        super().__init__(*flatten, stem, *middle, make_norm(norm, width), make_activation(activation), output)
+        super().__init__(*first, stem, *middle, make_norm(norm, width), make_activation(activation), output)
 
 
 def make_norm(norm: Norm, width: int) -> nn.Module:

@@ -3,7 +3,6 @@
 Legend: B batch, K members, F features, D width, C outputs.
 """
 
-import math
 from typing import Annotated
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from goldilocks.models.activations import Activation, make_activation
 from goldilocks.models.arguments import Count, Rate, Scale, Width
 from goldilocks.models.init import init_for, init_weight
+from goldilocks.models.numeric_embedding import Embedding, front
 
 
 class BatchEnsembleLinear(nn.Module):
@@ -83,6 +83,8 @@ class TabM(nn.Module):
         activation: Of the hidden layers.
         dropout: Share of units dropped after each activation.
         output_scale: Multiplies the heads' initial weights.
+        embedding: Of numbers, `periodic` or `pbld`: a vector in place of each, see `NumberVectors`.
+        numbers: How many of the first features are numbers.
     """
 
     def __init__(
@@ -96,9 +98,12 @@ class TabM(nn.Module):
         activation: Activation = "relu",
         dropout: Rate = 0.0,
         output_scale: Scale = 0.1,
+        embedding: Embedding = "none",
+        numbers: int = 0,
     ) -> None:
         super().__init__()
-        features, layers = math.prod(input_shape), []
+        first, features = front(input_shape, embedding, numbers)
+        self.front, layers = nn.Sequential(*first), []
         for number in range(depth):
             layers += [
                 BatchEnsembleLinear(k, features, width, activation, signs=number == 0),
@@ -109,7 +114,7 @@ class TabM(nn.Module):
         self.layers = nn.Sequential(*layers, Heads(k, features, num_outputs, output_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(1).unsqueeze(1))
+        return self.layers(self.front(x).unsqueeze(1))
 
 
 def random_signs(count: int) -> Tensor:
