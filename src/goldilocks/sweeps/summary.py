@@ -1,6 +1,5 @@
 """What a sweep has come to, in numbers: its configurations over their seeds, its parameters, what it cost."""
 
-import csv
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from goldilocks.errors import Refused
 from goldilocks.report import objectives_of, pareto_front
-from goldilocks.sweeps.folder import Record, all_trials
-from goldilocks.sweeps.settings import better
 from goldilocks.sweeps.trials import Trial
 
 SEED = "seed"  # trials that differ in nothing else are one configuration
@@ -220,49 +216,7 @@ def time_at_work(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-# --- from a folder ----------------------------------------------------------------------------------------------------
-
-
-def find_sweep(sweep: str, log_dir: str | Path) -> Path:
-    """The folder of a sweep, given as a path or as `last`: the newest of `log_dir/sweeps`.
-
-    Raises:
-        Refused: if there is no such folder, or it is not a sweep's.
-    """
-    sweeps = Path(log_dir) / "sweeps"
-    if sweep == "last":
-        known = list(sweeps.glob("*/sweep.yaml"))
-        if not known:
-            raise Refused(f"last: there is no sweep in {sweeps}; run one with: python train.py -m")
-        return max(known, key=lambda path: path.stat().st_mtime_ns).parent
-    folder = Path(sweep)
-    if not sweep or not folder.is_dir():
-        raise Refused(f"{sweep or 'the sweep is empty'}: no such folder; write a folder of {sweeps}, or last")
-    if not (folder / "sweep.yaml").is_file():
-        raise Refused(f"{sweep}: is not a sweep, it has no sweep.yaml; write a folder of {sweeps}, or last")
-    return folder
-
-
-def read_summary(folder: Path, trials: Sequence[Trial] | None = None) -> Summary:
-    """The summary of a sweep folder.
-
-    Args:
-        folder: Of a sweep.
-        trials: Of the sweep, if they are known already.
-
-    Raises:
-        Refused: if the folder is not a sweep's or cannot be read.
-    """
-    try:
-        stored = Record(folder).stored
-        objective = stored["objective"]
-    except Exception as error:  # YAML's and OmegaConf's errors have no common base
-        raise Refused(f"{folder}: its sweep.yaml cannot be read ({type(error).__name__}); is it a sweep?") from error
-    names = stored["settings"]["objectives"] or [objective["metric"]]
-    modes = {name: better(name, "sweep.objectives") for name in names}
-    paths = {trial: folder / str(trial) / "result.json" for trial in map(int, stored["trials"])}
-    ended = {number: path.stat().st_mtime for number, path in paths.items() if path.exists()}
-    return summarize(folder, stored, modes, all_trials(folder, []) if trials is None else trials, ended)
+# --- from trials  ----------------------------------------------------------------------------------------------------
 
 
 def summarize(
@@ -316,35 +270,3 @@ def parameters_of(configurations: Sequence[Configuration], spaces: Sequence[Mapp
         if key != SEED and len(words) > 1:
             found.append(Parameter(key, own, words))
     return found
-
-
-# --- curves -----------------------------------------------------------------------------------------------------------
-
-
-def validation_curve(folder: Path, metric: str) -> dict[int, float]:
-    """A metric by epoch, of a run folder: from metrics.csv, else TensorBoard's events; the mean over folds."""
-    folds = sorted(folder.glob("fold_*"))
-    if folds:
-        curves = [validation_curve(fold, metric) for fold in folds]
-        shared = set.intersection(*(set(curve) for curve in curves))
-        return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in sorted(shared)}
-    table = folder / "metrics.csv"
-    if not table.exists():
-        return curve_of_events(folder, metric)
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(metric) and row.get("epoch")]
-    return {int(float(row["epoch"])): float(row[metric]) for row in rows}
-
-
-def curve_of_events(folder: Path, metric: str) -> dict[int, float]:
-    """A metric by epoch from TensorBoard's events; empty if there are none."""
-    if not any(folder.glob("events.out.tfevents.*")):
-        return {}
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    if not {metric, "epoch"} <= set(events.Tags()["scalars"]):
-        return {}
-    epochs = {event.step: int(event.value) for event in events.Scalars("epoch")}
-    return {epochs[event.step]: event.value for event in events.Scalars(metric) if event.step in epochs}
