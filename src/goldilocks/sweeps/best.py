@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -61,6 +62,7 @@ def write(path: Path, text: str) -> Path:
 
 def composed(folder: Path, words: Iterable[str]) -> DictConfig:
     """What words compose with conf/ and the options in a folder. Hydra's own state, a sweep's, is not touched."""
+    Plugins.instance()  # registers what reads pkg:// and file://
     places = ConfigSearchPathImpl()
     places.append("hydra", "pkg://hydra.conf")
     places.append("main", f"file://{CONF}")

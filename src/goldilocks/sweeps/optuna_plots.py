@@ -43,7 +43,7 @@ def distribution_of(parameter: Parameter) -> Any:
 
 
 def importances_of(summary: Summary) -> dict[str, float]:
-    """How much of the differences between configurations each parameter explains by itself: fANOVA (Hutter et al. 2014).
+    """How much of the differences between configurations each parameter explains alone: fANOVA (Hutter et al. 2014).
 
     It is of ranks, not of objectives, so that a few that are far off do not decide. Empty with too few configurations.
     """

@@ -23,10 +23,10 @@ SHOWN = 10  # configurations whose curves are drawn
 MOST_VALUES = 12  # of a parameter that gets a table of its values
 ROUGH = 10  # configurations for each parameter below which importances are rough
 WORDS = [
-    "A trial is one training. Trials that differ in their seed alone are one configuration, which is judged by its mean.",
+    "A trial is one training. Trials that differ only in their seed are one configuration, which is judged by its mean.",
     "The objective is the validation metric of a trial's best epoch. The test set has not been touched.",
-    "`done`: trained to its end, or stopped early since nothing improved. `pruned`: given up by the sweep, since it lagged"
-    " behind. `diverged`: the loss was no longer finite. `failed`: an error, which is in the trial's folder.",
+    "`done`: trained to its end, or stopped early since nothing improved. `pruned`: given up by the sweep, since it"
+    " lagged behind. `diverged`: the loss was no longer finite. `failed`: an error, which is in the trial's folder.",
     "The test of the best against the second knows nothing of how many configurations there were: the best of many is"
     " partly lucky. Train the best few again with other seeds before you rely on a small difference.",
 ]
@@ -167,7 +167,7 @@ def trial_row(
 
 
 def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
-    """For each combination of values of some parameters the best configuration that has it: the others are optimized."""
+    """For each combination of values of some parameters the best configuration that has it: of the others, the best."""
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for one in summary.configurations:
         if all(key in one.varied for key in keys):
@@ -258,9 +258,11 @@ def over_epochs(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
     if not drawn["curves"]:
         return []
     count = min(SHOWN, len(summary.ranked))
-    text = f"`{summary.objective}` by epoch of the best {count}, the best one thick. A curve that still falls wants more epochs."
-    if summary.signs[0] == -1:
-        text = text.replace("falls", "rises")
+    better = "falls" if summary.signs[0] == 1 else "rises"
+    text = (
+        f"`{summary.objective}` by epoch of the best {count}, the best one thick. A curve that still {better} wants more"
+        " epochs."
+    )
     return [Section("Over the epochs", [text], figures=drawn["curves"])]
 
 
