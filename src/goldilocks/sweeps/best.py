@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -62,10 +62,8 @@ def write(path: Path, text: str) -> Path:
 
 def composed(folder: Path, words: Iterable[str]) -> DictConfig:
     """What words compose with conf/ and the options in a folder. Hydra's own state, a sweep's, is not touched."""
-    Plugins.instance()  # registers what reads pkg:// and file://
-    places = ConfigSearchPathImpl()
-    places.append("hydra", "pkg://hydra.conf")
-    places.append("main", f"file://{CONF}")
+    Plugins.instance()  # registers what reads the places
+    places = create_config_search_path(str(CONF))
     places.append("command-line", f"file://{folder.resolve()}")
     cfg = ConfigLoaderImpl(places).load_configuration("train", list(words), run_mode=RunMode.RUN)
     return of_run(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))

@@ -23,7 +23,7 @@ SHOWN = 10  # configurations whose curves are drawn
 MOST_VALUES = 12  # of a parameter that gets a table of its values
 ROUGH = 10  # configurations for each parameter below which importances are rough
 WORDS = [
-    "A trial is one training. Trials that differ only in their seed are one configuration, which is judged by its mean.",
+    "A trial is one training; trials that differ only in their seed are one configuration, judged by its mean.",
     "The objective is the validation metric of a trial's best epoch. The test set has not been touched.",
     "`done`: trained to its end, or stopped early since nothing improved. `pruned`: given up by the sweep, since it"
     " lagged behind. `diverged`: the loss was no longer finite. `failed`: an error, which is in the trial's folder.",
@@ -260,8 +260,8 @@ def over_epochs(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
     count = min(SHOWN, len(summary.ranked))
     better = "falls" if summary.signs[0] == 1 else "rises"
     text = (
-        f"`{summary.objective}` by epoch of the best {count}, the best one thick. A curve that still {better} wants more"
-        " epochs."
+        f"`{summary.objective}` by epoch of the best {count}, the best one thick. If a curve still {better}, train for"
+        " longer."
     )
     return [Section("Over the epochs", [text], figures=drawn["curves"])]
 
