@@ -64,7 +64,7 @@ def composed(folder: Path, words: Iterable[str]) -> DictConfig:
     """What words compose with conf/ and the options in a folder. Hydra's own state, a sweep's, is not touched."""
     Plugins.instance()  # registers what reads the places
     places = create_config_search_path(str(CONF))
-    places.append("command-line", f"file://{folder.resolve()}")
+    places.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
     cfg = ConfigLoaderImpl(places).load_configuration("train", list(words), run_mode=RunMode.RUN)
     return of_run(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
 
