@@ -1,5 +1,6 @@
 """The best trial of a sweep as an option: `python train.py --config-dir SWEEP experiment=best` trains it once more."""
 
+import copy
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ def write_best(folder: Path, trial: Trial, about: str) -> Path:
     """
     wanted = OmegaConf.to_container(trial.config, resolve=False)
     assert isinstance(wanted, dict)
-    chosen = {}
+    chosen: dict[str, str] = {}
     for group, option in trial.choices.items():
         if "/" in group or group in APART or not isinstance(option, str):
             continue
@@ -45,7 +46,7 @@ def write_best(folder: Path, trial: Trial, about: str) -> Path:
         chosen[group] = option
     given = OmegaConf.to_container(composed(folder, [f"{group}={option}" for group, option in chosen.items()]))
     assert isinstance(given, dict)
-    values = difference(without(wanted), without(given))
+    values = difference(without(dict(wanted)), without(dict(given)))
     lines = ["# @package _global_", f"# {about}", "defaults:"]
     lines += [f"  - override /{group}: {option}" for group, option in chosen.items()]
     text = OmegaConf.to_yaml(OmegaConf.create(values)) if values else ""
@@ -69,7 +70,7 @@ def composed(folder: Path, words: Iterable[str]) -> DictConfig:
     return of_run(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
 
 
-def without(config: Mapping[str, Any]) -> dict[str, Any]:
+def without(config: Mapping[Any, Any]) -> dict[str, Any]:
     """A configuration without what does not change the numbers."""
     return {key: value for key, value in config.items() if key not in NOT_HASHED}
 
@@ -93,7 +94,7 @@ def difference(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
 
 def is_allowed(config: DictConfig, key: str, value: float) -> bool:
     """Whether a trial's configuration would be right with another number."""
-    changed = OmegaConf.create(OmegaConf.to_container(config))
+    changed = copy.deepcopy(config)
     OmegaConf.update(changed, key, value)
     try:
         with warnings.catch_warnings():

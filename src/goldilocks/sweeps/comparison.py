@@ -62,7 +62,7 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
         return
     best, second = summary.ranked[:2]
     compared = compare(best, second, summary.signs[0])
-    follows = f"Second is {called(second)} with {with_deviation(second.value(), second.deviation())}"
+    follows = f"Second: {called(second)}, {with_deviation(second.value(), second.deviation())}"
     if compared is None:
         yield (
             f"{follows}. One seed cannot tell whether the difference is more than luck:"

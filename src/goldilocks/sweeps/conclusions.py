@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from goldilocks.sweeps.comparison import certainty_sentences
-from goldilocks.sweeps.edges import Allowed, edge_sentences
+from goldilocks.sweeps.edges import Allowed, edge_sentences, range_word
 from goldilocks.sweeps.launching import in_words
 from goldilocks.sweeps.settings import LEARNING
-from goldilocks.sweeps.summary import ENDED, Summary, number_of
+from goldilocks.sweeps.summary import ENDED, Parameter, Summary, number_of
 from goldilocks.sweeps.wording import called, plural, shown, with_deviation
 
 
@@ -43,7 +43,7 @@ def best_sentences(summary: Summary) -> Iterator[str]:
         return
     way = "less" if summary.signs[0] == 1 else "more"
     spread = best.deviation()
-    text = f"Best is {called(best)}: `{summary.objective}` {with_deviation(best.value(), spread)}"
+    text = f"Best: {called(best)}: `{summary.objective}` {with_deviation(best.value(), spread)}"
     folds = (best.trials[0].result or {}).get("folds")
     if spread is not None:
         text += f", mean ± standard deviation over {len(best.by_seed)} seeds"
@@ -52,7 +52,7 @@ def best_sentences(summary: Summary) -> Iterator[str]:
         text += f", mean of {folds} folds" + (
             f" with a standard deviation of {shown(fold_spread)}" if fold_spread else ""
         )
-    yield f"{text}; {way} is better. It was chosen by the validation rows, so expect a little less of it on others."
+    yield f"{text}; {way} is better. It was chosen by the validation rows, so others will be a little worse."
     if best.status != "done":
         yield f"No configuration is done yet: this one is {best.status}."
 
@@ -70,7 +70,7 @@ def front_sentences(summary: Summary) -> Iterator[str]:
     for place, name in list(enumerate(summary.modes))[1:]:
         end = min(summary.front, key=lambda one: summary.signs[place] * (one.value(place) or 0.0))
         values = ", ".join(f"`{other}` {shown(end.value(i))}" for i, other in enumerate(summary.modes))
-        yield f"Best in `{name}` is {called(end)}: {values}."
+        yield f"Best in `{name}`: {called(end)}, {values}."
 
 
 # --- what to do next ------------------------------------------------------------------------------------------------
@@ -135,10 +135,19 @@ def divergence_sentences(summary: Summary) -> Iterator[str]:
         bad, good = numbers[True], numbers[False]
         if len(bad) < 2 or len(good) < 2:
             continue
+        narrow = len(bad) > (len(bad) + len(good)) / 4 and len(parameter.spaces) == 1 and parameter.ranged
+        low, high = parameter.ends
         if min(bad) > max(good):
-            yield f"All trials with `{parameter.key}` of {min(bad):g} or more diverged, and none up to {max(good):g}."
+            advice = narrower(parameter, low, max(good)) if narrow else ""
+            yield f"All trials with `{parameter.key}` of {min(bad):g} or more diverged, none up to {max(good):g}.{advice}"
         elif max(bad) < min(good):
-            yield f"All trials with `{parameter.key}` of {max(bad):g} or less diverged, and none from {min(good):g}."
+            advice = narrower(parameter, min(good), high) if narrow else ""
+            yield f"All trials with `{parameter.key}` of {max(bad):g} or less diverged, none from {min(good):g}.{advice}"
+
+
+def narrower(parameter: Parameter, low: float, high: float) -> str:
+    """A range that leaves out where trials diverged."""
+    return f" Narrow the range: `{parameter.key}={range_word(low, high, parameter.log)}`."
 
 
 def open_sentences(summary: Summary) -> Iterator[str]:
@@ -161,8 +170,8 @@ def cost_sentences(summary: Summary) -> Iterator[str]:
     if not ended:
         return
     wall = summary.wall_time
-    apart = f", in {in_words(wall)} on the clock" if wall is not None else ""
-    yield f"{plural(ended, 'trial')} took {in_words(summary.seconds)} of running{apart}."
+    apart = f", {in_words(wall)} on the clock" if wall is not None else ""
+    yield f"{plural(ended, 'trial')} took {in_words(summary.seconds)} together{apart}."
     pruned = summary.count("pruned")
     if not pruned:
         return

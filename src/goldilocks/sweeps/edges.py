@@ -98,9 +98,20 @@ def how_to_widen(parameter: Parameter, space: Mapping[str, Any], wider: tuple[fl
         moved = f"{high:g}" if high != ends_of(space)[1] else f"{low:g}"
         words = [*before, moved] if high != ends_of(space)[1] else [moved, *before]
         return f"Add a value: `{key}={','.join(words)}`."
-    text = f"interval({low:g},{high:g})"
-    text = f"tag(log,{text})" if space["log"] else text
+    text = range_word(low, high, space["log"])
     if when := space.get("when"):
         group, option = next(iter(when.items()))
-        return f"Widen the range under `search` in `conf/{group}/{option}.yaml`: `{key.split('.', 1)[-1]}: {text}`."
-    return f"Widen the range: `{key}='{text}'`."
+        return (
+            f"Widen the range under `search` in `conf/{group}/{option}.yaml`: `{key.split('.', 1)[-1]}: {text[1:-1]}`."
+        )
+    return f"Widen the range: `{key}={text}`."
+
+
+def range_word(low: float, high: float, log: bool) -> str:
+    """A range as an override has it, in quotes for the shell.
+
+    >>> range_word(0.001, 1, log=True)
+    "'tag(log,interval(0.001,1))'"
+    """
+    text = f"interval({low:g},{high:g})"
+    return f"'tag(log,{text})'" if log else f"'{text}'"

@@ -5,20 +5,20 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from goldilocks.sweeps.plots import BLUE, import_plotly, scale_of, styled
+from goldilocks.sweeps.plots import BLUE, ends_of_colour, import_plotly, scale_of, styled
 from goldilocks.sweeps.summary import Parameter, Summary, number_of
 
+FEWEST = 4  # configurations for each parameter below which nothing is said of their importance
 
-def study_of(summary: Summary, objectives: int | None = None) -> Any:
-    """A study in memory with a trial for each configuration that is done."""
+
+def study_of(summary: Summary) -> Any:
+    """A study in memory, by the first objective, with a trial for each configuration that is done, the best first."""
     import optuna
     from optuna.trial import create_trial
 
-    directions = ["minimize" if sign == 1 else "maximize" for sign in summary.signs[:objectives]]
-    study = optuna.create_study(directions=directions)
+    study = optuna.create_study(direction="minimize" if summary.signs[0] == 1 else "maximize")
     spaces = {parameter.key: distribution_of(parameter) for parameter in summary.parameters}
     for one in summary.ranked:
-        values = [one.value(place) or 0.0 for place in range(len(directions))]
         params: dict[str, Any] = {}
         for parameter in summary.parameters:
             word = one.varied.get(parameter.key)
@@ -26,7 +26,7 @@ def study_of(summary: Summary, objectives: int | None = None) -> Any:
                 number = number_of(word) if parameter.numeric else None
                 params[parameter.key] = word if number is None else int(number) if parameter.whole else number
         own = {key: spaces[key] for key in params}
-        study.add_trial(create_trial(params=params, distributions=own, values=values))
+        study.add_trial(create_trial(params=params, distributions=own, value=one.value()))
     return study
 
 
@@ -49,9 +49,9 @@ def importances_of(summary: Summary) -> dict[str, float]:
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    if len(summary.parameters) < 2 or len(summary.ranked) < 4:
+    if len(summary.parameters) < 2 or len(summary.ranked) < FEWEST * len(summary.parameters):
         return {}
-    study = study_of(summary, 1)
+    study = study_of(summary)
     ranks = {trial.number: place for place, trial in enumerate(study.trials)}  # of the values: they are added in order
     trees = 64 if len(ranks) <= 100 else 16
     with warnings.catch_warnings():
@@ -96,18 +96,13 @@ def parallel_figure(summary: Summary) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure = plot_parallel_coordinate(
-            study_of(summary, 1),
+            study_of(summary),
             target=lambda trial: math.log10(trial.values[0]) if log else trial.values[0],
             target_name=name,
         )
-    return styled(figure, 460).update_layout(margin={"l": 90, "r": 60, "t": 60, "b": 40})
-
-
-def front_figure(summary: Summary) -> Any:
-    """The Pareto front by Optuna, of two or three objectives."""
-    from optuna.visualization import plot_pareto_front
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        figure = plot_pareto_front(study_of(summary), target_names=list(summary.modes))
-    return styled(figure, 460)
+    colours = [math.log10(value) if log else value for value in values]
+    low, high = ends_of_colour(colours, summary.signs[0])
+    figure.update_traces(
+        line={"colorscale": "Viridis", "reversescale": summary.signs[0] == -1, "cmin": low, "cmax": high}
+    )
+    return styled(figure, 440).update_layout(margin={"l": 90, "r": 60, "t": 40, "b": 40})

@@ -13,11 +13,12 @@ from goldilocks.results import exception_summary
 from goldilocks.sweeps.best import is_allowed, write, write_best
 from goldilocks.sweeps.conclusions import command_words, conclusions
 from goldilocks.sweeps.edges import Allowed
-from goldilocks.sweeps.reading import read_summary, validation_curve
+from goldilocks.sweeps.reading import mean_curve, read_summary, validation_curve
 from goldilocks.sweeps.rendering import Cell, Section, Table, markdown, page
-from goldilocks.sweeps.summary import ENDED, SEED, Configuration, Summary
+from goldilocks.sweeps.summary import Configuration, Summary
+from goldilocks.sweeps.tables import best_per_value, trials_table
 from goldilocks.sweeps.trials import Trial, frozen
-from goldilocks.sweeps.wording import plural, shown, with_deviation
+from goldilocks.sweeps.wording import plural, shown
 
 SHOWN = 10  # configurations whose curves are drawn
 MOST_VALUES = 12  # of a parameter that gets a table of its values
@@ -106,9 +107,14 @@ def sections_of(summary: Summary, allowed: Allowed, drawn: dict[str, Any], note:
         *over_seeds(summary, drawn),
         *trade_off(summary, drawn),
         Section("Words", WORDS, as_list=True),
-        Section("How it was run", commands=summary.commands),
+        Section("How it was run", commands=[quoted(command) for command in summary.commands]),
     ]
     return [section for section in sections if section.sentences or section.commands or section.tables]
+
+
+def quoted(command: str) -> str:
+    """A command of sweep.yaml, which has its words without quotes, as a shell takes it."""
+    return shlex.join(command.split())
 
 
 def train_it(summary: Summary, best: Configuration) -> Section:
@@ -125,68 +131,6 @@ def train_it(summary: Summary, best: Configuration) -> Section:
     commands = [f"python train.py --config-dir {folder} experiment=best", command_words(best.trials[0].overrides)]
     test = "Both test the network at their end, which trials do not."
     return Section("Train the best one", [f"{text}{seeds} {test}"], commands=commands)
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def trials_table(summary: Summary) -> Table:
-    """All trials, those of the best configuration first."""
-    names = list(summary.modes)
-    keys = [parameter.key for parameter in summary.parameters]
-    keys += [SEED] * any(SEED in trial.varied for trial in summary.trials)
-    order = {id(trial): place for place, one in enumerate(summary.ranked) for trial in one.trials}
-    failed = any((trial.result or {}).get("error") for trial in summary.trials)
-
-    def place(trial: Trial) -> tuple[int, bool, int]:
-        return order.get(id(trial), len(order)), trial.status not in ENDED, trial.number
-
-    rows = [trial_row(summary, trial, names, keys, failed) for trial in sorted(summary.trials, key=place)]
-    head = ["trial", "status", *names, *keys, "best epoch", "epochs", "parameters", "seconds", *["error"] * failed]
-    return Table(head, rows, sortable=True)
-
-
-def trial_row(
-    summary: Summary, trial: Trial, names: Sequence[str], keys: Sequence[str], failed: bool
-) -> list[str | float | Cell | None]:
-    """What the table says of a trial."""
-    from goldilocks.report import objectives_of
-
-    result = trial.result or {}
-    error = result.get("error")
-    message = f"{error['type']}: {error['message']}" if error else ""
-    return [
-        Cell(str(trial.number), trial.number, f"{trial.number}/" if trial.result else ""),
-        Cell(trial.status, kind=trial.status),
-        *objectives_of(result, names),
-        *(trial.varied.get(key) for key in keys),
-        *(result.get(key) for key in ("best_epoch", "epochs", "num_parameters")),
-        (result.get("seconds") or {}).get("total"),
-        *[Cell(message, kind="wide")] * failed,
-    ]
-
-
-def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
-    """For each combination of values of some parameters the best configuration that has it: of the others, the best."""
-    groups: dict[tuple[str, ...], list[Configuration]] = {}
-    for one in summary.configurations:
-        if all(key in one.varied for key in keys):
-            groups.setdefault(tuple(one.varied[key] for key in keys), []).append(one)
-    place = {one.number: index for index, one in enumerate(summary.ranked)}
-    rows: list[tuple[int, list[str | float | Cell | None]]] = []
-    for words, group in groups.items():
-        ranked = sorted((one for one in group if one.number in place), key=lambda one: place[one.number])
-        bad = sum(one.status in ("failed", "diverged") for one in group)
-        if not ranked:
-            rows.append((len(place), [*words, None, None, len(group), bad, ""]))
-            continue
-        best = ranked[0]
-        rest = " ".join(f"{key}={word}" for key, word in best.varied.items() if key not in keys)
-        value = Cell(with_deviation(best.value(), best.deviation()), best.value(), kind="number")
-        link = Cell(str(best.number), best.number, f"{best.number}/")
-        rows.append((place[best.number], [*words, value, link, len(group), bad, Cell(rest, kind="wide")]))
-    head = [*keys, f"best {summary.objective}", "trial", "configurations", "failed or diverged", "with"]
-    return Table(head, [row for _, row in sorted(rows, key=lambda pair: pair[0])], sortable=True, title=", ".join(keys))
 
 
 # --- sections with figures --------------------------------------------------------------------------------------------
@@ -220,7 +164,7 @@ def how_much_each_matters(summary: Summary, drawn: dict[str, Any]) -> list[Secti
         rows: list[list[str | float | Cell | None]] = [
             [key, Cell(f"{100 * value:.0f} %", value, kind="number")] for key, value in found.items()
         ]
-        table = Table(["parameter", "importance"], rows)
+        table = Table(["parameter", "importance"], rows, drawn=True)
         sections.append(Section("How much each parameter matters", [text], [], [table], drawn["importance"]))
     if drawn["pair"]:
         text = (
@@ -320,12 +264,15 @@ def figures(summary: Summary) -> dict[str, Any]:
         "pair": (len(shared) > 1 and several, lambda: plots.pair_figure(summary, *shared[:2])),
         "parallel": (len(shared) > 2 and several, lambda: optuna_plots.parallel_figure(summary)),
         "seeds": (summary.num_seeds > 1, lambda: plots.seeds_figure(summary)),
-        "front": (1 < len(summary.modes) < 4 and several, lambda: optuna_plots.front_figure(summary)),
+        "front": (len(summary.modes) > 1 and several, lambda: plots.front_figure(summary)),
     }
     drawn |= {name: [draw()] for name, (wanted, draw) in make.items() if wanted}
     drawn["parameters"] = [plots.parameter_figure(summary, parameter) for parameter in ordered]
     metric = summary.objective
-    curves = {one.number: validation_curve(summary.folder / str(one.number), metric) for one in summary.ranked[:SHOWN]}
-    curves = {number: curve for number, curve in curves.items() if curve}
+    curves = {}
+    for one in summary.ranked[:SHOWN]:
+        own = [validation_curve(summary.folder / str(trial.number), metric) for trial in one.trials]
+        if curve := mean_curve(own):
+            curves[one.number] = curve
     drawn["curves"] = [plots.curves_figure(summary, curves)] if curves else []
     return drawn

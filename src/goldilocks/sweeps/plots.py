@@ -49,14 +49,19 @@ def scale_of(values: Sequence[float], sign: int) -> dict[str, Any]:
     """An axis on which objectives can be told apart: logarithmic, or without what is far worse than the median."""
     low, high, middle = min(values), max(values), statistics.median(values)
     if low > 0 and high / low >= FAR:
-        return {"type": "log", "exponentformat": "power"}
+        return {"type": "log", **ticks_of(low, high)}
     best, worst = (low, high) if sign == 1 else (high, low)
     reach = 4 * abs(middle - best)
     if reach and abs(worst - best) > 3 * reach:
         end = best + sign * reach
         pad = 0.05 * reach
-        return {"range": [best - sign * pad, end][:: sign or 1]}
+        return {"range": [best - sign * pad, end + sign * pad][::sign]}
     return {}
+
+
+def ticks_of(low: float, high: float) -> dict[str, Any]:
+    """Where a logarithmic axis has its ticks: at powers of ten, once there are a few of them."""
+    return {"dtick": max(1, round(math.log10(high / low) / 6)), "exponentformat": "power"} if high / low > 50 else {}
 
 
 def hover(one: Configuration, summary: Summary) -> str:
@@ -116,7 +121,8 @@ def place_of_infeasible(values: Sequence[float], sign: int, axis: Mapping[str, A
     if not values:
         return 1.0
     if "range" in axis:
-        return axis["range"][1 if sign == 1 else 0]
+        near, far = axis["range"][::sign]
+        return far - (far - near) / 22  # the margin that it has
     low, high = min(values), max(values)
     if axis:
         return high * (high / low) ** 0.08 if sign == 1 else low / (high / low) ** 0.08
@@ -133,7 +139,7 @@ def axis_of(parameter: Parameter) -> dict[str, Any]:
     if not parameter.ranged and len(numbers) <= 8:
         axis |= {"tickvals": numbers, "ticktext": [f"{number:g}" for number in numbers]}
     elif parameter.log:
-        axis |= {"exponentformat": "power", "dtick": 1}
+        axis |= ticks_of(*parameter.ends)
     return axis
 
 
@@ -145,8 +151,7 @@ def pair_figure(summary: Summary, first: Parameter, second: Parameter) -> Any:
     values = [one.value() or 0.0 for one in done]
     log = scale_of(values, summary.signs[0]).get("type") == "log"
     colours = [math.log10(value) for value in values] if log else values
-    limit = sorted(colours, key=lambda value: summary.signs[0] * value)[max(0, math.ceil(0.9 * len(colours)) - 1)]
-    ends = sorted([limit, min(colours) if summary.signs[0] == 1 else max(colours)])
+    ends = ends_of_colour(colours, summary.signs[0])
     bar: dict[str, Any] = {"title": {"text": summary.objective, "side": "right"}, "thickness": 14}
     if log:
         ticks = [ends[0] + (ends[1] - ends[0]) * i / 4 for i in range(5)]
@@ -195,6 +200,13 @@ def pair_figure(summary: Summary, first: Parameter, second: Parameter) -> Any:
     return figure
 
 
+def ends_of_colour(values: Sequence[float], sign: int) -> tuple[float, float]:
+    """Between which values colours tell more from less: without the worst tenth and the best twentieth."""
+    ordered = sorted(values, key=lambda value: sign * value)
+    best, worst = ordered[len(ordered) // 20], ordered[max(0, math.ceil(0.9 * len(ordered)) - 1)]
+    return min(best, worst), max(best, worst)
+
+
 # --- curves and seeds -------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +227,8 @@ def curves_figure(summary: Summary, curves: Mapping[int, Mapping[int, float]]) -
             hovertemplate=f"trial {number}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
         )
     styled(figure, 420, "epoch", summary.objective)
+    if max(max(curve) for curve in curves.values()) <= 12:
+        figure.update_xaxes(dtick=1)
     values = [value for curve in curves.values() for value in curve.values() if math.isfinite(value)]
     figure.update_yaxes(scale_of(values, summary.signs[0]) if values else {})
     figure.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"})
@@ -251,4 +265,27 @@ def seeds_figure(summary: Summary) -> Any:
     styled(figure, 140 + 28 * len(ranked), summary.objective)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1])
     figure.update_xaxes({k: v for k, v in scale_of([v for *_, v in points], summary.signs[0]).items() if k == "type"})
+    return figure
+
+
+def front_figure(summary: Summary) -> Any:
+    """The first two objectives against each other: what no other configuration beats, and the rest."""
+    go = import_plotly()
+    figure = go.Figure()
+    front = {one.number for one in summary.front}
+    beaten = [one for one in summary.ranked if one.number not in front]
+    for name, group, colour, size in (("beaten", beaten, BLUE, 8), ("not beaten", summary.front, ORANGE, 12)):
+        figure.add_scatter(
+            x=[one.value(0) for one in group],
+            y=[one.value(1) for one in group],
+            mode="markers",
+            name=name,
+            marker={"color": colour, "size": size},
+            text=[hover(one, summary) for one in group],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    styled(figure, 420, *list(summary.modes)[:2])
+    for place, update in enumerate((figure.update_xaxes, figure.update_yaxes)):
+        values = [one.value(place) or 0.0 for one in summary.ranked]
+        update({key: value for key, value in scale_of(values, summary.signs[place]).items() if key != "range"})
     return figure

@@ -2,7 +2,7 @@
 
 import csv
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from goldilocks.errors import Refused
@@ -58,15 +58,23 @@ def validation_curve(folder: Path, metric: str) -> dict[int, float]:
     """A metric by epoch, of a run folder: from metrics.csv, else TensorBoard's events; the mean over folds."""
     folds = sorted(folder.glob("fold_*"))
     if folds:
-        curves = [validation_curve(fold, metric) for fold in folds]
-        shared = set.intersection(*(set(curve) for curve in curves))
-        return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in sorted(shared)}
+        return mean_curve([validation_curve(fold, metric) for fold in folds])
     table = folder / "metrics.csv"
     if not table.exists():
         return curve_of_events(folder, metric)
     with table.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get(metric) and row.get("epoch")]
     return {int(float(row["epoch"])): float(row[metric]) for row in rows}
+
+
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The mean of curves, over the epochs that all of them have.
+
+    >>> mean_curve([{0: 1.0, 1: 2.0}, {0: 3.0}])
+    {0: 2.0}
+    """
+    shared = set.intersection(*(set(curve) for curve in curves)) if curves else set()
+    return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in sorted(shared)}
 
 
 def curve_of_events(folder: Path, metric: str) -> dict[int, float]:

@@ -27,7 +27,8 @@ code { background: #eef2f7; border-radius: 4px; padding: 1px 4px; font: 13px ui-
 pre { background: #1f2933; color: #f2f5f8; border-radius: 6px; padding: 10px 12px; margin: 0 0 8px; overflow-x: auto;
   font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 .scroll { overflow: auto; max-height: 520px; border: 1px solid var(--line); border-radius: 6px; margin-bottom: 12px; }
-table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
+table { border-collapse: collapse; font-size: 13.5px; }
+.sortable { width: 100%; }
 th, td { padding: 5px 10px; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td.wide { white-space: normal; min-width: 260px; }
 th { position: sticky; top: 0; background: #eef2f7; }
@@ -43,7 +44,8 @@ a { color: var(--blue); }
 .figures > div { min-width: 0; }
 """
 
-SORT = """
+SCRIPT = """
+if (window.Plotly) document.querySelectorAll(".plotly-graph-div").forEach(div => Plotly.Plots.resize(div));
 document.querySelectorAll("table.sortable").forEach(table => {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => head.addEventListener("click", () => {
@@ -88,6 +90,7 @@ class Table:
     rows: Sequence[Sequence[str | float | Cell | None]]
     sortable: bool = False
     title: str = ""
+    drawn: bool = False  # a figure says the same: only Markdown needs it
 
 
 @dataclass
@@ -171,13 +174,13 @@ def page(title: str, facts: str, sections: Sequence[Section], script: str = "") 
             parts += [f"<p>{inline(text)}</p>" for text in section.sentences]
         if section.commands:
             parts.append("<pre>" + html.escape("\n".join(section.commands)) + "</pre>")
-        parts += [html_table(table) for table in section.tables]
+        parts += [html_table(table) for table in section.tables if not (table.drawn and section.figures)]
         if section.figures:
             parts.append('<div class="figures">' if len(section.figures) > 1 else "<div>")
             parts += [f"<div>{figure_in_page(figure)}</div>" for figure in section.figures]
             parts.append("</div>")
         parts.append("</section>")
-    parts.append(f"</main><script>{SORT}</script></body></html>\n")
+    parts.append(f"</main><script>{SCRIPT}</script></body></html>\n")
     return "\n".join(parts)
 
 
@@ -188,7 +191,7 @@ def inline(text: str) -> str:
 
 def figure_in_page(figure: Any) -> str:
     """A figure of plotly's without its library."""
-    config = {"displaylogo": False, "responsive": True}
+    config = {"displaylogo": False, "displayModeBar": False, "responsive": True}
     return figure.to_html(full_html=False, include_plotlyjs=False, config=config)
 
 
