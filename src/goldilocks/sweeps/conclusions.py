@@ -139,10 +139,13 @@ def divergence_sentences(summary: Summary) -> Iterator[str]:
         low, high = parameter.ends
         if min(bad) > max(good):
             advice = narrower(parameter, low, max(good)) if narrow else ""
-            yield f"All trials with `{parameter.key}` of {min(bad):g} or more diverged, none up to {max(good):g}.{advice}"
+            where = f"of {min(bad):g} or more diverged, none up to {max(good):g}"
         elif max(bad) < min(good):
             advice = narrower(parameter, min(good), high) if narrow else ""
-            yield f"All trials with `{parameter.key}` of {max(bad):g} or less diverged, none from {min(good):g}.{advice}"
+            where = f"of {max(bad):g} or less diverged, none from {min(good):g}"
+        else:
+            continue
+        yield f"All trials with `{parameter.key}` {where}.{advice}"
 
 
 def narrower(parameter: Parameter, low: float, high: float) -> str:

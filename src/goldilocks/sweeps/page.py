@@ -250,24 +250,24 @@ def no_figures() -> dict[str, Any]:
 
 def figures(summary: Summary) -> dict[str, Any]:
     """All figures by name, and the importances."""
-    from goldilocks.sweeps import optuna_plots, plots
+    from goldilocks.sweeps import importance, plots, plots_of_parameters
 
     drawn = no_figures()
     if not summary.ranked:
         return drawn
-    found = drawn["importances"] = optuna_plots.importances_of(summary)
+    found = drawn["importances"] = importance.importances_of(summary)
     ordered = sorted(summary.parameters, key=lambda parameter: -found.get(parameter.key, 0.0))
     shared = [p for p in ordered if all(p.key in one.varied for one in summary.ranked)]
     several = len(summary.ranked) > 1
     make: dict[str, tuple[bool, Callable[[], Any]]] = {
-        "importance": (bool(found), lambda: optuna_plots.importance_figure(found)),
-        "pair": (len(shared) > 1 and several, lambda: plots.pair_figure(summary, *shared[:2])),
-        "parallel": (len(shared) > 2 and several, lambda: optuna_plots.parallel_figure(summary)),
+        "importance": (bool(found), lambda: plots_of_parameters.importance_figure(found)),
+        "pair": (len(shared) > 1 and several, lambda: plots_of_parameters.pair_figure(summary, *shared[:2])),
+        "parallel": (len(shared) > 2 and several, lambda: plots_of_parameters.parallel_figure(summary, shared)),
         "seeds": (summary.num_seeds > 1, lambda: plots.seeds_figure(summary)),
         "front": (len(summary.modes) > 1 and several, lambda: plots.front_figure(summary)),
     }
     drawn |= {name: [draw()] for name, (wanted, draw) in make.items() if wanted}
-    drawn["parameters"] = [plots.parameter_figure(summary, parameter) for parameter in ordered]
+    drawn["parameters"] = [plots_of_parameters.parameter_figure(summary, parameter) for parameter in ordered]
     metric = summary.objective
     curves = {}
     for one in summary.ranked[:SHOWN]:

@@ -1,11 +1,8 @@
-"""What Optuna knows to say and draw of a sweep's trials, by a study in memory: of grids as of any other sweep."""
+"""How much each parameter of a sweep matters, by Optuna: with a study in memory, so of grids as of other sweeps."""
 
-import math
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
-from goldilocks.sweeps.plots import BLUE, ends_of_colour, import_plotly, scale_of, styled
 from goldilocks.sweeps.summary import Parameter, Summary, number_of
 
 FEWEST = 4  # configurations for each parameter below which nothing is said of their importance
@@ -16,6 +13,7 @@ def study_of(summary: Summary) -> Any:
     import optuna
     from optuna.trial import create_trial
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="minimize" if summary.signs[0] == 1 else "maximize")
     spaces = {parameter.key: distribution_of(parameter) for parameter in summary.parameters}
     for one in summary.ranked:
@@ -62,47 +60,3 @@ def importances_of(summary: Summary) -> dict[str, float]:
             target=lambda trial: float(ranks[trial.number]),
         )
     return {key: float(value) for key, value in found.items()}
-
-
-def importance_figure(importances: Mapping[str, float]) -> Any:
-    """Bars, the longest first."""
-    go = import_plotly()
-    names, shares = list(importances)[::-1], list(importances.values())[::-1]
-    figure = go.Figure(
-        go.Bar(
-            x=shares,
-            y=names,
-            orientation="h",
-            marker={"color": BLUE},
-            text=[f"{100 * value:.0f} %" for value in shares],
-            textposition="outside",
-            cliponaxis=False,
-            hoverinfo="skip",
-        )
-    )
-    styled(figure, 110 + 34 * len(names), "share of what the parameters explain")
-    figure.update_xaxes(tickformat=".0%", range=[0, max(shares) * 1.15])
-    figure.update_layout(margin={"l": 180})
-    return figure
-
-
-def parallel_figure(summary: Summary) -> Any:
-    """Parallel coordinates by Optuna: a line for each configuration through its values."""
-    from optuna.visualization import plot_parallel_coordinate
-
-    values = [one.value() or 0.0 for one in summary.ranked]
-    log = scale_of(values, summary.signs[0]).get("type") == "log"
-    name = f"log10 of {summary.objective}" if log else summary.objective
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        figure = plot_parallel_coordinate(
-            study_of(summary),
-            target=lambda trial: math.log10(trial.values[0]) if log else trial.values[0],
-            target_name=name,
-        )
-    colours = [math.log10(value) if log else value for value in values]
-    low, high = ends_of_colour(colours, summary.signs[0])
-    figure.update_traces(
-        line={"colorscale": "Viridis", "reversescale": summary.signs[0] == -1, "cmin": low, "cmax": high}
-    )
-    return styled(figure, 440).update_layout(margin={"l": 90, "r": 60, "t": 40, "b": 40})
