@@ -122,7 +122,8 @@ def test_a_win_inside_the_noise_is_not_called_one():
     summary = summary_of(seeded((0.30, 0.50, 0.40), (0.45, 0.36, 0.42), (2.0, 2.1, 2.2)), LR, seeds=3)
     text = said(summary, "Second: trials 3, 4, 5")
     assert "inside the noise" in text and "this is no win" in text
-    assert "the smallest network among them is trials 3, 4, 5" in said(summary, "2 configurations of 3 cannot be told")
+    text = said(summary, "2 configurations of 3 cannot be told from the best")
+    assert text.endswith("the smallest network among them is trials 3, 4, 5 (`optimizer.lr=0.1`), 10 parameters.")
     assert silent(summary, "more than the noise")
 
 
@@ -325,6 +326,8 @@ def test_importance_finds_what_matters():
 def test_axes_show_what_can_be_told_apart():
     assert scale_of([0.1, 0.2, 9.0], 1)["type"] == "log"
     assert scale_of([0.8, 0.9, 0.95], -1) == {}
+    low, high = scale_of([0.01, 0.1, 0.2, 1e12], 1)["range"]  # exponents
+    assert -3 < low < -2 and 1 < high < 4
     low, high = scale_of([-0.1, 0.0, 0.1, 50.0], 1)["range"]
     assert low < -0.1 and 0.1 < high < 1
     low, high = scale_of([0.5, 0.6, 0.7, -90.0], -1)["range"]

@@ -83,11 +83,12 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
     alike = [one for one in summary.ranked if one is best or is_alike(best, one, summary.signs[0])]
     small = min(alike, key=lambda one: (one.figure("num_parameters") or math.inf, alike.index(one)))
     if len(alike) > 2 or small is not best:
-        parameters = small.figure("num_parameters")
+        size = f", {plural(int(parameters), 'parameter')}" if (parameters := small.figure("num_parameters")) else ""
+        named = f"the smallest network among them is {called(small)}{size}"
+        none = "none of them has a smaller network"
         yield (
             f"{plural(len(alike), 'configuration')} of {len(summary.ranked)} cannot be told from the best;"
-            f" the smallest network among them is {called(small)}"
-            + (f", {plural(int(parameters), 'parameter')}." if parameters else ".")
+            f" {none if small is best else named}."
         )
 
 

@@ -144,6 +144,8 @@ def each_parameter(summary: Summary, drawn: dict[str, Any]) -> Section:
         f"Every point is a configuration, over the value that it has. Crosses failed or diverged: they have no"
         f" `{summary.objective}`, and stand at the edge. A parameter matters where the best points gather."
     )
+    if any(figure.layout.yaxis.range for figure in drawn["parameters"]):
+        text += " What is far worse than most is out of sight: double-click a figure to see it too."
     return Section("Each parameter", [text], figures=drawn["parameters"])
 
 

@@ -10,6 +10,7 @@ from goldilocks.sweeps.wording import with_deviation
 
 BLUE, ORANGE = "#2f6db3", "#e08214"
 FAR = 30  # times the smallest value from which on objectives are drawn by their logarithm
+MARGIN = 0.05  # of an axis that is cut
 MOST_SEEDED = 20  # configurations whose seeds are drawn
 
 
@@ -31,24 +32,25 @@ def styled(figure: Any, height: int, x: str = "", y: str = "") -> Any:
         font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
-    lines = {"gridcolor": "#e8edf3", "linecolor": "#c9d2dc", "showline": True, "zeroline": False}
+    lines = {"gridcolor": "#e8edf3", "linecolor": "#c9d2dc", "showline": True, "zeroline": False, "automargin": True}
     figure.update_xaxes(title_text=x, **lines)
     figure.update_yaxes(title_text=y, **lines)
     return figure
 
 
 def scale_of(values: Sequence[float], sign: int) -> dict[str, Any]:
-    """An axis on which objectives can be told apart: logarithmic, or without what is far worse than the median."""
-    low, high, middle = min(values), max(values), statistics.median(values)
-    if low > 0 and high / low >= FAR:
-        return {"type": "log", **ticks_of(low, high)}
+    """An axis on which objectives can be told apart: logarithmic if they are wide apart, without what is far off."""
+    log = min(values) > 0 and max(values) / min(values) >= FAR
+    axis: dict[str, Any] = {"type": "log"} if log else {}
+    places = [math.log10(value) for value in values] if log else list(values)
+    low, high = min(places), max(places)
     best, worst = (low, high) if sign == 1 else (high, low)
-    reach = 4 * abs(middle - best)
-    if reach and abs(worst - best) > 3 * reach:
-        end = best + sign * reach
-        pad = 0.05 * reach
-        return {"range": [best - sign * pad, end + sign * pad][::sign]}
-    return {}
+    reach = 4 * abs(statistics.median(places) - best)
+    if reach and abs(worst - best) > 2 * reach:
+        low, high = sorted([best, best + sign * reach])
+        pad = MARGIN * (high - low)
+        axis["range"] = [low - pad, high + pad]
+    return axis | (ticks_of(10**low, 10**high) if log else {})
 
 
 def ticks_of(low: float, high: float) -> dict[str, Any]:

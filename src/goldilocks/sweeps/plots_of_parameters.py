@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from goldilocks.sweeps.plots import BLUE, ORANGE, hover, import_plotly, scale_of, styled, ticks_of
+from goldilocks.sweeps.plots import BLUE, MARGIN, ORANGE, hover, import_plotly, scale_of, styled, ticks_of
 from goldilocks.sweeps.summary import INFEASIBLE, Configuration, Parameter, Summary, number_of
 from goldilocks.sweeps.wording import shown
 
@@ -62,14 +62,16 @@ def place_of_infeasible(values: Sequence[float], sign: int, axis: Mapping[str, A
     """Where trials without an objective are drawn: behind the worst one that is in sight."""
     if not values:
         return 1.0
+    log = axis.get("type") == "log"
+    places = [math.log10(value) for value in values] if log else values
     if "range" in axis:
-        near, far = axis["range"][::sign]
-        return far - (far - near) / 22  # the margin that it has
-    low, high = min(values), max(values)
-    if axis:
-        return high * (high / low) ** 0.08 if sign == 1 else low / (high / low) ** 0.08
-    pad = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
-    return high + pad if sign == 1 else low - pad
+        low, high = axis["range"]
+        margin = (high - low) * MARGIN / (1 + 2 * MARGIN)
+        place = high - margin if sign == 1 else low + margin
+    else:
+        low, high = min(places), max(places)
+        place = (high if sign == 1 else low) + sign * 0.08 * (high - low or abs(high) or 1.0)
+    return 10**place if log else place
 
 
 def axis_of(parameter: Parameter) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from goldilocks.sweeps.summary import Configuration
 def shown(value: float | None) -> str:
     """A number in a sentence or table.
 
-    >>> shown(0.123456), shown(1234567.0), shown(12), shown(None)
-    ('0.1235', '1,234,567', '12', '')
+    >>> shown(0.123456), shown(1234.5), shown(1234567), shown(4e12), shown(None)
+    ('0.1235', '1,234', '1,234,567', '4e+12', '')
     """
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
+    count = isinstance(value, int) or 1000 <= abs(value) < 1e6 or value == 0
+    return f"{value:,.0f}" if count else f"{value:.4g}"
 
 
 def with_deviation(value: float | None, deviation: float | None) -> str:
