@@ -21,7 +21,7 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
     go = import_plotly()
     figure = go.Figure()
     known = [one for one in summary.configurations if parameter.key in one.varied]
-    values = [value for one in known if (value := one.value()) is not None]
+    values = [value for one in known if one.status not in INFEASIBLE and (value := one.value()) is not None]
     axis = scale_of(values, summary.signs[0]) if values else {}
     edge = place_of_infeasible(values, summary.signs[0], axis)
     for status, (colour, symbol, size) in MARKS.items():
@@ -29,7 +29,7 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
         if not group:
             continue
         words = [one.varied[parameter.key] for one in group]
-        deviations = [one.deviation() or 0 for one in group]
+        deviations = [0 if status in INFEASIBLE else one.deviation() or 0 for one in group]
         figure.add_scatter(
             x=[number_of(word) for word in words] if parameter.numeric else words,
             y=[edge if status in INFEASIBLE else one.value() for one in group],
@@ -91,7 +91,7 @@ def pair_figure(summary: Summary, first: Parameter, second: Parameter) -> Any:
     """Two parameters against each other, the objective as colour: whether the best of one depends on the other."""
     go = import_plotly()
     known = [one for one in summary.configurations if first.key in one.varied and second.key in one.varied]
-    done = [one for one in known if one.value() is not None]
+    done = [one for one in known if one.status not in INFEASIBLE and one.value() is not None]
     values = [one.value() or 0.0 for one in done]
     log = scale_of(values, summary.signs[0]).get("type") == "log"
     colours = [math.log10(value) for value in values] if log else values

@@ -206,7 +206,7 @@ def time_at_work(spans: Iterable[tuple[float, float]]) -> float:
     """How long any of some spans of time lasts, with gaps of up to PAUSE seconds between them.
 
     >>> time_at_work([(0, 10), (5, 20), (30, 40), (1000, 1010)])
-    50
+    50.0
     """
     total, before = 0.0, -math.inf
     for start, end in sorted(spans):
