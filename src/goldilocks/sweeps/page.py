@@ -68,7 +68,7 @@ def write_report(folder: Path, trials: Sequence[Trial] | None = None) -> Path:
 
         import_plotly()
     except ModuleNotFoundError as error:
-        drawn, script, note = no_figures(), "", f"There are no figures: plotly or Optuna {missing(error)}."
+        drawn, script, note = no_figures(), "", f"There are no figures: drawing {missing(error)}."
     else:
         from plotly.offline import get_plotlyjs
 
@@ -156,7 +156,8 @@ def how_much_each_matters(summary: Summary, drawn: dict[str, Any]) -> list[Secti
         first = max(found, key=lambda key: found[key])
         text = (
             f"`{first}` matters most: by itself it explains {100 * found[first]:.0f} % of what the parameters explain"
-            " of the order of the configurations that are done (fANOVA, Hutter et al. 2014)."
+            " of the order of the configurations that are done (fANOVA, Hutter et al. 2014). The shares add up to all,"
+            " even where nothing matters much."
         )
         if len(summary.ranked) < ROUGH * len(found):
             text += f" With {len(summary.ranked)} of them for {len(found)} parameters this is rough."
