@@ -29,7 +29,7 @@ def test_a_grid_runs_every_combination(command, tmp_path: Path) -> None:
     assert [(row["model"], row["optimizer"]) for row in rows] == [
         (model, optimizer) for model in ("shallow", "deep") for optimizer in ("sgd", "adam", "nadam")
     ]
-    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [*"012345", "trials"]
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [*"012345", "experiment", "trials"]
     for row in rows:
         result = read_result(folder / row["trial"])
         assert result["status"] == row["status"] == "done"

@@ -22,6 +22,7 @@ from goldilocks.sweeps.elsewhere import launcher_of
 from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
+from goldilocks.sweeps.page import try_report
 from goldilocks.sweeps.planning import Checker, Proposals, catch_up, plan
 from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
@@ -146,10 +147,11 @@ def interrupt(launch: Launch) -> None:
 
 
 def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
-    """Writes and prints the tables, however the sweep ended."""
+    """Writes and prints the tables, and writes the report, however the sweep ended."""
     everything = all_trials(folder, mine)
     write_trials(folder, everything, modes)
     Console(highlight=False, soft_wrap=True).print(trials_table(folder, everything, modes))
+    try_report(folder, everything)
 
 
 def end(trials: Sequence[Trial], launch: Launch) -> None:

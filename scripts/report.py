@@ -1,0 +1,27 @@
+"""The report of a sweep: `python scripts/report.py SWEEP`, a sweep folder or `last`.
+
+Writes report.html and report.md into the folder, and its best trial as experiment/best.yaml. A sweep does so itself at
+its end; this is for one that was killed, or is still running.
+"""
+
+import argparse
+import sys
+
+from goldilocks.cli import refusals
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("sweep", help="a sweep folder, or last")
+    parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
+    given = parser.parse_args()
+    with refusals() as outcome:
+        from goldilocks.sweeps.page import write_report
+        from goldilocks.sweeps.reading import find_sweep
+
+        print(write_report(find_sweep(given.sweep, given.log_dir)))
+    return outcome.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

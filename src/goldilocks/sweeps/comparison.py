@@ -1,0 +1,107 @@
+"""Whether the best configuration of a sweep is better than the others, or was lucky with its seeds."""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from goldilocks.sweeps.summary import Configuration, Summary
+from goldilocks.sweeps.wording import called, plural, shown, with_deviation
+
+LEVEL = 0.05  # of the paired test
+MOST_SEEDS = 30  # that are worth suggesting
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two configurations by their objectives with the same seeds.
+
+    Attributes:
+        gain: How much better the first is, in the mean.
+        deviation: The standard deviation of that over the seeds.
+        wins: Seeds with which the first is better.
+        seeds: How many both were trained with.
+        p: That of a two-sided paired t-test.
+    """
+
+    gain: float
+    deviation: float
+    wins: int
+    seeds: int
+    p: float
+
+
+def compare(first: Configuration, second: Configuration, sign: int) -> Comparison | None:
+    """Compares two configurations over the seeds that they share (at least two); `sign` is 1 where less is better."""
+    shared = [seed for seed in first.by_seed if seed in second.by_seed]
+    if len(shared) < 2:
+        return None
+    gains = [sign * (second.by_seed[seed][0] - first.by_seed[seed][0]) for seed in shared]
+    return Comparison(
+        statistics.fmean(gains), statistics.stdev(gains), sum(gain > 0 for gain in gains), len(gains), paired_t(gains)
+    )
+
+
+def paired_t(gains: Sequence[float]) -> float:
+    """The p-value of a two-sided t-test that differences have a mean of 0 (Student 1908).
+
+    >>> round(paired_t([0.1, 0.2, 0.3]), 4)
+    0.0742
+    """
+    from scipy.special import stdtr
+
+    mean, deviation = statistics.fmean(gains), statistics.stdev(gains)
+    if deviation == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(len(gains) - 1, -abs(mean) / (deviation / math.sqrt(len(gains)))))
+
+
+def certainty_sentences(summary: Summary) -> Iterator[str]:
+    """Whether the best is better than the second, or was lucky with its seeds."""
+    if len(summary.ranked) < 2 or len(summary.modes) > 1:
+        return
+    best, second = summary.ranked[:2]
+    compared = compare(best, second, summary.signs[0])
+    follows = f"Second: {called(second)}, {with_deviation(second.value(), second.deviation())}"
+    if compared is None:
+        yield (
+            f"{follows}. One seed cannot tell whether the difference is more than luck:"
+            " write `sweep.seeds=5` and another `name`, with fewer values, to train each configuration five times."
+        )
+        return
+    measured = f"by {shown(compared.gain)} in the mean and in {compared.wins} of {compared.seeds} seeds"
+    if compared.p < LEVEL:
+        yield (
+            f"{follows}. The best is ahead {measured}, which is more than the noise of the seeds"
+            f" (paired t-test, p = {compared.p:.2g})."
+        )
+        return
+    yield (
+        f"{follows}. The best is ahead {measured}, which is inside the noise of the seeds (paired t-test,"
+        f" p = {compared.p:.2g}): this is no win.{more_seeds(compared)}"
+    )
+    alike = [one for one in summary.ranked if one is best or is_alike(best, one, summary.signs[0])]
+    small = min(alike, key=lambda one: (one.figure("num_parameters") or math.inf, alike.index(one)))
+    if len(alike) > 2 or small is not best:
+        size = f", {plural(int(parameters), 'parameter')}" if (parameters := small.figure("num_parameters")) else ""
+        named = f"the smallest network among them is {called(small)}{size}"
+        none = "none of them has a smaller network"
+        yield (
+            f"{plural(len(alike), 'configuration')} of {len(summary.ranked)} cannot be told from the best;"
+            f" {none if small is best else named}."
+        )
+
+
+def is_alike(best: Configuration, one: Configuration, sign: int) -> bool:
+    compared = compare(best, one, sign)
+    return compared is not None and compared.p >= LEVEL
+
+
+def more_seeds(compared: Comparison) -> str:
+    """How many seeds would show a difference of this size four times in five, by the normal approximation."""
+    if compared.gain <= 0:
+        return ""
+    needed = math.ceil((2.8 * compared.deviation / compared.gain) ** 2) + 2
+    if needed > MOST_SEEDS:
+        return f" More than {MOST_SEEDS} seeds would be needed to show a difference of this size."
+    return f" To show a difference of this size write `sweep.seeds={max(needed, compared.seeds + 1)}`."
