@@ -156,7 +156,11 @@ def test_ctrl_c_keeps_what_is_done(command, tmp_path: Path) -> None:
     process = start(*words, "trainer.max_epochs=3,100000", cwd=tmp_path)
     wait_for(lambda: (folder / "1" / "metrics.csv").exists())
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # prints where it hangs
+        out, err = process.communicate()
     assert process.returncode == 130, err
     assert [row["status"] for row in table(folder)] == ["done", "interrupted"]
     assert "best first" in out

@@ -39,7 +39,7 @@ KEYS = {
 
 
 def start(*words: str, cwd: Path) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     # A shell's background job ignores Ctrl-C; a process group of its own takes it.
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *words],

@@ -374,6 +374,10 @@ def launched(name: str) -> Callable[[], Measured]:
     """Two trials by a launcher of others."""
 
     def measured() -> Measured:
+        if name == "joblib":  # its processes are kept, and those of another sweep may stand in a folder that is gone
+            from joblib.externals.loky import get_reusable_executor
+
+            get_reusable_executor().shutdown(wait=True)
         done = swept("seed=0,1", f"hydra/launcher={name}")
         statuses = [row["status"] for row in done.rows]
         return f"{statuses.count('done')}", statuses == ["done", "done"] and done.code == 0
