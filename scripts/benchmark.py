@@ -122,7 +122,8 @@ def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def our_run(name: str, epochs: int) -> dict[str, float]:
     """Seconds of a whole fit, everything on, without validation, of which the bare loop has none."""
-    from goldilocks.run import prepare, run
+    from goldilocks.parts import prepare
+    from goldilocks.run import run
 
     cfg, choices = compose_case(name, epochs)
     parts = prepare(cfg)
@@ -143,7 +144,8 @@ def bare_loop(name: str, epochs: int) -> dict[str, float]:
     from torch import nn
 
     from goldilocks.optimizers import build_optimizer
-    from goldilocks.run import prepare, threads_for
+    from goldilocks.parts import prepare
+    from goldilocks.threads import threads_for
 
     parts = prepare(compose_case(name, epochs)[0])
     network, size = parts.module.network, parts.data.batch_size
@@ -253,7 +255,8 @@ def data_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 def epoch_seconds(rows: int, epochs: int) -> float:
     """Seconds of an epoch, validation left out: the median of all but the first."""
     from goldilocks.evaluate import compose
-    from goldilocks.run import prepare, run
+    from goldilocks.parts import prepare
+    from goldilocks.run import run
 
     words = (
         f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam trainer.max_epochs={epochs}"

@@ -30,7 +30,7 @@ def main() -> int:
         from goldilocks.evaluate import compose
         from goldilocks.lr_range import range_test
         from goldilocks.lr_rules import draw_range_test
-        from goldilocks.run import prepare
+        from goldilocks.parts import prepare
 
         words = [word for word in given.overrides if not word.startswith("optimizer.lr=")]
         parts = prepare(compose([*words, "optimizer.lr=auto"])[0])

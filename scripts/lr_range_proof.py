@@ -75,7 +75,7 @@ def measure(key: str, known: dict[str, float | None]) -> dict[str, Any]:
     from goldilocks.cli import register_resolvers
     from goldilocks.evaluate import compose
     from goldilocks.lr_range import range_test
-    from goldilocks.run import prepare
+    from goldilocks.parts import prepare
 
     torch.set_num_threads(1)
     register_resolvers()
@@ -96,7 +96,7 @@ def lowest_loss(words: list[str]) -> float | None:
     """The lowest validation loss of a run; None where it ends before the last epoch or is not finite."""
     from goldilocks.callbacks import recorder_of
     from goldilocks.evaluate import compose
-    from goldilocks.run import build_trainer, prepare
+    from goldilocks.parts import build_trainer, prepare
 
     parts = prepare(compose(words)[0], warn=False)
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ def main() -> int:
         parser.error("--write needs all rows: leave --only out")
     import torch
 
-    from goldilocks.run import quiet_libraries
+    from goldilocks.trainer import quiet_libraries
     from proofs import table
     from proofs.guide import ADVICE, LATER
 

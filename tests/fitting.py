@@ -15,10 +15,9 @@ from goldilocks.models.mlp import MLP
 from goldilocks.module import TrainingModule
 from goldilocks.optimizers import split_parameters
 from goldilocks.regularization import Regularization
-from goldilocks.run import quiet_libraries
 from goldilocks.schedulers import build_schedule
 from goldilocks.tasks import Objective, Task
-from goldilocks.trainer import Trainer
+from goldilocks.trainer import Trainer, quiet_libraries
 
 FEATURES, CLASSES = 6, 3
 LR = "torch.optim.lr_scheduler."

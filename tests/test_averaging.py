@@ -7,7 +7,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fitting import assert_same, fit, make, sgd, vector
 from goldilocks.averaging import WeightAverage
-from goldilocks.run import prepare, run
+from goldilocks.parts import prepare
+from goldilocks.run import run
 
 
 def walk(network, average, steps=50):

@@ -411,7 +411,8 @@ def test_a_constant_schedule_has_none(tmp_path):
 def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeypatch):
     """Six epochs; a second run is stopped after three by an error and resumed."""
     from goldilocks import run as whole_run
-    from goldilocks.run import build_trainer, run
+    from goldilocks.parts import build_trainer
+    from goldilocks.run import run
 
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     words = ["data=iris", "trainer=cpu", "trainer.max_epochs=6", "callbacks.progress_bar=null"]

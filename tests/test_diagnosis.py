@@ -19,7 +19,7 @@ from goldilocks.diagnosis import RULES, Finding, diagnose, summary
 from goldilocks.evaluate import compose
 from goldilocks.evidence import Evidence, Rows, constant_prediction, look_at_rows
 from goldilocks.examination import examine, gather
-from goldilocks.run import build_trainer, prepare
+from goldilocks.parts import build_trainer, prepare
 from goldilocks.tasks import Objective, Task
 
 BARE = ["logger=none", "callbacks.progress_bar=null", "callbacks.evaluation=null", "trainer.accelerator=cpu"]

@@ -16,7 +16,7 @@ from goldilocks.data_checks import check_equal_rows, check_signal
 from goldilocks.doctor import examine, look_at_data
 from goldilocks.evaluate import compose
 from goldilocks.network_checks import constant_loss, distinct_batch, judge_gradients, learn_by_heart, probe_gradients
-from goldilocks.run import prepare
+from goldilocks.parts import prepare
 from goldilocks.verdict import Verdict
 
 SCRIPT = ROOT / "scripts" / "doctor.py"

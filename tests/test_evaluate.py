@@ -8,7 +8,7 @@ from sklearn.metrics import r2_score
 
 from goldilocks.cli import register_resolvers
 from goldilocks.evaluate import compose, scores_by_split
-from goldilocks.run import prepare
+from goldilocks.parts import prepare
 
 
 def mean_score(words: list[str], metric: str) -> float:

@@ -13,7 +13,8 @@ from goldilocks import figures, results
 from goldilocks.callbacks import EvaluationFigures, evaluation
 from goldilocks.data.base import Table
 from goldilocks.data.synthetic import SyntheticData
-from goldilocks.run import prepare, run
+from goldilocks.parts import prepare
+from goldilocks.run import run
 from pictures import is_drawn, pixels
 
 QUIET = [

@@ -9,7 +9,8 @@ from sklearn.inspection import permutation_importance
 
 from drawing import make
 from goldilocks.callbacks import importance
-from goldilocks.run import prepare, run
+from goldilocks.parts import prepare
+from goldilocks.run import run
 from tables import cars, write
 
 QUIET = ["trainer=cpu", "callbacks.progress_bar=null", "logger=none", "callbacks.evaluation=null"]

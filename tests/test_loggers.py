@@ -18,8 +18,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from conftest import SMALL, read_result
 from goldilocks.config import build
 from goldilocks.loggers import ENDED, CSVLogger, TensorBoardLogger, plain
+from goldilocks.parts import build_trainer, prepare
 from goldilocks.results import STATUSES
-from goldilocks.run import build_trainer, log_start, prepare
+from goldilocks.run import log_start
 
 OPTIONS = {
     "optimizer": "nadam",

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch.optim import lr_scheduler as library
 
 from fitting import LR, fit, make, sgd, vector
-from goldilocks.run import prepare, run
+from goldilocks.parts import prepare
+from goldilocks.run import run
 
 RATE = 0.1
 

@@ -31,8 +31,9 @@ from goldilocks.data.targets import TargetScaling
 from goldilocks.errors import Refused
 from goldilocks.models.activations import CLASSES, Activation
 from goldilocks.models.init import Init
+from goldilocks.parts import build_trainer, prepare
 from goldilocks.results import read_result
-from goldilocks.run import build_trainer, prepare, run
+from goldilocks.run import run
 from goldilocks.sweeps.settings import sweep_settings
 from goldilocks.tasks import Output
 from tables import cars, write

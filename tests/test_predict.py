@@ -15,7 +15,7 @@ from goldilocks.data.base import TableData
 from goldilocks.data.layout import PANDAS_MISSING
 from goldilocks.data.table import TableFile
 from goldilocks.errors import Refused
-from goldilocks.run import prepare
+from goldilocks.parts import prepare
 from tables import write
 
 predict = command_of("predict")

@@ -12,8 +12,8 @@ from goldilocks.data.card import spoken
 from goldilocks.data.table import TableFile
 from goldilocks.errors import Refused
 from goldilocks.models.embedding import CategoryVectors, WithVectors, vector_size
+from goldilocks.parts import prepare
 from goldilocks.results import load_checkpoint
-from goldilocks.run import prepare
 from tables import SHARED, cars, write
 
 QUICK = ["data=table", "data.target=price", "trainer=cpu", "trainer.max_epochs=2", "callbacks.progress_bar=null"]

@@ -9,8 +9,9 @@ import torch
 from conftest import SMALL
 from fitting import make_network
 from goldilocks import results, threads
-from goldilocks.run import prepare, run, threads_for
-from goldilocks.threads import SMALL_WORK, choose_threads, measure, memory
+from goldilocks.parts import prepare
+from goldilocks.run import run
+from goldilocks.threads import SMALL_WORK, choose_threads, measure, memory, threads_for
 
 WORDS = ["data=iris", "trainer=smoke", "callbacks=none", "logger=none", "model.width=8"]
 CLOCK = [0.0]

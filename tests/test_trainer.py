@@ -11,7 +11,7 @@ from goldilocks.callbacks import EarlyStopping, EvaluationFigures, LastCheckpoin
 from goldilocks.config import build
 from goldilocks.data.loaders import epoch_seed
 from goldilocks.errors import Refused
-from goldilocks.run import prepare
+from goldilocks.parts import prepare
 from goldilocks.trainer import AUTO_STEPS, STEP_HOOKS, Trainer, ValidationLoop, check_device, try_trainer
 
 NODE = {"_target_": "goldilocks.trainer.Trainer", "accelerator": "cpu"}

@@ -119,7 +119,8 @@ def composed(words: tuple[str, ...]) -> Any:
 def train(words: tuple[str, ...], seed: int, curve: str | None, gradients: bool, extra: list[str]) -> dict[str, Any]:
     """One run: split, weights and order by the seed; tested once, at its end, on its best checkpoint."""
     from goldilocks.evaluate import evaluate_run
-    from goldilocks.run import prepare, run
+    from goldilocks.parts import prepare
+    from goldilocks.run import run
 
     logger = "logger=csv" if curve else "logger=none"
     cfg, choices = copy.deepcopy(composed((*COMMON, logger, *words, *extra)))

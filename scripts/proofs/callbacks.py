@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from goldilocks.callbacks import ProgressBar
-from goldilocks.run import prepare, run
+from goldilocks.parts import prepare
+from goldilocks.run import run
 from proofs.drive import composed, finished
 from proofs.table import Measured, proof
 from proofs.task import with_curve

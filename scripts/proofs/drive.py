@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from goldilocks import evaluate
 from goldilocks.cli import register_resolvers
 from goldilocks.errors import Refused
-from goldilocks.run import Parts, build_trainer, prepare, run
+from goldilocks.parts import Parts, build_trainer, prepare
+from goldilocks.run import run
 from goldilocks.trainer import Trainer
 
 QUIET = ("data=iris", "trainer=cpu", "callbacks=none", "logger=none", "trainer.max_epochs=1")

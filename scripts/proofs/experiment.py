@@ -1,6 +1,6 @@
 """Experiments: worked examples."""
 
-from goldilocks.run import prepare
+from goldilocks.parts import prepare
 from proofs.drive import composed, finished
 from proofs.table import Measured, proof
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from goldilocks.checks import warnings_for
-from goldilocks.run import Parts
+from goldilocks.parts import Parts
 from proofs.drive import Fit, composed, prepared, probabilities, train, train_batches, vector, weights
 from proofs.table import Measured, proof, within
 

@@ -11,7 +11,7 @@ import numpy as np
 from goldilocks.cli import register_resolvers
 from goldilocks.data.base import TableData
 from goldilocks.evaluate import compose
-from goldilocks.run import Parts, prepare
+from goldilocks.parts import Parts, prepare
 from proofs.drive import QUIET
 from proofs.table import Measured, proof, within
 

@@ -55,7 +55,7 @@ def smoke() -> Measured:
 
 def _without_epochs(*words: str) -> Any:
     """Prepared without the epochs that drive.QUIET asks for."""
-    from goldilocks.run import prepare
+    from goldilocks.parts import prepare
 
     return prepare(composed("callbacks=none", "logger=none", *words), warn=False)
 

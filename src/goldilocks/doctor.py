@@ -24,7 +24,7 @@ from goldilocks.errors import Refused
 from goldilocks.health import PROBE_ROWS, measure_health
 from goldilocks.lr_range import Sweep, accelerator, endless, range_test
 from goldilocks.module import seed_generators
-from goldilocks.run import Parts, prepare
+from goldilocks.parts import Parts, prepare
 from goldilocks.schedulers import steps_in_epoch
 from goldilocks.threads import ALL_THREADS, SMALL_WORK, measure
 from goldilocks.trainer import trains_on_cpu

@@ -13,7 +13,8 @@ from goldilocks import results
 from goldilocks.cli import CONF, open_keys
 from goldilocks.composed import of_run
 from goldilocks.errors import Refused
-from goldilocks.run import build_trainer, prepare, start, test_metrics
+from goldilocks.parts import build_trainer, prepare
+from goldilocks.run import start, test_metrics
 
 
 def evaluate_run(folder: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def run_folds(
         overrides: The words of the command line that chose it.
         choices: Option by group.
         folder: The run folder, which exists.
-        parts: What `run.prepare` built of this configuration, which is that of the first fold.
+        parts: What `parts.prepare` built of this configuration, which is that of the first fold.
         test: Whether each network is tested, on test rows that are the same for all.
         resumed: Whether the folder holds an interrupted run to continue: with the fold that is missing.
 

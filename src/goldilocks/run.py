@@ -1,46 +1,38 @@
 """One run, from a composed configuration to a result.
 
-configuration -> data -> spec -> network -> module -> trainer -> result
+parts -> trainer -> result
 """
 
 import signal
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger
 
 from goldilocks import folds, results
 from goldilocks.callbacks import Recorder, recorder_of
-from goldilocks.callbacks.pruning import Pruning, Report, was_pruned
-from goldilocks.checks import Settings, check, check_with_data, warnings_for
+from goldilocks.callbacks.pruning import Report, was_pruned
+from goldilocks.checks import check
 from goldilocks.composed import of_run
-from goldilocks.config import build
-from goldilocks.data.base import TableData
 from goldilocks.data.card import write_card
-from goldilocks.errors import Refused, one_line
+from goldilocks.errors import Refused
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
 from goldilocks.module import TrainingModule
-from goldilocks.network import build_network
-from goldilocks.optimizers import build_optimizer
-from goldilocks.regularization import Regularization
+from goldilocks.parts import Parts, build_trainer, prepare
 from goldilocks.report import print_result
-from goldilocks.schedulers import build_schedule, has_length
-from goldilocks.tasks import Objective, Task
+from goldilocks.schedulers import has_length
 from goldilocks.threads import threads_for
-from goldilocks.trainer import Trainer, quiet_libraries
+from goldilocks.trainer import Trainer
 
 EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
@@ -97,86 +89,6 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     if more:
         words = [*(word for word in words if not word.startswith("trainer.max_epochs=")), more]
     return folder, run(own, words, before["choices"], folder=folder, test=test, resumed=True)
-
-
-# --- before anything is written ---------------------------------------------------------------------------------------
-
-
-@dataclass
-class Parts:
-    """What a run is made of."""
-
-    settings: Settings
-    data: TableData
-    module: TrainingModule
-    objective: Objective
-    figures: dict[str, Any] = field(default_factory=dict)  # of matplotlib, to be shown
-
-
-def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True) -> Parts:
-    """Builds everything that needs no folder. What can be refused is refused here, before anything is written.
-
-    Args:
-        cfg: The composed configuration.
-        fitted: A checkpoint whose scaler the data take, instead of fitting one.
-        warn: Whether to print what is probably not meant.
-    """
-    quiet_libraries()
-    settings = check(cfg)
-    data = build_data(settings, fitted)
-    spec = data.spec
-    check_with_data(settings, spec)
-    pl.seed_everything(settings.seed, workers=True, verbose=False)
-    network = build_network(settings, spec)
-    for warning in warnings_for(settings, network) if warn else []:
-        print(f"warning: {warning}", file=sys.stderr)
-    regularization = Regularization(**settings.regularization)
-    packages = settings.packages
-    module = TrainingModule(
-        network,
-        Task(spec, **settings.task, label_smoothing=regularization.label_smoothing),
-        lambda network: build_optimizer(settings.optimizer, network, packages),
-        lambda optimizer, **steps: build_schedule(settings.scheduler, optimizer, packages=packages, **steps),
-        regularization,
-        seed=settings.seed,
-    )
-    return Parts(settings, data, module, Objective(**settings.objective))
-
-
-def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> TableData:
-    """Builds and loads the data."""
-    data = build(settings.data, TableData, "data", packages=settings.packages)
-    if fitted is not None and type(data).__qualname__ in fitted:
-        data.load_state_dict(fitted[type(data).__qualname__])
-    try:
-        data.setup()
-    except Refused:
-        raise
-    except (ValueError, OSError, MemoryError) as error:  # what a source of data says about a file
-        raise Refused(f"data: {one_line(error)}") from error
-    return data
-
-
-def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None, report: Report | None = None) -> Trainer:
-    """Builds loggers, callbacks and the trainer around a run folder."""
-    settings, packages = parts.settings, parts.settings.packages
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    offered = {"save_dir": str(folder), "resume_step": resume_step, "dirpath": str(folder / "checkpoints")}
-    loggers = [
-        build(node, cast("Any", Logger), f"logger.{key}", packages=packages, offered=offered)
-        for key, node in settings.logger.items()
-        if node is not None
-    ]
-    callbacks = [Recorder(parts.objective)] + [
-        build(node, pl.Callback, f"callbacks.{key}", packages=packages, offered=offered)
-        for key, node in settings.callbacks.items()
-        if node is not None
-    ]
-    callbacks += [Pruning(report, parts.objective.metric)] if report else []
-    live: dict[str, Any] = {"default_root_dir": str(folder), "shuffle_seed": settings.seed}
-    return build(
-        settings.trainer, Trainer, "trainer", packages=packages, callbacks=callbacks, logger=loggers or False, **live
-    )
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
