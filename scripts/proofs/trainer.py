@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from goldilocks.trainer import has_gpu
+from goldilocks.devices import has_gpu
 from proofs.drive import Fit, composed, finished, prepared, refusal, train, vector
 from proofs.table import Measured, proof, within
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from goldilocks import data_checks, network_checks, resource_checks
 from goldilocks.checks import Settings, warnings_for
 from goldilocks.data.loaders import TensorLoader, epoch_seed
+from goldilocks.devices import trains_on_cpu
 from goldilocks.errors import Refused
 from goldilocks.health import PROBE_ROWS, measure_health
 from goldilocks.lr_range import Sweep, accelerator, endless, range_test
@@ -27,7 +28,6 @@ from goldilocks.module import seed_generators
 from goldilocks.parts import Parts, prepare
 from goldilocks.schedulers import steps_in_epoch
 from goldilocks.threads import ALL_THREADS, SMALL_WORK, measure
-from goldilocks.trainer import trains_on_cpu
 from goldilocks.verdict import Verdict
 
 BATCH_ROWS = 32  # that are learnt by heart

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from goldilocks import results
 from goldilocks.cli import CONF, open_keys
 from goldilocks.composed import of_run
+from goldilocks.devices import ONE_DEVICE
 from goldilocks.errors import Refused
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.run import start, test_metrics
@@ -37,6 +38,7 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
     results.load_weights(parts.module, checkpoint, path)
     parts.settings.logger.clear()
     parts.settings.callbacks.clear()
+    parts.settings.trainer |= ONE_DEVICE
     trainer = build_trainer(parts, folder)
     trainer.test(parts.module, parts.data, verbose=False)
     result["metrics"] = {**(result.get("metrics") or {}), **test_metrics(parts.module)}

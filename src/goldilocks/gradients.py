@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from goldilocks.sharding import whole
+
 EVERY = 16  # steps between two measurements, which take a tenth of a small network's step
 
 
@@ -31,7 +33,7 @@ class Gradients:
         due = self.step % EVERY == 0
         self.step += 1
         if self.value is not None and self.algorithm == "norm":
-            self.before.append(nn.utils.clip_grad_norm_(parameters, self.value, foreach=True))
+            self.before.append(whole(nn.utils.clip_grad_norm_(parameters, self.value, foreach=True)))
             return
         if due:
             self.before.append(norm(parameters))
@@ -62,4 +64,4 @@ class Gradients:
 
 def norm(parameters: list[nn.Parameter]) -> Tensor:
     """The L2 norm of all gradients together."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    return whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True))

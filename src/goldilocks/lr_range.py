@@ -12,6 +12,7 @@ from torch import Tensor
 
 from goldilocks.data.base import TableData
 from goldilocks.data.loaders import Batches, TensorLoader
+from goldilocks.devices import plan, trains_on_cpu
 from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.gradients import Gradients
 from goldilocks.health import PROBE_ROWS
@@ -19,7 +20,6 @@ from goldilocks.lr_rules import RangeOptions, RangeTest, read_curves
 from goldilocks.module import TrainingModule, seed_generators
 from goldilocks.optimizers import split_parameters
 from goldilocks.regularization import add_penalty_gradients, limit_norms
-from goldilocks.trainer import trains_on_cpu
 
 STOP = 20.0  # times the first loss: nothing is learnt about rates beyond
 TYPES = {"64": torch.float64, "bf16-true": torch.bfloat16, "64-true": torch.float64}
@@ -58,7 +58,7 @@ def description(module: TrainingModule, data: TableData, trainer: dict[str, Any]
         vars(module.regularization),
         (task.spec, task.loss_function.__name__, task.output_function, task.weighted, task.label_smoothing),
         {key: trainer.get(key) for key in (*used, *clipping)},
-        (vars(options), module.seed, data.batch_size, torch.get_num_threads()),
+        (vars(options), module.seed, data.batch_size * plan(trainer).size, torch.get_num_threads()),
     )
     found = hashlib.sha256(repr(facts).encode())
     for tensor in (*data.tensors["train"], *module.network.state_dict().values()):
@@ -77,7 +77,7 @@ def measure(module: TrainingModule, data: TableData, trainer: dict[str, Any], op
         loader = TensorLoader(
             x,
             y,
-            batch_size=data.batch_size,
+            batch_size=data.batch_size * plan(trainer).size,  # of all devices together
             shuffle_seed=module.seed + repeat,
             max_batches=trainer.get("limit_train_batches"),
         )

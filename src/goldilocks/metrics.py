@@ -7,11 +7,13 @@ Legend: N rows, C classes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 BINS = 15  # of probabilities from 0 to 1, as in Guo et al. (2017)
 
@@ -31,8 +33,19 @@ class Pooled:
         self.parts.append((output.detach(), target))
 
     def compute(self) -> Tensor:
-        outputs, targets = zip(*self.parts, strict=True)
-        return self.function(torch.cat(outputs), torch.cat(targets))
+        outputs, targets = (torch.cat(parts) for parts in zip(*self.parts, strict=True))
+        return self.function(outputs, targets)
+
+    @contextmanager
+    def sync_context(self) -> Iterator[None]:
+        """Within the block it has the rows of all processes. They all must come here."""
+        own = self.parts
+        gathered = [gather_all_tensors(torch.cat(parts)) for parts in zip(*own, strict=True)]
+        self.parts = list(zip(*gathered, strict=True))
+        try:
+            yield
+        finally:
+            self.parts = own
 
     def reset(self) -> None:
         self.parts = []

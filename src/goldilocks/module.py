@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from goldilocks import devices
 from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
 from goldilocks.data.loaders import Batches, epoch_seed
@@ -26,6 +27,7 @@ from goldilocks.gradients import Gradients
 from goldilocks.optimizers import rates, split_parameters
 from goldilocks.regularization import Regularization, add_penalty_gradients, limit_norms
 from goldilocks.schedulers import Schedule, steps_in_epoch
+from goldilocks.sharding import is_sharded, shard
 from goldilocks.tasks import Task
 from goldilocks.trainer import Trainer
 
@@ -82,6 +84,12 @@ class TrainingModule(pl.LightningModule):
         averaged = self.average is not None and self.average.updates > 0
         return self.average.network if averaged else self.network  # type: ignore[union-attr]
 
+    def configure_model(self) -> None:
+        """Shards the network where the strategy asks for it. Lightning calls this before each of its stages."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_sharded(self):
+            for network in [self.network] if self.average is None else [self.network, self.average.network]:
+                shard(network, self.device_mesh["data_parallel"])  # type: ignore[index]
+
     def configure_optimizers(self) -> Any:
         steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
         optimizer = self.make_optimizer(self.network)
@@ -118,7 +126,7 @@ class TrainingModule(pl.LightningModule):
         seed_generators(epoch_seed(self.seed, self.current_epoch, self.global_rank), self.device)
         self.batch_index = 0
         self.losses: list[Tensor] = []
-        self.sizes: list[int] = []
+        self.sizes: list[int] = []  # rows of each batch that count
         self.rates: list[tuple[int, dict[str, float]]] = []  # by step, after each call of a schedule of steps
         self.epoch_metrics = {}
         self.gradients.begin()
@@ -132,13 +140,17 @@ class TrainingModule(pl.LightningModule):
         losses, outputs, targets, steps = [], [], [], 0
         steps_left = trainer.steps_left(self.global_step)
         augment = self.augmentation if self.augmentation.active else None
-        for x, y in batches_of(item):
+        weights = getattr(item, "weights", None)
+        for place, (x, y) in enumerate(batches_of(item)):
             inputs, target = augment(x, y) if augment is not None else (x, y)
             output = network(inputs)
             loss = task.loss(output, target, smooth=True)
-            losses.append(loss.detach())
-            outputs.append(output.detach())
-            targets.append(y)
+            if weights is None or weights[place]:
+                losses.append(loss.detach())
+                outputs.append(output.detach())
+                targets.append(y)
+            if weights is not None:
+                loss = loss * weights[place]
             window = min(accumulate, in_epoch - index // accumulate * accumulate)
             self.descend(loss / window if window > 1 else loss)
             index += 1
@@ -157,7 +169,8 @@ class TrainingModule(pl.LightningModule):
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
         if index == in_epoch or trainer.should_stop:
             self.average_epoch()
-        task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
+        if outputs:
+            task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
 
     def descend(self, loss: Tensor) -> None:
         """Adds a batch's gradients."""
@@ -205,7 +218,8 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         losses, sizes = torch.stack(self.losses).double(), torch.tensor(self.sizes, dtype=torch.double)
-        loss = (losses.cpu() @ sizes / sizes.sum()).item()
+        total, rows = devices.total(losses.cpu() @ sizes, sizes.sum())
+        loss, self.rows_in_epoch = (total / rows).item(), int(rows)
         self.report({"train/loss": loss, **self.task.compute_metrics("train"), **self.gradients.metrics()})
         self.schedule.on_epoch_end(self.epoch_metrics)
         self.diverged = not math.isfinite(loss)
@@ -252,15 +266,23 @@ class TrainingModule(pl.LightningModule):
 
     def evaluate(self, stage: str, item: Any) -> None:
         network, outputs, targets = self.evaluated, [], []
-        for x, y in batches_of(item):
-            outputs.append(network(x))
-            targets.append(y)
+        weights = getattr(item, "weights", None)
+        for place, (x, y) in enumerate(batches_of(item)):
+            output = network(x)
+            if weights is None or weights[place]:
+                outputs.append(output)
+                targets.append(y)
+        if not outputs:
+            return
         output, target = torch.cat(outputs), torch.cat(targets)
         self.evaluated_loss += self.task.loss(output, target).double() * len(target)
         self.evaluated_rows += len(target)
         self.task.update_metrics(stage, output, target)
 
     def end_evaluation(self, stage: str) -> None:
+        if devices.size() > 1:
+            rows = torch.tensor(float(self.evaluated_rows), dtype=torch.double)
+            self.evaluated_loss, self.evaluated_rows = devices.total(torch.as_tensor(self.evaluated_loss).cpu(), rows)
         loss = float(self.evaluated_loss / self.evaluated_rows)
         self.report({f"{stage}/loss": loss, **self.task.compute_metrics(stage)})
 

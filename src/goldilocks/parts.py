@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
+from goldilocks import devices
 from goldilocks.callbacks import Recorder
 from goldilocks.callbacks.pruning import Pruning, Report
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
@@ -91,7 +92,7 @@ def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None, re
     loggers = [
         build(node, cast("Any", Logger), f"logger.{key}", packages=packages, offered=offered)
         for key, node in settings.logger.items()
-        if node is not None
+        if node is not None and devices.is_first()
     ]
     callbacks = [Recorder(parts.objective)] + [
         build(node, pl.Callback, f"callbacks.{key}", packages=packages, offered=offered)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.cli import CONF
 from goldilocks.composed import SWEEP, of_run
+from goldilocks.devices import is_first
 from goldilocks.errors import Refused, one_line
 
 STATUSES = ("running", "done", "failed", "diverged", "pruned", "interrupted")
@@ -115,6 +116,8 @@ def write_start(
     folder: Path, cfg: DictConfig, overrides: Iterable[str], result: Mapping[str, Any], threads: int | None = None
 ) -> None:
     """Writes what is known before training. result.json comes last: with it the folder is a run's."""
+    if not is_first():
+        return
     (folder / "traceback.txt").unlink(missing_ok=True)
     OmegaConf.save(of_run(cfg), folder / "config.yaml", resolve=True)
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
@@ -166,7 +169,8 @@ def compare(
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Replaces result.json atomically."""
     assert result["status"] in STATUSES
-    write_json(folder / "result.json", result)
+    if is_first():
+        write_json(folder / "result.json", result)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from goldilocks import folds, results
+from goldilocks import devices, folds, results
 from goldilocks.callbacks import Recorder, recorder_of
-from goldilocks.callbacks.pruning import Report, was_pruned
+from goldilocks.callbacks.pruning import Report, go_on, was_pruned
 from goldilocks.checks import check
+from goldilocks.companions import first_failure, tell_failure, together
 from goldilocks.composed import of_run
 from goldilocks.data.card import write_card
 from goldilocks.errors import Refused
@@ -31,6 +32,7 @@ from goldilocks.module import TrainingModule
 from goldilocks.parts import Parts, build_trainer, prepare
 from goldilocks.report import print_result
 from goldilocks.schedulers import has_length
+from goldilocks.sharding import is_sharded, load_weights
 from goldilocks.threads import threads_for
 from goldilocks.trainer import Trainer
 
@@ -44,10 +46,13 @@ def train(cfg: DictConfig) -> None:
     try:
         if hydra.mode == RunMode.MULTIRUN:
             raise Refused("hydra/sweeper: trials of other sweepers are not run; write hydra/sweeper=study")
-        folder, result = resume(cfg, overrides) if cfg.resume is not None else start(cfg, overrides, choices)
+        with devices.joined(cfg.trainer):
+            folder, result = resume(cfg, overrides) if cfg.resume is not None else start(cfg, overrides, choices)
+            first = devices.is_first()
     except Refused as refusal:
         raise SystemExit(2) from refusal  # Hydra would print a line of its own about any other exception
-    print_result(folder, result)
+    if first:
+        print_result(folder, result)
     raise SystemExit(EXIT_CODES[result["status"]])
 
 
@@ -55,7 +60,8 @@ def start(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]) -> 
     """Trains in a new folder under `log_dir/runs`."""
     parts = prepare(cfg)
     name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
-    folder = results.make_run_folder(Path(cfg.log_dir) / "runs", name, results.config_hash(cfg)[:6])
+    config_hash = results.config_hash(cfg)[:6]
+    folder = devices.share(lambda: results.make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
     return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
 
 
@@ -65,7 +71,7 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     Raises:
         Refused: for an override other than `trainer.max_epochs`, or fewer epochs than are done.
     """
-    folder = results.find_run(str(cfg.resume), cfg.log_dir)
+    folder = devices.share(lambda: results.find_run(str(cfg.resume), cfg.log_dir))
     given = {word.partition("=")[0]: word for word in overrides}
     if ignored := [word for key, word in given.items() if key not in ("resume", "trainer.max_epochs", "log_dir")]:
         raise Refused(f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given")
@@ -122,13 +128,30 @@ def run(
         What result.json holds.
     """
     parts = parts or prepare(cfg, warn=False)
+    job = {"cfg": OmegaConf.to_container(of_run(cfg), resolve=True), "folder": folder, "test": test, "resumed": resumed}
+    with together(parts.settings.trainer, folder, lambda: {**job, "report": go_on if report else None}):
+        return train_network(cfg, overrides, choices, folder, parts, test, resumed, report)
+
+
+def train_network(
+    cfg: DictConfig,
+    overrides: list[str],
+    choices: Mapping[str, Any],
+    folder: Path,
+    parts: Parts,
+    test: bool,
+    resumed: bool,
+    report: Report | None,
+) -> dict[str, Any]:
+    """What the process of each device does; see `run`. The first one's result counts."""
     checkpoint = folder / "checkpoints" / "last.ckpt"
     state = results.load_checkpoint(checkpoint) if resumed and checkpoint.exists() else None
     if state is not None:
         results.load_weights(parts.module, state, checkpoint)
     before = results.read_result(folder) if resumed and parts.settings.finds_rate else {}
     result = first_result(cfg, parts, choices, before)
-    threads = (results.recorded_threads(folder) if resumed else None) or threads_for(parts)
+    known = results.recorded_threads(folder) if resumed else None
+    threads = devices.share(lambda: known or threads_for(parts))
     results.write_start(folder, cfg, overrides, result, threads)
     try:
         torch.set_num_threads(threads)
@@ -153,7 +176,8 @@ def fit(
     try:
         trainer.fit(parts.module, parts.data, ckpt_path=ckpt, weights_only=True)
         result["status"] = status_of(trainer, parts.module)
-        result["diagnosis"] = examine(trainer, parts, folder, result["status"], said)
+        if devices.is_first() and not is_sharded(parts.module):
+            result["diagnosis"] = examine(trainer, parts, folder, result["status"], said)
         if test and result["status"] == "done":
             tested = evaluate(trainer, parts, folder)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
@@ -184,18 +208,25 @@ def finish(trainer: Trainer, folder: Path, result: dict[str, Any], tested: Mappi
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
     """Sets the optimizer's rate to what the range test suggests, or to what it suggested before the run was resumed."""
     if result["lr_range"] is None:
-        found = range_test(parts.module, parts.data, parts.settings.trainer, parts.settings.lr_range)
-        result["lr_range"] = found.as_plain()
-        parts.figures["lr_range"] = draw_range_test(found)
+        result["lr_range"] = devices.share(lambda: measure_rates(parts))
     rate = result["learning_rate"] = parts.settings.optimizer["lr"] = suggested_rate(result["lr_range"])
-    print(f"optimizer.lr=auto: {rate:.3g} ({parts.settings.lr_range.rule} of the range test)", file=sys.stderr)
+    if devices.is_first():
+        print(f"optimizer.lr=auto: {rate:.3g} ({parts.settings.lr_range.rule} of the range test)", file=sys.stderr)
     results.write_result(folder, result)
+
+
+def measure_rates(parts: Parts) -> dict[str, Any]:
+    """The range test; its figure is kept for the loggers."""
+    found = range_test(parts.module, parts.data, parts.settings.trainer, parts.settings.lr_range)
+    parts.figures["lr_range"] = draw_range_test(found)
+    return found.as_plain()
 
 
 def failure(folder: Path, error: BaseException) -> dict[str, Any]:
     """Writes the traceback of the exception that is being handled; returns what result.json says of it."""
-    (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-    return {"status": "failed", "error": results.exception_summary(error)}
+    summary = results.exception_summary(error)
+    tell_failure(folder, summary, traceback.format_exc())
+    return {"status": "failed", "error": first_failure(folder, summary)}
 
 
 def first_result(
@@ -220,7 +251,7 @@ def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[
 
     At once: a run may be killed in its first epoch. Trials of a sweep share their data, and have no card.
     """
-    if not results.is_trial(folder) and (card := parts.data.card()) is not None:
+    if devices.is_first() and not results.is_trial(folder) and (card := parts.data.card()) is not None:
         write_card(folder, card)
     for name, figure in parts.figures.items():
         save_figure(figure, folder, name, trainer.loggers, step=0)
@@ -246,7 +277,7 @@ def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:
         return {}
     best = folder / "checkpoints" / "best.ckpt"
     if best.exists():
-        results.load_weights(parts.module, results.load_checkpoint(best), best)
+        load_weights(parts.module, results.load_checkpoint(best), best)
     trainer.test(parts.module, parts.data, verbose=False)
     return test_metrics(parts.module)
 

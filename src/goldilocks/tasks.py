@@ -5,7 +5,7 @@ Legend: B batch, C outputs, K members of an ensemble.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, R2Score
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
+from goldilocks import devices
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, near_miss
 from goldilocks.metric_names import BETTER, STAGES
@@ -50,20 +51,21 @@ CLASS_METRICS: dict[str, Callable[[Spec], Metric | Pooled]] = {
     "f1": lambda spec: Pooled(f1),
     "ece": lambda spec: Pooled(calibration_error),
 }
+ALONE: dict[str, Any] = {"sync_on_compute": False}  # unless asked, for one process may look at rows by itself
 # The metrics of a task; the first is also computed in training, so it keeps no rows. Of a regression they take
 # predictions and targets, [B] or [B, C]; of two classes probabilities, [B], and of more raw outputs, [B, C].
 METRICS: dict[str, dict[str, Callable[[Spec], Metric | Pooled]]] = {
     "regression": {
-        "rmse": lambda spec: MeanSquaredError(squared=False),
-        "mae": lambda spec: MeanAbsoluteError(),
-        "r2": lambda spec: CentredR2(),
+        "rmse": lambda spec: MeanSquaredError(squared=False, **ALONE),
+        "mae": lambda spec: MeanAbsoluteError(**ALONE),
+        "r2": lambda spec: CentredR2(**ALONE),
     },
     "binary": {
-        "accuracy": lambda spec: BinaryAccuracy(validate_args=False),
+        "accuracy": lambda spec: BinaryAccuracy(validate_args=False, **ALONE),
         **CLASS_METRICS,
     },
     "multiclass": {
-        "accuracy": lambda spec: MulticlassAccuracy(spec.num_outputs, average="micro", validate_args=False),
+        "accuracy": lambda spec: MulticlassAccuracy(spec.num_outputs, average="micro", validate_args=False, **ALONE),
         **CLASS_METRICS,
     },
 }
@@ -250,11 +252,19 @@ class Task(nn.Module):
 
     def compute_metrics(self, stage: str) -> dict[str, float]:
         """The stage's metrics since they were reset, by `stage/name`."""
-        return {f"{stage}/{name}": metric.compute().item() for name, metric in self.metrics[stage].items()}
+        return {f"{stage}/{name}": of_all_rows(metric).item() for name, metric in self.metrics[stage].items()}
 
     def reset_metrics(self, stage: str) -> None:
         for metric in self.metrics[stage].values():
             metric.reset()
+
+
+def of_all_rows(metric: Metric | Pooled) -> Tensor:
+    """A metric's value over the rows of all processes that train together."""
+    if devices.size() == 1:
+        return metric.compute()
+    with metric.sync_context():
+        return metric.compute()
 
 
 def smooth_binary(target: Tensor, amount: float) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from goldilocks.trainer import trains_on_cpu
+from goldilocks.devices import plan, trains_on_cpu
 
 ALL_THREADS = torch.get_num_threads()  # the cores, or the share of them that OMP_NUM_THREADS or a launcher gives
 SMALL_WORK = 3_000_000  # parameters times rows of a batch, below which two threads gained less than a fifth
@@ -35,25 +35,30 @@ def threads_for(parts: Any) -> int:
     # No rates and strengths: the trials of a sweep over them share one measurement.
     layers = [(type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False))) for layer in network.modules()]
     description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
-    return choose_threads(work, description, lambda: parts.module.trial_step(*batch))
+    most = max(ALL_THREADS // plan(parts.settings.trainer).devices, 1)  # each process of this machine has its share
+    return choose_threads(work, description, lambda: parts.module.trial_step(*batch), most)
 
 
-def choose_threads(work: int, description: str, make_step: Callable[[], Callable[[], Any]]) -> int:
+def choose_threads(
+    work: int, description: str, make_step: Callable[[], Callable[[], Any]], most: int | None = None
+) -> int:
     """The fewest threads that are about as fast as any.
 
     Args:
         work: Parameters times rows of a batch.
         description: Of all that a step's time depends on.
         make_step: Makes a training step to measure; called only where it is needed.
+        most: To choose from; None: all of the machine.
     """
-    if ALL_THREADS == 1 or work < SMALL_WORK:
+    most = most or ALL_THREADS
+    if most == 1 or work < SMALL_WORK:
         return 1
-    machine = f"{platform.node()} {platform.machine()} {torch.__version__} {ALL_THREADS}"
+    machine = f"{platform.node()} {platform.machine()} {torch.__version__} {most}"
     key = hashlib.sha256(f"{machine} {description}".encode()).hexdigest()[:16]
     known = remembered()
     if key not in known:
         try:
-            known[key] = measure(make_step(), ALL_THREADS)
+            known[key] = measure(make_step(), most)
         except Exception:  # the run's own first step fails likewise, and is recorded
             return 1
         remember(known)

@@ -14,12 +14,14 @@ from pytorch_lightning.loops import _EvaluationLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 
+from goldilocks.devices import Plan, StrategyName, plan, strategy_of
 from goldilocks.errors import Refused
 
 log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal[16, 32, 64, "32", "64", "16-mixed", "bf16-mixed", "bf16-true", "32-true", "64-true"]
+SHARDED_PRECISIONS = ("32", "32-true", "bf16-mixed", "bf16-true")
 AUTO_STEPS = 64  # batches in a call of training_step: 0.95 of a bare loop's speed, where 16 give 0.89
 
 STEP_HOOKS = (
@@ -74,7 +76,10 @@ class Trainer(pl.Trainer):
 
     Args:
         accelerator: Where to train; `auto`: CUDA, Apple's MPS, else the CPU.
-        devices: How many; only 1 so far.
+        devices: How many on each machine, each with a process of its own; `auto`: all GPUs.
+        num_nodes: Machines, each started by torchrun or Slurm, whose numbers count.
+        strategy: `ddp`: each device has all weights; `fsdp`: a share of them, gathered when they are needed; `auto`:
+            ddp where there are several.
         precision: Of the arithmetic; `-mixed` keeps the weights in 32 bits.
         max_epochs: The run's length; early stopping ends most before.
         max_steps: Optimizer steps at most; None: no limit.
@@ -99,7 +104,9 @@ class Trainer(pl.Trainer):
         self,
         *,
         accelerator: Literal["auto", "cpu", "gpu"] = "auto",
-        devices: Count = 1,
+        devices: Count | Literal["auto"] = 1,
+        num_nodes: Count = 1,
+        strategy: StrategyName = "auto",
         precision: Precision = 32,
         max_epochs: Count = 200,
         max_steps: Count | None = None,
@@ -118,16 +125,21 @@ class Trainer(pl.Trainer):
         default_root_dir: str | None = None,
         shuffle_seed: int = 0,
     ) -> None:
-        check_device(accelerator, precision, devices)
+        wanted = plan({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "strategy": strategy})
+        check_precision(precision, wanted)
         check_intervals(check_val_every_n_epoch, max_epochs)
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.accumulate_batches = accumulate_grad_batches
         self.steps_per_execution = steps_per_execution
         self.shuffle_seed = shuffle_seed
         callbacks = callbacks or []
+        lightning_strategy, plugins = strategy_of(wanted)
         super().__init__(
-            accelerator=accelerator,
-            devices=devices,
+            accelerator=wanted.kind,
+            devices=wanted.devices,
+            num_nodes=wanted.nodes,
+            strategy=lightning_strategy,
+            plugins=plugins or None,
             precision=precision,
             max_epochs=max_epochs,
             max_steps=max_steps or -1,
@@ -193,23 +205,12 @@ class Trainer(pl.Trainer):
         self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
 
 
-def check_device(accelerator: str, precision: int | str, devices: int = 1) -> None:
-    """Refuses what this machine's devices cannot do. A process for each of several devices is not built yet."""
-    if devices > 1:
-        raise Refused(f"trainer.devices={devices}: runs on several devices are not supported yet; write 1")
-    if accelerator == "gpu" and not has_gpu():
-        raise Refused("trainer.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu")
-    if trains_on_cpu(accelerator) and str(precision) in ("16", "16-mixed"):
+def check_precision(precision: int | str, plan: Plan) -> None:
+    """Refuses a precision that the devices cannot do."""
+    if plan.kind == "cpu" and str(precision) in ("16", "16-mixed"):
         raise Refused(f"trainer.precision={precision}: needs a GPU; write trainer.precision=bf16-mixed or 32")
-
-
-def has_gpu() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
-
-
-def trains_on_cpu(accelerator: str) -> bool:
-    """Whether an option's accelerator is the CPU on this machine."""
-    return accelerator == "cpu" or not has_gpu()
+    if plan.strategy == "fsdp" and str(precision) not in SHARDED_PRECISIONS:
+        raise Refused(f"trainer.precision={precision}: not with fsdp; write one of {', '.join(SHARDED_PRECISIONS)}")
 
 
 def check_intervals(check_val_every_n_epoch: int, max_epochs: int) -> None:
@@ -230,7 +231,7 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     values = {key: value for key, value in options.items() if key != "_target_"}
     checked = check_arguments(kind, values, "trainer", packages, given=live)
     if issubclass(kind, Trainer):
-        check_device(checked.get("accelerator", "auto"), checked.get("precision", 32), checked.get("devices", 1))
+        check_precision(checked.get("precision", 32), plan(checked))
         check_intervals(checked.get("check_val_every_n_epoch", 1), checked.get("max_epochs", 200))
 
 

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from pydantic import Field
 from pytorch_lightning.callbacks import Checkpoint
 
+from goldilocks import devices
 from goldilocks.callbacks.recorder import recorder_of, save_logs
 
 
@@ -52,7 +53,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.monotonic()
         due = now - self._saved >= max(self.min_seconds, self._took / self.SHARE if self.min_seconds else 0.0)
-        if due or is_last_epoch(trainer):
+        if devices.share(lambda: due) or is_last_epoch(trainer):
             save_logs(trainer)  # what comes before the checkpoint is not written again by a run that resumes
             trainer.save_checkpoint(self.path)
             self._saved = time.monotonic()

@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from goldilocks import figures, results
+from goldilocks import devices, figures, results
 from goldilocks.averaging import evaluated_weights
 from goldilocks.data.scaling import undo_scaling
 from goldilocks.data.spec import Spec
 from goldilocks.errors import one_line
 from goldilocks.interrupts import uninterrupted
 from goldilocks.module import TrainingModule, batches_of
+from goldilocks.sharding import is_sharded
 
 Array = NDArray[Any]
 
@@ -62,7 +63,7 @@ class EvaluationFigures(pl.Callback):
         self.folder, self.trials = Path(save_dir), trials
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if results.is_trial(self.folder) and not self.trials:
+        if not alone(pl_module) or (results.is_trial(self.folder) and not self.trials):
             return
         try:
             outcome = evaluate(trainer, pl_module, best_network(pl_module, self.folder / "checkpoints" / "best.ckpt"))
@@ -98,6 +99,11 @@ class EvaluationFigures(pl.Callback):
             figures.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
 
 
+def alone(module: TrainingModule) -> bool:
+    """Whether this process looks at the network that several have trained, and can do so without the others."""
+    return devices.is_first() and not is_sharded(module)
+
+
 def takers(trainer: pl.Trainer, method: str) -> list[Any]:
     """The loggers that have a method."""
     return [logger for logger in trainer.loggers if hasattr(logger, method)]
@@ -118,9 +124,10 @@ def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
 def evaluate(trainer: Any, module: TrainingModule, network: nn.Module) -> Outcome | None:
     """What a network makes of the validation rows; None without any, or where it gives no numbers."""
     task, plugin = module.task, trainer.precision_plugin
+    loader = trainer.datamodule.evaluation_loader("val", "limit_val_batches", rank=0, world=1)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with plugin.val_step_context():
-        for x, y in (batch for item in trainer.datamodule.val_dataloader() for batch in batches_of(item)):
+        for x, y in (batch for item in loader for batch in batches_of(item)):
             output = network(plugin.convert_input(x)).float()
             true = task.unscale(y) if task.spec.task == "regression" else y.reshape(-1)
             parts.append((true, task.predict(output), task.row_losses(task.combine(output), y)))

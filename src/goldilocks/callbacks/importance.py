@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from goldilocks import figures, results
-from goldilocks.callbacks.evaluation import best_network
+from goldilocks.callbacks.evaluation import alone, best_network
 from goldilocks.callbacks.recorder import recorder_of
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
 from goldilocks.errors import one_line
@@ -50,7 +50,7 @@ class FeatureImportance(pl.Callback):
         self.folder, self.repeats, self.trials = Path(save_dir), repeats, trials
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not self.repeats or (results.is_trial(self.folder) and not self.trials):
+        if not self.repeats or not alone(pl_module) or (results.is_trial(self.folder) and not self.trials):
             return
         try:
             self.measure(trainer, pl_module)

@@ -51,7 +51,7 @@ class Recorder(Checkpoint):
         now = time.perf_counter()
         self.train_seconds += now - self._epoch_began - self._validation_seconds
         self.epochs += 1
-        self.rows += sum(pl_module.sizes)
+        self.rows += pl_module.rows_in_epoch
         metrics, step = dict(pl_module.epoch_metrics), trainer.global_step - 1
         value = metrics.get(self.objective.metric)
         scalars = {**metrics, "epoch": float(trainer.current_epoch)}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from goldilocks import devices
 from goldilocks.data.loaders import Batches, TensorLoader
 from goldilocks.data.scaling import Scaling, apply_scaler, check_finite, fit_scaler
 from goldilocks.data.spec import Spec, TaskName
@@ -176,6 +177,7 @@ class TableData(pl.LightningDataModule):
             max_batches=self.limit("limit_train_batches"),
             batches_per_item=getattr(self.trainer, "batches_per_item", 1),
             shuffle_seed=getattr(self.trainer, "shuffle_seed", self.seed),
+            least=min(self.batch_size, 2),  # BatchNorm needs two
         )
 
     def val_dataloader(self) -> TensorLoader | list:
@@ -184,15 +186,15 @@ class TableData(pl.LightningDataModule):
     def test_dataloader(self) -> TensorLoader | list:
         return self.evaluation_loader("test", "limit_test_batches")
 
-    def evaluation_loader(self, stage: str, limit: str) -> TensorLoader | list:
+    def evaluation_loader(self, stage: str, limit: str, **place: int) -> TensorLoader | list:
         """The rows in order, in large batches. A limit counts batches of `batch_size`."""
         if stage not in self.tensors:
             return []
         max_batches = self.limit(limit)
         if max_batches is not None:
-            return self.loader(stage, max_batches=max_batches, batches_per_item=EVALUATION_BATCHES)
+            return self.loader(stage, max_batches=max_batches, batches_per_item=EVALUATION_BATCHES, **place)
         rows = EVALUATION_ROWS_ON_CPU if self.device.type == "cpu" else EVALUATION_ROWS
-        return self.loader(stage, batch_size=max(rows, self.batch_size), batches_per_item=EVALUATION_BATCHES)
+        return self.loader(stage, batch_size=max(rows, self.batch_size), batches_per_item=EVALUATION_BATCHES, **place)
 
     def limit(self, name: str) -> int | None:
         """Batches of `batch_size` that the trainer's option allows; Lightning turns null into the share 1.0."""
@@ -208,7 +210,8 @@ class TableData(pl.LightningDataModule):
         """A loader over a stage's rows on the trainer's device."""
         self.tensors[stage] = tuple(tensor.to(self.device) for tensor in self.tensors[stage])  # type: ignore[assignment]
         x, y = self.tensors[stage]
-        return TensorLoader(x, y, **{"batch_size": self.batch_size, **options})
+        place = {"rank": devices.rank(), "world": devices.size()}
+        return TensorLoader(x, y, **{"batch_size": self.batch_size, **place, **options})
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, Batches) and batch.x.device == device:

@@ -21,6 +21,7 @@ class Batches(NamedTuple):
     y: Tensor  # [N, ...]
     rows: Tensor | slice  # of this item, in their order
     sizes: list[int]  # rows of each batch
+    weights: list[float] | None = None  # of each batch's loss, where several devices share a batch unevenly
 
     def split(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches one after the other."""
@@ -52,6 +53,9 @@ class TensorLoader:
         batches_per_item: Batches in an item, from 1.
         shuffle_seed: Seed of the order; None keeps the rows in theirs.
         max_batches: Batches in an epoch at most; None: all.
+        rank: Of this process among those that train together. Each takes its share of every batch.
+        world: How many they are. A batch then has `world * batch_size` rows.
+        least: Rows that a process needs, 1 or 2. One that gets none borrows so many, whose loss counts nothing.
     """
 
     def __init__(
@@ -63,6 +67,9 @@ class TensorLoader:
         batches_per_item: int = 1,
         shuffle_seed: int | None = None,
         max_batches: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        least: int = 1,
     ) -> None:
         assert len(x) == len(y) > 0
         self.x, self.y = x, y
@@ -70,7 +77,8 @@ class TensorLoader:
         self.shuffle_seed = shuffle_seed
         self.epoch = 0
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
-        self.edges = batch_edges(len(x), batch_size)[: None if max_batches is None else max_batches + 1]
+        self.rank, self.world, self.least = rank, world, least
+        self.edges = batch_edges(len(x), world * batch_size)[: None if max_batches is None else max_batches + 1]
         self.batches_per_item = min(batches_per_item, self.num_batches)
 
     @property
@@ -94,9 +102,19 @@ class TensorLoader:
         order = self.order()
         for first in range(0, self.num_batches, self.batches_per_item):
             edges = self.edges[first : first + self.batches_per_item + 1]
+            if self.world > 1:
+                yield self.share_of(edges, order)
+                continue
             rows = slice(edges[0], edges[-1]) if order is None else order[edges[0] : edges[-1]]
             sizes = [stop - start for start, stop in pairwise(edges)]
             yield Batches(self.x, self.y, rows, sizes)
+
+    def share_of(self, edges: list[int], order: Tensor | None) -> Batches:
+        """An item with this process's rows only."""
+        shares = [share_of(start, stop, self.rank, self.world, self.least) for start, stop in pairwise(edges)]
+        rows = torch.cat([torch.arange(start, stop, device=self.x.device) for start, stop, _ in shares])
+        sizes = [stop - start for start, stop, _ in shares]
+        return Batches(self.x, self.y, rows if order is None else order[rows], sizes, [weight for *_, weight in shares])
 
     def order(self) -> Tensor | None:
         """The epoch's permutation of the rows, on the data's device; None for the rows' own order."""
@@ -116,6 +134,24 @@ def batch_edges(num_rows: int, batch_size: int) -> list[int]:
     if batch_size > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
         del edges[-2]
     return edges
+
+
+def share_of(start: int, stop: int, rank: int, world: int, least: int) -> tuple[int, int, float]:
+    """The part of a batch that a process takes, and the weight of its mean loss.
+
+    The mean over the processes of weight * loss is then the mean over the batch, however uneven the parts are.
+
+    >>> share_of(0, 5, 0, 2, 1), share_of(0, 5, 1, 2, 1)
+    ((0, 2, 0.8), (2, 5, 1.2))
+    >>> share_of(0, 3, 0, 2, 2), share_of(0, 3, 1, 2, 2)  # the second borrows two
+    ((0, 3, 2.0), (0, 2, 0.0))
+    """
+    rows = stop - start
+    sharers = min(world, max(rows // least, 1))
+    if rank >= sharers:
+        return start, start + min(rows, least), 0.0
+    first, last = (start + rows * number // sharers for number in (rank, rank + 1))
+    return first, last, (last - first) * world / rows
 
 
 def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:

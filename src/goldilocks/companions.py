@@ -1,0 +1,134 @@
+"""The processes of a run's other devices: started, watched, and ended with the run.
+
+Lightning would start them with the command line of this process, which may be that of a sweep. Here a process is handed
+the run itself.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+
+from goldilocks import devices, results
+from goldilocks.interrupts import uninterrupted
+
+GRACE = 20.0  # seconds from the death of a process until this one is given up, which may wait for it without end
+NEWS = 2.0  # seconds in which a process that has failed has said so
+POLL_SECONDS = 0.2
+SOURCE = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Within the block, the processes of all devices train together. Does nothing for a single one.
+
+    Args:
+        options: The trainer's.
+        folder: Of the run.
+        job: What each of them needs to know.
+    """
+    plan = devices.plan(options)
+    if plan.strategy == "single" or distributed.is_initialized():
+        yield
+        return
+    store = devices.open_store()
+    words = [sys.executable, "-m", "goldilocks.worker", plan.kind, str(store.port), str(plan.size)]
+    processes = [start([*words, str(rank)], plan.size) for rank in range(1, plan.size)]
+    over = threading.Event()
+    threading.Thread(target=watch, args=(processes, folder, over), daemon=True).start()
+    try:
+        with devices.member(plan.kind, 0, plan.size, store):
+            devices.share(job)
+            yield
+    finally:
+        over.set()
+        with uninterrupted():
+            end(processes)
+        for left in folder.glob("failure_*.json"):
+            left.unlink()
+
+
+def start(words: Sequence[str], size: int) -> subprocess.Popen:
+    """A process with its share of the cores, which ends when this one does: its standard input is closed then."""
+    path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // size, 1)))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+    return subprocess.Popen(
+        words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def end(processes: Sequence[subprocess.Popen]) -> None:
+    """Lets the processes end by themselves, for a moment."""
+    until = time.monotonic() + GRACE
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(max(until - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.Event) -> None:
+    """Ends everything if a process has died and the run does not notice: it may wait for that process for ever."""
+    while not over.wait(POLL_SECONDS):
+        dead = [rank for rank, process in enumerate(processes, start=1) if process.poll()]
+        if not dead:
+            continue
+        if over.wait(GRACE):  # it has noticed
+            return
+        for process in processes:
+            process.kill()
+        if (folder / "result.json").exists():
+            error = reported(folder) or lost(dead[0], processes[dead[0] - 1].returncode)
+            results.write_result(folder, {**results.read_result(folder), "status": "failed", "error": error})
+            print(f"error: {error['message']}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def lost(rank: int, code: int) -> dict[str, str]:
+    """The error of a run one of whose processes ended without a word."""
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return {"type": "Lost", "message": f"the process of device {rank} {how}"}
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def tell_failure(folder: Path, summary: Mapping[str, str], trace: str) -> None:
+    """Writes a traceback into the run folder; where this is not the first process, for the first one to find."""
+    if devices.is_first():
+        (folder / "traceback.txt").write_text(trace, encoding="utf-8")
+    else:
+        results.write_json(folder / f"failure_{devices.rank()}.json", {**summary, "traceback": trace})
+
+
+def first_failure(folder: Path, own: dict[str, str]) -> dict[str, str]:
+    """The error of whichever process failed first: the others only say that it is gone."""
+    if devices.size() == 1 or not devices.is_first():
+        return own
+    until = time.monotonic() + NEWS
+    while (found := reported(folder, own["type"])) is None and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+    return found or own
+
+
+def reported(folder: Path, own: str = "") -> dict[str, str] | None:
+    """The error that another process has left, unless it is of the kind of this one's own; with its traceback."""
+    for path in sorted(folder.glob("failure_*.json")):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["type"] == own:
+            continue
+        (folder / "traceback.txt").write_text(known["traceback"], encoding="utf-8")
+        return {"type": known["type"], "message": f"device {path.stem.partition('_')[2]}: {known['message']}"}
+    return None
