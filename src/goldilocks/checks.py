@@ -16,6 +16,7 @@ from goldilocks.composed import of_run
 from goldilocks.config import check_arguments, find_class
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
+from goldilocks.devices import plan
 from goldilocks.errors import Refused
 from goldilocks.lr_rules import ANY_RATE, AUTO, RangeOptions
 from goldilocks.optimizers import try_optimizer
@@ -139,12 +140,25 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
         raise Refused(
             f"trainer.precision={precision}: cannot hold the numbers of {most} categories; write trainer.precision=32"
         )
+    check_rows(settings, spec)
     check_objective(settings.objective["metric"], spec)
     followers = {f"callbacks.{name}.monitor": node for name, node in settings.callbacks.items() if node}
     for where, node in {**followers, "scheduler.monitor": settings.scheduler}.items():
         if node.get("monitor") is not None:
             check_objective(node["monitor"], spec, where)
     Task(spec, **settings.task, label_smoothing=settings.regularization["label_smoothing"])
+
+
+def check_rows(settings: Settings, spec: Spec) -> None:
+    """Refuses more devices than there are rows for."""
+    size = plan(settings.trainer).size
+    for stage, rows in spec.num_rows.items():
+        most = rows // 2 if stage == "train" else rows  # BatchNorm needs two
+        if size > 1 and rows > 0 and size > most:
+            raise Refused(
+                f"trainer.devices: {size} processes share {rows} rows of {stage}; write {max(most, 1)} at most, or"
+                " more rows"
+            )
 
 
 def check_network(settings: Settings, network: nn.Module) -> None:

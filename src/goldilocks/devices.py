@@ -80,9 +80,9 @@ class Plan:
         return self.devices * self.nodes
 
     def in_words(self) -> str:
-        """`the CPU`, `NVIDIA H100 80GB HBM3`, `2 x the CPU (ddp)`."""
-        many = f"{self.size} x {named(self.kind)}" if self.size > 1 else named(self.kind)
-        return many if self.strategy == "single" else f"{many} ({self.strategy})"
+        """`the CPU`, `NVIDIA H100 80GB HBM3`, `the CPU, 2 processes (ddp)`."""
+        processes = f"{self.size} process{'es' if self.size > 1 else ''}"
+        return named(self.kind) + ("" if self.strategy == "single" else f", {processes} ({self.strategy})")
 
 
 def plan(options: Mapping[str, Any]) -> Plan:
@@ -96,8 +96,8 @@ def plan(options: Mapping[str, Any]) -> Plan:
     if accelerator == "gpu" and not has_gpu():
         raise Refused("trainer.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu")
     kind, elsewhere = kind_of(accelerator), started_elsewhere()
-    there = torch.cuda.device_count() if kind == "cuda" else 1
-    devices: int = there if asked == "auto" else asked
+    there = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": max(os.cpu_count() or 1, 2)}[kind]
+    devices: int = asked if asked != "auto" else 1 if kind == "cpu" else there
     if elsewhere is not None:
         devices, nodes = shape_of(elsewhere, asked, nodes)
     elif nodes > 1:
@@ -106,8 +106,9 @@ def plan(options: Mapping[str, Any]) -> Plan:
             f" --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py ..., or srun under"
             " Slurm"
         )
-    if kind != "cpu" and devices > there:
-        raise Refused(f"trainer.devices={devices}: this machine has {there}; write trainer.devices={there} or auto")
+    if devices > there:
+        what = "cores, one for a process" if kind == "cpu" else "GPUs"
+        raise Refused(f"trainer.devices={devices}: this machine has {there} {what}; write at most {there}")
     if strategy == "fsdp" and kind == "mps":
         raise Refused("trainer.strategy=fsdp: needs CUDA or the CPU; write trainer=auto")
     several = devices * nodes > 1

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from goldilocks.config import build, check_arguments, find_class, parameters_of
@@ -88,6 +89,8 @@ def implementation(kind: Any, parameters: list[nn.Parameter]) -> dict[str, bool]
     On the CPU `foreach` walks through the tensors too, and its copies cost more than they save.
     """
     on_cpu = any(parameter.device.type == "cpu" for parameter in parameters)
+    if any(isinstance(parameter, DTensor) for parameter in parameters):
+        return {"foreach": True}  # torch has fused steps of sharded weights for some optimizers only
     fused = "fused" in parameters_of(kind) and (not on_cpu or kind.__name__ in FUSED_ON_CPU)
     if fused and all(parameter.is_floating_point() for parameter in parameters):
         return {"fused": True}

@@ -55,7 +55,7 @@ def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: b
     check_with_data(settings, spec)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     network = build_network(settings, spec)
-    for warning in warnings_for(settings, network) if warn else []:
+    for warning in warnings_for(settings, network) if warn and devices.is_first() else []:
         print(f"warning: {warning}", file=sys.stderr)
     regularization = Regularization(**settings.regularization)
     packages = settings.packages

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from goldilocks import results
+from goldilocks import devices, results
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.errors import Refused
 from goldilocks.network import build_network
@@ -25,9 +25,14 @@ TRIES = 50  # proposals in a row that cannot be trained, or have been already, b
 
 
 class Checker:
-    """Checks trials. Data are loaded once for each way they are configured, networks built without memory."""
+    """Checks trials. Data are loaded once for each way they are configured, networks built without memory.
 
-    def __init__(self) -> None:
+    Args:
+        own_process: Whether each trial has a process of its own.
+    """
+
+    def __init__(self, own_process: bool = False) -> None:
+        self.own_process = own_process
         quiet_libraries()
         self.specs: dict[str, Any] = {}
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
@@ -36,6 +41,11 @@ class Checker:
     def check(self, trial: Trial) -> None:
         """Refuses a trial that cannot be trained."""
         settings: Settings = check(trial.config)
+        if not self.own_process and devices.plan(settings.trainer).strategy != "single":
+            raise Refused(
+                "hydra/launcher: a trial on several devices would end the sweep where one of them fails; write"
+                " hydra/launcher=process hydra.launcher.slots=1, which gives each trial a process of its own"
+            )
         key = str(settings.data)
         if key not in self.specs:
             self.specs[key] = build_data(settings).spec

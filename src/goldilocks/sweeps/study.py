@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from goldilocks import devices
 from goldilocks.errors import Refused
 from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
@@ -39,11 +40,14 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     Raises:
         Refused: if the sweep, or any trial of a grid, is wrong; then nothing has been written.
     """
+    if devices.started_elsewhere():
+        raise Refused("-m: a sweep starts its processes itself; write it without torchrun, and with one task in Slurm")
     cfg, settings, composer = sweeper.config, sweep_settings(sweeper.config), Composer(sweeper)
     if settings.learns and cfg.name is not None:
         composer.read_from(Path(cfg.log_dir) / "sweeps" / cfg.name / "conf")
-    space, checker = space_of(composer, arguments, settings), Checker()
-    launcher_of(sweeper)  # or a refusal
+    space = space_of(composer, arguments, settings)
+    launcher = launcher_of(sweeper)  # or a refusal
+    checker = Checker(own_process=type(launcher).__name__ == "ProcessLauncher")
     first = Trial(space.fixed, {}, *composer.compose(space.fixed))
     modes = {metric: better(metric, "sweep.objectives") for metric in settings.objectives}
     modes = modes or {first.config.objective.metric: first.config.objective.mode}
@@ -55,7 +59,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     else:
         planned = plan(composer, space, settings, checker)
     if settings.dry_run:
-        print_forecast(planned or [first], space, settings, checker, launcher_of(sweeper))
+        print_forecast(planned or [first], space, settings, checker, launcher)
         return
     folder, fresh = sweep_folder(first.config)
     command = "python train.py -m " + " ".join(arguments)
