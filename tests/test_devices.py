@@ -121,24 +121,25 @@ def test_killed_and_resumed_it_is_still_the_same(tmp_path):
     wait_for(lambda: list(place.glob("logs/runs/*/metrics.csv")), seconds=120)
     rows = run_of(place) / "metrics.csv"
     wait_for(lambda: len(rows.read_text().splitlines()) > 3)
+    workers = children(process.pid)
+    assert len(workers) == 1
     process.kill()
     process.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)
     assert read_result(rows.parent)["status"] == "running"
     assert len(rows.read_text().splitlines()) < 21, "it was too fast to be killed"
     assert_same(one, trained(place, "resume=last"))
 
 
-@pytest.mark.parametrize("interrupt", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_is_left_behind(interrupt, tmp_path):
+def test_ctrl_c_leaves_no_process_behind(tmp_path):
     process = start(*TWO, "scheduler=constant", "trainer.max_epochs=100000", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt")), seconds=120)
     workers = children(process.pid)
-    assert len(workers) == 1
-    process.send_signal(interrupt)
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
+    assert process.returncode == 130
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)
-    expected = "interrupted" if interrupt == signal.SIGINT else "running"
-    assert read_result(run_of(tmp_path))["status"] == expected
+    assert read_result(run_of(tmp_path))["status"] == "interrupted"
 
 
 def children(pid: int) -> list[int]:
@@ -163,12 +164,12 @@ def test_a_sweep_of_two_trials_on_two_devices_has_two_trials(one, tmp_path):
     assert read_result(folder / "0")["objective"]["value"] == pytest.approx(value, abs=1e-5)
 
 
-def test_other_launchers_are_refused_for_it_with_the_reason(command):
+def test_other_launchers_are_refused_for_it_with_the_reason(command, tmp_path):
     done = command("-m", *TWO, "seed=0,1")
     assert done.code == 2
     assert "hydra/launcher=process" in done.err
     assert "would end the sweep" in done.err
-    assert not done.files
+    assert not list(tmp_path.iterdir())
 
 
 def test_torchrun_needs_no_further_options(one, tmp_path):
@@ -202,7 +203,10 @@ class Unlucky(Callback):
 
 @pytest.mark.parametrize(
     ("how", "kind", "says"),
-    [("raises", "ValueError", "device 1: made up"), ("dies", "Lost", "the process of device 1 ended with exit code 7")],
+    [
+        ("raises", "ValueError", "device 1: made up"),
+        pytest.param("dies", "Lost", "device 1: its process ended with exit code 7", marks=pytest.mark.slow),
+    ],
 )
 def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeypatch):
     (tmp_path / "unlucky.py").write_text(FAILING)
@@ -227,7 +231,7 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
             ["trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.precision=64"],
             "=64: not with fsdp",
         ),
-        (["trainer=ddp_cpu", "data.val_fraction=0.007"], "2 processes share 1 rows of val; write"),
+        (["trainer=ddp_cpu", "data=diabetes", "data.val_fraction=0.003"], "2 processes share 1 rows of val; write"),
     ],
 )
 def test_what_cannot_be_is_refused(words, message, compose):
@@ -259,9 +263,18 @@ def test_torchrun_s_numbers_count(monkeypatch):
 
 
 def test_slurm_s_numbers_count(monkeypatch):
-    found = {"SLURM_NTASKS": "6", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "3"}
+    found = {
+        "SLURM_NTASKS": "6",
+        "SLURM_NTASKS_PER_NODE": "3",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_PROCID": "3",
+    }
     for name, value in {**found, "SLURM_LOCALID": "0", "SLURM_NODEID": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     plan = devices.plan({"accelerator": "cpu"})
     assert (plan.devices, plan.nodes, plan.strategy) == (3, 2, "ddp")
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    with pytest.raises(Refused, match="ntasks-per-node"):
+        devices.plan({"accelerator": "cpu"})

@@ -82,24 +82,26 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
 def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.Event) -> None:
     """Ends everything if a process has died and the run does not notice: it may wait for that process for ever."""
     while not over.wait(POLL_SECONDS):
-        dead = [rank for rank, process in enumerate(processes, start=1) if process.poll()]
+        dead = [(rank, code) for rank, process in enumerate(processes, start=1) if (code := process.poll())]
         if not dead:
             continue
+        for rank, code in dead:
+            if not (folder / f"failure_{rank}.json").exists():
+                results.write_json(folder / f"failure_{rank}.json", lost(rank, code))
         if over.wait(GRACE):  # it has noticed
             return
         for process in processes:
             process.kill()
-        if (folder / "result.json").exists():
-            error = reported(folder) or lost(dead[0], processes[dead[0] - 1].returncode)
+        if (folder / "result.json").exists() and (error := reported(folder)):
             results.write_result(folder, {**results.read_result(folder), "status": "failed", "error": error})
             print(f"error: {error['message']}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
 def lost(rank: int, code: int) -> dict[str, str]:
-    """The error of a run one of whose processes ended without a word."""
+    """What there is to say of a process that ended without a word."""
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    return {"type": "Lost", "message": f"the process of device {rank} {how}"}
+    return {"type": "Lost", "message": f"its process {how}", "traceback": ""}
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------

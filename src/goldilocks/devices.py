@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvi
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, distributed
 
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, one_line
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # that processes wait for each other: one may draw or measure meanwhile
@@ -49,10 +49,17 @@ def named(kind: str) -> str:
 
 
 def started_elsewhere() -> ClusterEnvironment | None:
-    """torchrun or Slurm, where one of them has started this process beside others."""
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect() and (environment := kind()).world_size() > 1:
-            return environment
+    """torchrun or Slurm, where one of them has started this process beside others.
+
+    Raises:
+        Refused: for what Lightning does not take of Slurm.
+    """
+    try:
+        for kind in (TorchElasticEnvironment, SLURMEnvironment):
+            if kind.detect() and (environment := kind()).world_size() > 1:
+                return environment
+    except RuntimeError as error:
+        raise Refused(one_line(error)) from error
     return None
 
 
