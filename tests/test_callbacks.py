@@ -49,7 +49,7 @@ def judge(values, metric="val/loss", mode="min", loggers=()):
         trainer = SimpleNamespace(global_step=10 * (epoch + 1), current_epoch=epoch, loggers=loggers)
         metrics = {"train/loss": 1.0, "learning_rate": 0.1, **({} if value is None else {metric: value})}
         judged.on_train_epoch_start(trainer, None)
-        judged.on_train_epoch_end(trainer, SimpleNamespace(epoch_metrics=metrics, sizes=[8, 8, 3]))
+        judged.on_train_epoch_end(trainer, SimpleNamespace(epoch_metrics=metrics, rows_in_epoch=19))
     return judged
 
 
@@ -82,7 +82,7 @@ def test_only_what_a_stage_measures_is_a_metric():
     metrics = {"train/loss": 2.0, "val/loss": 1.0, "learning_rate": 0.1, "gradients/1": 3.0, "best/val/loss": 0.5}
     judged.on_train_epoch_start(None, None)
     trainer = SimpleNamespace(global_step=1, current_epoch=0, loggers=[])
-    judged.on_train_epoch_end(trainer, SimpleNamespace(epoch_metrics=metrics, sizes=[8]))
+    judged.on_train_epoch_end(trainer, SimpleNamespace(epoch_metrics=metrics, rows_in_epoch=8))
     assert judged.outcome(1)["metrics"] == {"train/loss": 2.0, "val/loss": 1.0}
 
 
@@ -110,7 +110,7 @@ def test_seconds_of_training_are_without_validation(monkeypatch):
     now = iter([0, 100, 103, 107, 110, 200, 201, 202, 204, 300])
     monkeypatch.setattr(recorder, "time", SimpleNamespace(perf_counter=lambda: float(next(now))))
     judged = Recorder(Objective("val/loss", "min"))  # at 0
-    module = SimpleNamespace(epoch_metrics={}, sizes=[4])
+    module = SimpleNamespace(epoch_metrics={}, rows_in_epoch=4)
     for epoch in range(2):
         trainer = SimpleNamespace(global_step=1, current_epoch=epoch, loggers=[])
         judged.on_train_epoch_start(trainer, module)  # at 100 and 200

@@ -272,7 +272,12 @@ def test_imports_point_one_way():
 
 def test_only_what_stands_above_a_run_imports_it():
     above = {name for name in NAMES if "goldilocks.run" in imports_of(name)}
-    assert above == {"goldilocks.evaluate", "goldilocks.sweeps.forecast", "goldilocks.sweeps.trials"}
+    assert above == {
+        "goldilocks.evaluate",
+        "goldilocks.worker",
+        "goldilocks.sweeps.forecast",
+        "goldilocks.sweeps.trials",
+    }
 
 
 def test_siblings_know_only_those_that_they_stand_on():

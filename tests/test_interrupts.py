@@ -76,7 +76,7 @@ class Interrupted:
 def test_a_logger_that_is_interrupted_finishes_first():
     logger = Interrupted()
     trainer = SimpleNamespace(loggers=[logger], global_step=3, current_epoch=0)
-    module = SimpleNamespace(sizes=[8, 8, 8], epoch_metrics={"val/loss": 1.0})
+    module = SimpleNamespace(rows_in_epoch=24, epoch_metrics={"val/loss": 1.0})
     recorder = Recorder(Objective("val/loss", "min"))
     recorder.on_train_epoch_start(trainer, module)
     with pytest.raises(KeyboardInterrupt):

@@ -51,7 +51,7 @@ COUNTS = {
     "regularization": 15,
     "scheduler": 13,
     "sweep": 8,
-    "trainer": 4,
+    "trainer": 7,
 }
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
 OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem) for path in FILES]
@@ -106,9 +106,13 @@ def same(found, said):
 @pytest.mark.usefixtures("openml_stand_in")
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda word: word)
 def test_every_option_trains(group, option, compose, train_two_steps, tmp_path):
-    if option == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    if (
+        group == "trainer"
+        and option in ("gpu", "ddp", "fsdp")
+        and not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    ):
         with pytest.raises(Refused, match=r"^trainer\.accelerator=gpu: no GPU was found; write [^\n]+$"):
-            prepare(compose("trainer=gpu"))
+            prepare(compose(f"trainer={option}"))
         return
     if option == "pretrained" and importlib.util.find_spec("timm") is None:
         with pytest.raises(Refused, match=r"^model=pretrained: needs the package timm, .*; pip install [^\n]+$"):

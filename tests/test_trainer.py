@@ -10,9 +10,10 @@ from fitting import Watcher, fit, gradients, make, sgd, vector
 from goldilocks.callbacks import EarlyStopping, EvaluationFigures, LastCheckpoint, LearningRateMonitor, ProgressBar
 from goldilocks.config import build
 from goldilocks.data.loaders import epoch_seed
+from goldilocks.devices import plan
 from goldilocks.errors import Refused
 from goldilocks.parts import prepare
-from goldilocks.trainer import AUTO_STEPS, STEP_HOOKS, Trainer, ValidationLoop, check_device, try_trainer
+from goldilocks.trainer import AUTO_STEPS, STEP_HOOKS, Trainer, ValidationLoop, check_precision, try_trainer
 
 NODE = {"_target_": "goldilocks.trainer.Trainer", "accelerator": "cpu"}
 
@@ -251,10 +252,11 @@ def test_what_needs_a_gpu_is_refused_without_one(words, message, compose):
 @pytest.mark.usefixtures("no_gpu")
 def test_with_a_gpu_it_is_not_refused(found, monkeypatch):
     monkeypatch.setattr(found, "is_available", lambda: True)
-    check_device("gpu", "16-mixed")
-    check_device("auto", 16)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_precision("16-mixed", plan({"accelerator": "gpu"}))
+    check_precision(16, plan({"accelerator": "auto"}))
     with pytest.raises(Refused, match="needs a GPU"):
-        check_device("cpu", 16)
+        check_precision(16, plan({"accelerator": "cpu"}))
 
 
 WRONG = [

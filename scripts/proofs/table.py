@@ -26,7 +26,19 @@ GROUPS = (
         "augmentation",
         "task",
     ),
-    *("optimizer", "lr_range", "scheduler", "trainer", "callbacks", "board", "logger", "experiment", "runs", "sweep"),
+    *(
+        "optimizer",
+        "lr_range",
+        "scheduler",
+        "trainer",
+        "devices",
+        "callbacks",
+        "board",
+        "logger",
+        "experiment",
+        "runs",
+        "sweep",
+    ),
 )  # the modules of this folder that hold rows, in the order of the page
 Measured = tuple[str, bool]  # what was measured, in words, and whether it is as claimed
 

@@ -60,12 +60,6 @@ def _without_epochs(*words: str) -> Any:
     return prepare(composed("callbacks=none", "logger=none", *words), warn=False)
 
 
-@proof("trainer.devices", "", "one; more are refused", "what is said about 2")
-def devices() -> Measured:
-    line = refusal("trainer.devices=2")
-    return f"refused: {line}", "not supported yet" in line
-
-
 # --- precision --------------------------------------------------------------------------------------------------------
 
 # of the weights, and of what comes out of a hidden layer in training
