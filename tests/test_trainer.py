@@ -296,3 +296,133 @@ def test_clipping_and_accumulation_are_kept_from_lightning():
     trainer = make_trainer(gradient_clip_val=0.5, accumulate_grad_batches=4)
     assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches) == (None, 1)
     assert (trainer.clip_value, trainer.accumulate_batches) == (0.5, 4)
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_precision_that_a_gpu_emulates_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    old, apple = Plan("cuda", 1, 1, "single"), Plan("mps", 1, 1, "single")
+    check_precision("16-mixed", old)
+    with pytest.raises(Refused, match=r"^trainer\.precision=bf16-mixed: Tesla T4 has no bf16; write 16-mixed or 32$"):
+        check_precision("bf16-mixed", old)
+    with pytest.raises(Refused, match="no 64 bits"):
+        check_precision(64, apple)
+
+
+def test_without_a_compiler_compiling_is_refused(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    for kind, message in (("cpu", r"C\+\+ compiler"), ("cuda", "triton")):
+        with pytest.raises(Refused, match=message):
+            check_compile(True, Plan(kind, 1, 1, "single"))
+        check_compile(False, Plan(kind, 1, 1, "single"))
+
+
+def test_the_layout_of_images_changes_nothing_but_rounding(compose):
+    found = []
+    for value in ("false", "true"):
+        parts = prepare(compose("data=digits", "model=cnn", "trainer=cpu", f"trainer.channels_last={value}"))
+        x = parts.data.tensors["train"][0][:8]
+        if value == "true":
+            parts.module.to(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
+        parts.module.network.eval()
+        found.append(parts.module.network(x))
+    torch.testing.assert_close(*found)
+    with pytest.raises(Refused, match=r"^trainer\.channels_last=true: is for images"):
+        prepare(compose("data=iris", "trainer.channels_last=true"))
+
+
+COMPILED = ["data=wine", "model=deep", "trainer.gradient_clip_val=0.5", "trainer.max_epochs=3", "callbacks=none"]
+
+
+def trained_weights(compose, tmp_path, *words):
+    cfg = compose("logger=none", *words)
+    parts = prepare(cfg)
+    result = run(cfg, [], {}, folder=tmp_path, parts=parts)
+    assert result["status"] == "done"
+    return {key: value.cpu() for key, value in parts.module.network.state_dict().items()}, result
+
+
+@pytest.mark.slow  # half a minute of compiling; a row of docs/options.md compiles a smaller network
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("more", [[], ["trainer.accumulate_grad_batches=2", "regularization=[l2,ema]"]])
+def test_compiled_it_trains_the_same(compose, tmp_path, more):
+    """With a last batch of fewer rows."""
+    words = ["trainer=cpu", *COMPILED, *more]
+    plain, _ = trained_weights(compose, tmp_path, *words)
+    compiled, result = trained_weights(compose, tmp_path, *words, "trainer.compile=true")
+    assert result["seconds"]["compile"] > 0
+    assert plain.keys() == compiled.keys()
+    for key, value in plain.items():
+        torch.testing.assert_close(value, compiled[key], rtol=1e-4, atol=1e-4)
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed", "16-mixed", "bf16-true"])
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_are_clipped_after_unscaling(precision, algorithm):
+    """The gradients of each step, as the optimizer gets them, against the limit; and never far below it."""
+    log = StepLog()
+    options = {"accelerator": "gpu", "precision": precision, "clip": 0.01, "algorithm": algorithm}
+    fit_once(log, **options)
+    largest = [max(float(g.abs().max()) for g in step) for step in log.gradients]
+    norms = [float(torch.linalg.vector_norm(torch.stack([g.float().norm() for g in step]))) for step in log.gradients]
+    seen = norms if algorithm == "norm" else largest
+    finite = [value for value in seen if math.isfinite(value)]  # a scaler skips its first steps
+    assert len(finite) >= len(seen) // 2
+    assert all(value <= 0.01 * 1.01 for value in finite)
+    assert max(finite) > 0.0099
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("more", [[], ["trainer.accumulate_grad_batches=2"], ["regularization=[l2,ema]"]])
+def test_compiled_on_a_gpu_it_trains_the_same(compose, tmp_path, more):
+    words = ["trainer=gpu", "trainer.matmul=highest", *COMPILED, *more]
+    plain, _ = trained_weights(compose, tmp_path, *words)
+    compiled, result = trained_weights(compose, tmp_path, *words, "trainer.compile=true")
+    assert result["seconds"]["compile"] > 0
+    for key, value in plain.items():
+        torch.testing.assert_close(value, compiled[key], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("words", [["trainer.channels_last=true"], ["trainer.compile=true", "trainer.channels_last=true"]])
+def test_images_train_in_16_bits_with_the_channels_last(compose, tmp_path, words):
+    more = ["data=digits", "model=cnn", "trainer=gpu", "trainer.precision=bf16-mixed", "trainer.max_epochs=5"]
+    _, result = trained_weights(compose, tmp_path, *more, *words)
+    assert result["metrics"]["val/accuracy"] > 0.9
+
+
+@pytest.mark.gpu
+def test_a_deterministic_run_gives_the_same_weights_twice(compose, tmp_path):
+    words = ["data=digits", "model=cnn", "trainer=gpu", "trainer.deterministic=true", "trainer.max_epochs=3"]
+    one, two = (trained_weights(compose, tmp_path, *words)[0] for _ in range(2))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_the_strategies_of_several_devices_run_on_those_that_are_there(compose, tmp_path, strategy):
+    """On one GPU a process of its own, on several all of them: the same weights as a single one to rounding."""
+    words = ["trainer=gpu", "trainer.matmul=highest", "data=wine", "model=deep", "model.norm=none", "trainer.max_epochs=3"]
+    words += ["data.batch_size={}", "optimizer=sgd", "trainer.gradient_clip_val=0.5"]
+    count = torch.cuda.device_count()
+    one, _ = trained_weights(compose, tmp_path, *words[:-3], f"data.batch_size={16 * count}", *words[-2:])
+    more = [f"trainer={strategy}", *words[1:-3], "data.batch_size=16", *words[-2:]]
+    found = torch_state(compose, tmp_path, *more)
+    for key, value in one.items():
+        torch.testing.assert_close(value, found[key], rtol=1e-4, atol=1e-4)
+
+
+def torch_state(compose, tmp_path, *words):
+    """The weights that a run leaves in its checkpoint: those of a sharded network are in no process."""
+    _, result = trained_weights(compose, tmp_path, *words)
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}

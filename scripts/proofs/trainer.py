@@ -1,5 +1,7 @@
 """Trainer: device, precision, length, gradients."""
 
+import json
+import shutil
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from goldilocks.devices import has_gpu
 from proofs.drive import Fit, composed, finished, prepared, refusal, train, vector
+from proofs.runs import command, empty_folder
 from proofs.table import Measured, proof, within
 
 
@@ -58,6 +61,80 @@ def _without_epochs(*words: str) -> Any:
     from goldilocks.parts import prepare
 
     return prepare(composed("callbacks=none", "logger=none", *words), warn=False)
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def speeds_of(key: str, *words: str) -> tuple[float, float, float]:
+    """Validation losses after two epochs without and with an option, and the seconds that its run says of compiling."""
+    found = [finished_losses(f"{key}={value}", *words) for value in ("false", "true")]
+    return found[0][0], found[1][0], found[1][1]
+
+
+def finished_losses(*words: str) -> tuple[float, float]:
+    with empty_folder() as folder:
+        assert command("trainer.max_epochs=2", "callbacks=none", "logger=none", *words).code == 0
+        (path,) = folder.glob("logs/runs/*/result.json")
+        result = json.loads(path.read_text())
+    return result["objective"]["value"], result["seconds"].get("compile", 0.0)
+
+
+@proof(
+    "trainer.compile",
+    "",
+    "the same training by compiled code",
+    "val/loss without and with it; whether the time of compiling is apart",
+)
+def compiled() -> Measured:
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        line = refusal("trainer=cpu", "trainer.compile=true")
+        return f"not run: no compiler; refused: {line}", "C++ compiler" in line
+    plain, other, seconds = speeds_of("trainer.compile", "data=iris", "model.norm=none", "trainer=cpu")
+    return f"{plain:.4f} {other:.4f}; {'yes' if seconds else 'no'}", abs(plain - other) < 1e-4 and seconds > 0
+
+
+class Layout(Checkpoint):
+    """Looks at the first convolution's weights while it trains."""
+
+    found = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        weight = next(p for p in pl_module.network.parameters() if p.ndim == 4 and p.shape[1] > 1)
+        self.found = weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@proof(
+    "trainer.channels_last",
+    "",
+    "images with the channels last",
+    "whether a convolution's weights are laid out so, without and with it; refused for a table",
+)
+def channels_last() -> Measured:
+    found = []
+    for word in ("false", "true"):
+        layout = Layout()
+        train("data=digits", "model=cnn", f"trainer.channels_last={word}", extra=(layout,))
+        found.append(layout.found)
+    line = refusal("data=iris", "trainer.channels_last=true")
+    return f"{found[0]}, {found[1]}; refused: {line}", found == [False, True] and "is for images" in line
+
+
+@proof(
+    "trainer.matmul=highest",
+    "",
+    "32-bit matrix products in 32 bits, TF32 or bf16",
+    "torch's own switches after each",
+    covers="trainer.matmul=high trainer.matmul=medium",
+)
+def matmul() -> Measured:
+    found = []
+    for word in ("highest", "high", "medium"):
+        prepared(f"trainer.matmul={word}")
+        found.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+    prepared("trainer.matmul=high")
+    words = ", ".join(f"{name} {'with' if tf32 else 'without'} TF32 in convolutions" for name, tf32 in found)
+    return words, found == [("highest", False), ("high", True), ("medium", True)]
 
 
 # --- precision --------------------------------------------------------------------------------------------------------

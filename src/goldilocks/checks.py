@@ -135,6 +135,8 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
     """
     if (shift := settings.regularization["shift"]) and len(spec.input_shape) != 3:
         raise Refused(f"regularization.shift={shift}: moves images, and these data are a table; leave it out")
+    if settings.trainer.get("channels_last") and len(spec.input_shape) != 3:
+        raise Refused("trainer.channels_last=true: is for images, and these data are a table; leave it out")
     precision, most = str(settings.trainer.get("precision", 32)), max(spec.category_counts, default=0)
     if most > EXACT.get(precision, math.inf):
         raise Refused(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from goldilocks import devices
+from goldilocks.acceleration import Compiled
 from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
 from goldilocks.data.loaders import Batches, epoch_seed
@@ -66,6 +67,7 @@ class TrainingModule(pl.LightningModule):
         self.schedule: Schedule
         self.flat: FlatParameters | None = None
         self.diverged = False
+        self.compiled: Compiled | None = None
         self.epoch_metrics: dict[str, float] = {}  # of this epoch only: a stage that was skipped is not in it
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,10 +87,12 @@ class TrainingModule(pl.LightningModule):
         return self.average.network if averaged else self.network  # type: ignore[union-attr]
 
     def configure_model(self) -> None:
-        """Shards the network where the strategy asks for it. Lightning calls this before each of its stages."""
+        """Shards the network and changes its layout, where that is asked for; called before each stage."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_sharded(self):
             for network in [self.network] if self.average is None else [self.network, self.average.network]:
                 shard(network, self.device_mesh["data_parallel"])  # type: ignore[index]
+        if self.trainer.channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
         steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
@@ -115,6 +119,9 @@ class TrainingModule(pl.LightningModule):
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.raw = runs_raw(self.trainer)
         self.gradients = Gradients(self.trainer.clip_value, self.trainer.clip_algorithm)
+        self.compiled = None
+        if self.trainer.compiles:
+            self.compiled = Compiled(self.network, self.device, self.trainer.accumulate_batches > 1)
         self.has_penalty = bool(self.regularization.l1 or self.regularization.l2)
         self.batches_in_epoch = self.num_batches
         if self.average is not None:
@@ -134,25 +141,29 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, item: Any, batch_idx: int) -> None:
         """One optimizer step for each batch of the item (or for each `accumulate_grad_batches` of them)."""
-        trainer, network, task = self.trainer, self.network, self.task  # looked up once: a module's attributes are slow
+        trainer, task = self.trainer, self.task  # looked up once: a module's attributes are slow
+        compiled = self.compiled
+        network: Any = self.network if compiled is None else compiled
         optimizer = trainer.optimizers[0] if self.raw else self.optimizers()
         accumulate, index, in_epoch = trainer.accumulate_batches, self.batch_index, self.batches_in_epoch
         losses, outputs, targets, steps = [], [], [], 0
         steps_left = trainer.steps_left(self.global_step)
         augment = self.augmentation if self.augmentation.active else None
-        weights = getattr(item, "weights", None)
+        weights, plain = getattr(item, "weights", None), not trainer.channels_last
         for place, (x, y) in enumerate(batches_of(item)):
             inputs, target = augment(x, y) if augment is not None else (x, y)
-            output = network(inputs)
+            output = network(inputs if plain else inputs.contiguous(memory_format=torch.channels_last))
             loss = task.loss(output, target, smooth=True)
             if weights is None or weights[place]:
                 losses.append(loss.detach())
-                outputs.append(output.detach())
+                outputs.append(output.detach() if compiled is None else compiled.kept(output))
                 targets.append(y)
             if weights is not None:
                 loss = loss * weights[place]
             window = min(accumulate, in_epoch - index // accumulate * accumulate)
             self.descend(loss / window if window > 1 else loss)
+            if compiled is not None:
+                compiled.passed_back()
             index += 1
             if index % accumulate == 0 or index == in_epoch:
                 self.step(optimizer)
@@ -266,9 +277,9 @@ class TrainingModule(pl.LightningModule):
 
     def evaluate(self, stage: str, item: Any) -> None:
         network, outputs, targets = self.evaluated, [], []
-        weights = getattr(item, "weights", None)
+        weights, plain = getattr(item, "weights", None), not self.trainer.channels_last
         for place, (x, y) in enumerate(batches_of(item)):
-            output = network(x)
+            output = network(x if plain else x.contiguous(memory_format=torch.channels_last))
             if weights is None or weights[place]:
                 outputs.append(output)
                 targets.append(y)

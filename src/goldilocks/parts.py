@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from goldilocks import devices
+from goldilocks.acceleration import set_matmul
 from goldilocks.callbacks import Recorder
 from goldilocks.callbacks.pruning import Pruning, Report
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
@@ -50,6 +51,7 @@ def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: b
     """
     quiet_libraries()
     settings = check(cfg)
+    set_matmul(settings.trainer.get("matmul", "high"))
     data = build_data(settings, fitted)
     spec = data.spec
     check_with_data(settings, spec)

@@ -14,7 +14,8 @@ from pytorch_lightning.loops import _EvaluationLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 
-from goldilocks.devices import Plan, StrategyName, plan, strategy_of
+from goldilocks.acceleration import Matmul, check_compiler
+from goldilocks.devices import Plan, StrategyName, named, plan, strategy_of
 from goldilocks.errors import Refused
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ Count = Annotated[int, Field(ge=1)]
 Precision = Literal[16, 32, 64, "32", "64", "16-mixed", "bf16-mixed", "bf16-true", "32-true", "64-true"]
 SHARDED_PRECISIONS = ("32", "32-true", "bf16-mixed", "bf16-true")
 AUTO_STEPS = 64  # batches in a call of training_step: 0.95 of a bare loop's speed, where 16 give 0.89
+
+ENABLED = {"enable_checkpointing": library.Checkpoint, "enable_progress_bar": library.ProgressBar}  # where one is there
+QUIET: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -89,6 +93,9 @@ class Trainer(pl.Trainer):
         steps_per_execution: Batches in one call of the training step; `auto`: 64, or 1 where a callback watches single
             steps. Changes the speed, not the result.
         threads: Of the CPU, set by the run; `auto`: one for a small network, else what a short measurement chooses.
+        matmul: Precision of products of 32-bit matrices, and of convolutions, set by the run; see `set_matmul`.
+        channels_last: Images, and the weights of a network for them, are laid out with the channels last.
+        compile: torch.compile of the training pass; see `Compiled`.
         deterministic: Only algorithms that give the same bits twice on the same device.
         check_val_every_n_epoch: Epochs between validations.
         limit_train_batches: Batches of `data.batch_size` in an epoch; None: all.
@@ -115,6 +122,9 @@ class Trainer(pl.Trainer):
         accumulate_grad_batches: Count = 1,
         steps_per_execution: Count | Literal["auto"] = "auto",
         threads: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto",
+        matmul: Matmul = "high",
+        channels_last: bool = False,
+        compile: bool = False,
         deterministic: bool = False,
         check_val_every_n_epoch: Count = 1,
         limit_train_batches: Count | None = None,
@@ -127,11 +137,13 @@ class Trainer(pl.Trainer):
     ) -> None:
         wanted = plan({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "strategy": strategy})
         check_precision(precision, wanted)
+        check_compile(compile, wanted)
         check_intervals(check_val_every_n_epoch, max_epochs)
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.accumulate_batches = accumulate_grad_batches
         self.steps_per_execution = steps_per_execution
         self.shuffle_seed = shuffle_seed
+        self.channels_last, self.compiles = channels_last, compile
         callbacks = callbacks or []
         lightning_strategy, plugins = strategy_of(wanted)
         super().__init__(
@@ -151,12 +163,9 @@ class Trainer(pl.Trainer):
             callbacks=callbacks,
             logger=logger,
             default_root_dir=default_root_dir,
-            enable_checkpointing=any(isinstance(callback, library.Checkpoint) for callback in callbacks),
-            enable_progress_bar=any(isinstance(callback, library.ProgressBar) for callback in callbacks),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
+            **{name: any(isinstance(callback, kind) for callback in callbacks) for name, kind in ENABLED.items()},
             profiler=NoProfiler(),
+            **QUIET,
         )
         self.fit_loop.epoch_loop.val_loop = ValidationLoop(self)
 
@@ -209,8 +218,25 @@ def check_precision(precision: int | str, plan: Plan) -> None:
     """Refuses a precision that the devices cannot do."""
     if plan.kind == "cpu" and str(precision) in ("16", "16-mixed"):
         raise Refused(f"trainer.precision={precision}: needs a GPU; write trainer.precision=bf16-mixed or 32")
+    if plan.kind == "cuda" and str(precision).startswith("bf16") and not has_bf16():
+        raise Refused(f"trainer.precision={precision}: {named('cuda')} has no bf16; write 16-mixed or 32")
+    if plan.kind == "mps" and str(precision) in ("64", "64-true"):
+        raise Refused(f"trainer.precision={precision}: Apple's MPS has no 64 bits; write 32")
     if plan.strategy == "fsdp" and str(precision) not in SHARDED_PRECISIONS:
         raise Refused(f"trainer.precision={precision}: not with fsdp; write one of {', '.join(SHARDED_PRECISIONS)}")
+
+
+def has_bf16() -> bool:
+    """Whether the GPU computes in bf16 by itself, from compute capability 8.0 on, rather than by way of 32 bits."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def check_compile(compiles: bool, plan: Plan) -> None:
+    """Refuses torch.compile where it cannot work."""
+    if compiles and plan.strategy == "fsdp":
+        raise Refused("trainer.compile=true: not with fsdp; write trainer.strategy=ddp, or leave it out")
+    if compiles:
+        check_compiler(plan.kind)
 
 
 def check_intervals(check_val_every_n_epoch: int, max_epochs: int) -> None:
@@ -231,7 +257,9 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     values = {key: value for key, value in options.items() if key != "_target_"}
     checked = check_arguments(kind, values, "trainer", packages, given=live)
     if issubclass(kind, Trainer):
-        check_precision(checked.get("precision", 32), plan(checked))
+        wanted = plan(checked)
+        check_precision(checked.get("precision", 32), wanted)
+        check_compile(checked.get("compile", False), wanted)
         check_intervals(checked.get("check_val_every_n_epoch", 1), checked.get("max_epochs", 200))
 
 
@@ -250,4 +278,3 @@ def quiet_libraries() -> None:
         ".*Total length of `list` across ranks is zero.*",
     ):
         warnings.filterwarnings("ignore", message)
-    torch.set_float32_matmul_precision("high")

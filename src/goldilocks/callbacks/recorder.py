@@ -1,12 +1,14 @@
 """What happened in a run: the one judge of which epoch was best. Every run has it."""
 
 import math
+import sys
 import time
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from goldilocks import devices
 from goldilocks.interrupts import uninterrupted
 from goldilocks.metric_names import STAGES
 from goldilocks.tasks import Objective
@@ -33,6 +35,7 @@ class Recorder(Checkpoint):
         self.rows = 0
         self.history: list[dict[str, float]] = []  # an epoch's metrics, for the diagnosis
         self.train_seconds = 0.0
+        self.compile_seconds = 0.0
         self.total_seconds = 0.0
         self._began = time.perf_counter()
         self._saved = -math.inf
@@ -49,7 +52,7 @@ class Recorder(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         now = time.perf_counter()
-        self.train_seconds += now - self._epoch_began - self._validation_seconds
+        self.train_seconds += now - self._epoch_began - self._validation_seconds - self.compiled_now(pl_module)
         self.epochs += 1
         self.rows += pl_module.rows_in_epoch
         metrics, step = dict(pl_module.epoch_metrics), trainer.global_step - 1
@@ -66,6 +69,16 @@ class Recorder(Checkpoint):
         if now - self._saved >= SAVE_SECONDS:
             save_logs(trainer)
             self._saved = now
+
+    def compiled_now(self, module: Any) -> float:
+        """Seconds that this epoch has spent on compiling, which are counted by themselves."""
+        if getattr(module, "compiled", None) is None:
+            return 0.0
+        seconds, module.compiled.seconds = module.compiled.seconds, 0.0
+        if seconds and devices.is_first():
+            print(f"torch.compile: {seconds:.1f} s for the first step", file=sys.stderr)
+        self.compile_seconds += seconds
+        return seconds
 
     def is_best(self, epoch: int) -> bool:
         """Whether an epoch that has just ended is the best so far."""
@@ -84,7 +97,11 @@ class Recorder(Checkpoint):
             "best_epoch": self.best_epoch,
             "epochs": self.epochs,
             "steps": steps,
-            "seconds": {"total": round(self.elapsed(), 3), "train": round(seconds, 3)},
+            "seconds": {
+                "total": round(self.elapsed(), 3),
+                "train": round(seconds, 3),
+                **({"compile": round(self.compile_seconds, 3)} if self.compile_seconds else {}),
+            },
             "examples_per_second": round(self.rows / seconds, 1) if seconds else None,
         }
 
@@ -97,6 +114,7 @@ class Recorder(Checkpoint):
             "rows": self.rows,
             "history": self.history,
             "train_seconds": self.train_seconds,
+            "compile_seconds": self.compile_seconds,
             "total_seconds": self.elapsed(),
         }
 
