@@ -142,15 +142,17 @@ def shape_of(environment: ClusterEnvironment, devices: int | str, nodes: int) ->
     return found
 
 
-def strategy_of(plan: Plan) -> tuple[Strategy | str, list[Any]]:
-    """Lightning's strategy, and the plugins that it needs, in a process that has joined the others."""
+def strategy_of(plan: Plan) -> dict[str, Any]:
+    """What Lightning's trainer is told of devices, in a process that has joined the others."""
+    places = {"accelerator": plan.kind, "devices": plan.devices, "num_nodes": plan.nodes}
     if plan.strategy == "single":
-        return "auto", []
-    plugins: list[Any] = [] if started_elsewhere() else [OfThisMachine(rank(), size())]
+        return places
+    found: Strategy = DDPStrategy()
     if plan.strategy == "fsdp":
-        sharded = {"data_parallel_size": plan.size, "tensor_parallel_size": 1}
-        return ModelParallelStrategy(**sharded, save_distributed_checkpoint=False), plugins  # type: ignore[arg-type]
-    return DDPStrategy(), plugins
+        sizes: dict[str, Any] = {"data_parallel_size": plan.size, "tensor_parallel_size": 1}
+        found = ModelParallelStrategy(**sizes, save_distributed_checkpoint=False)
+    plugins = None if started_elsewhere() else [OfThisMachine(rank(), size())]
+    return {**places, "strategy": found, "plugins": plugins}
 
 
 class OfThisMachine(ClusterEnvironment):

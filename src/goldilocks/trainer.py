@@ -25,7 +25,6 @@ Precision = Literal[16, 32, 64, "32", "64", "16-mixed", "bf16-mixed", "bf16-true
 SHARDED_PRECISIONS = ("32", "32-true", "bf16-mixed", "bf16-true")
 AUTO_STEPS = 64  # batches in a call of training_step: 0.95 of a bare loop's speed, where 16 give 0.89
 
-ENABLED = {"enable_checkpointing": library.Checkpoint, "enable_progress_bar": library.ProgressBar}  # where one is there
 QUIET: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
 
 STEP_HOOKS = (
@@ -136,22 +135,14 @@ class Trainer(pl.Trainer):
         shuffle_seed: int = 0,
     ) -> None:
         wanted = plan({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "strategy": strategy})
-        check_precision(precision, wanted)
-        check_compile(compile, wanted)
-        check_intervals(check_val_every_n_epoch, max_epochs)
+        check_together(wanted, precision, compile, check_val_every_n_epoch, max_epochs)
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.accumulate_batches = accumulate_grad_batches
-        self.steps_per_execution = steps_per_execution
+        self.accumulate_batches, self.steps_per_execution = accumulate_grad_batches, steps_per_execution
         self.shuffle_seed = shuffle_seed
         self.channels_last, self.compiles = channels_last, compile
         callbacks = callbacks or []
-        lightning_strategy, plugins = strategy_of(wanted)
         super().__init__(
-            accelerator=wanted.kind,
-            devices=wanted.devices,
-            num_nodes=wanted.nodes,
-            strategy=lightning_strategy,
-            plugins=plugins or None,
+            **strategy_of(wanted),
             precision=precision,
             max_epochs=max_epochs,
             max_steps=max_steps or -1,
@@ -163,7 +154,8 @@ class Trainer(pl.Trainer):
             callbacks=callbacks,
             logger=logger,
             default_root_dir=default_root_dir,
-            **{name: any(isinstance(callback, kind) for callback in callbacks) for name, kind in ENABLED.items()},
+            enable_checkpointing=any(isinstance(callback, library.Checkpoint) for callback in callbacks),
+            enable_progress_bar=any(isinstance(callback, library.ProgressBar) for callback in callbacks),
             profiler=NoProfiler(),
             **QUIET,
         )
@@ -214,6 +206,13 @@ class Trainer(pl.Trainer):
         self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
 
 
+def check_together(plan: Plan, precision: int | str, compiles: bool, every: int, epochs: int) -> None:
+    """Refuses options that are right by themselves, but not with these devices or each other."""
+    check_precision(precision, plan)
+    check_compile(compiles, plan)
+    check_intervals(every, epochs)
+
+
 def check_precision(precision: int | str, plan: Plan) -> None:
     """Refuses a precision that the devices cannot do."""
     if plan.kind == "cpu" and str(precision) in ("16", "16-mixed"):
@@ -257,10 +256,8 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     values = {key: value for key, value in options.items() if key != "_target_"}
     checked = check_arguments(kind, values, "trainer", packages, given=live)
     if issubclass(kind, Trainer):
-        wanted = plan(checked)
-        check_precision(checked.get("precision", 32), wanted)
-        check_compile(checked.get("compile", False), wanted)
-        check_intervals(checked.get("check_val_every_n_epoch", 1), checked.get("max_epochs", 200))
+        defaults = {"precision": 32, "compile": False, "check_val_every_n_epoch": 1, "max_epochs": 200}
+        check_together(plan(checked), *(checked.get(key, value) for key, value in defaults.items()))
 
 
 def quiet_libraries() -> None:
