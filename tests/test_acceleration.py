@@ -61,6 +61,7 @@ def trained_weights(compose, tmp_path, *words):
     return {key: value.cpu() for key, value in parts.module.network.state_dict().items()}, result
 
 
+@pytest.mark.filterwarnings("ignore")  # what torch's compiler says of torch
 @pytest.mark.slow  # half a minute of compiling; a row of docs/options.md compiles a smaller network
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("more", [[], ["trainer.accumulate_grad_batches=2", "regularization=[l2,ema]"]])
@@ -93,6 +94,7 @@ def test_gradients_are_clipped_after_unscaling(precision, algorithm):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("more", [[], ["trainer.accumulate_grad_batches=2"], ["regularization=[l2,ema]"]])
 def test_compiled_on_a_gpu_it_trains_the_same(compose, tmp_path, more):
     words = ["trainer=gpu", "trainer.matmul=highest", *COMPILED, *more]
