@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import distributed
 
-from goldilocks import devices, results
+from goldilocks import devices, failures, results
 from goldilocks.interrupts import uninterrupted
 
 GRACE = 20.0  # seconds from the death of a process until this one is given up, which may wait for it without end
@@ -58,12 +58,17 @@ def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[st
 
 def start(words: Sequence[str], size: int) -> subprocess.Popen:
     """A process with its share of the cores, which ends when this one does: its standard input is closed then."""
-    path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // size, 1)))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
     return subprocess.Popen(
-        words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        words, env=environment(size), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )
+
+
+def environment(sharers: int, device: str | None = None) -> dict[str, str]:
+    """The variables of a process: where our package lies, its share of the cores, and its device."""
+    path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // sharers, 1)))
+    own = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+    return own if device is None else {**own, "CUDA_VISIBLE_DEVICES": device}
 
 
 def end(processes: Sequence[subprocess.Popen]) -> None:
@@ -87,27 +92,21 @@ def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.E
             continue
         for rank, code in dead:
             if not (folder / f"failure_{rank}.json").exists():
-                results.write_json(folder / f"failure_{rank}.json", lost(rank, code))
+                results.write_json(folder / f"failure_{rank}.json", {**failures.lost(code), "traceback": ""})
         if over.wait(GRACE):  # it has noticed
             return
         for process in processes:
             process.kill()
         if (folder / "result.json").exists() and (error := reported(folder)):
             results.write_result(folder, {**results.read_result(folder), "status": "failed", "error": error})
-            print(f"error: {error['message']}", file=sys.stderr, flush=True)
+            print(f"error: {failures.in_words(error)}", file=sys.stderr, flush=True)
         os._exit(1)
-
-
-def lost(rank: int, code: int) -> dict[str, str]:
-    """What there is to say of a process that ended without a word."""
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    return {"type": "Lost", "message": f"its process {how}", "traceback": ""}
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def tell_failure(folder: Path, summary: Mapping[str, str], trace: str) -> None:
+def tell_failure(folder: Path, summary: Mapping[str, Any], trace: str) -> None:
     """Writes a traceback into the run folder; where this is not the first process, for the first one to find."""
     if devices.is_first():
         (folder / "traceback.txt").write_text(trace, encoding="utf-8")
@@ -115,7 +114,7 @@ def tell_failure(folder: Path, summary: Mapping[str, str], trace: str) -> None:
         results.write_json(folder / f"failure_{devices.rank()}.json", {**summary, "traceback": trace})
 
 
-def first_failure(folder: Path, own: dict[str, str]) -> dict[str, str]:
+def first_failure(folder: Path, own: dict[str, Any]) -> dict[str, Any]:
     """The error of whichever process failed first: the others only say that it is gone."""
     if devices.size() == 1 or not devices.is_first():
         return own
@@ -125,12 +124,12 @@ def first_failure(folder: Path, own: dict[str, str]) -> dict[str, str]:
     return found or own
 
 
-def reported(folder: Path, own: str = "") -> dict[str, str] | None:
+def reported(folder: Path, own: str = "") -> dict[str, Any] | None:
     """The error that another process has left, unless it is of the kind of this one's own; with its traceback."""
     for path in sorted(folder.glob("failure_*.json")):
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["type"] == own:
             continue
-        (folder / "traceback.txt").write_text(known["traceback"], encoding="utf-8")
-        return {"type": known["type"], "message": f"device {path.stem.partition('_')[2]}: {known['message']}"}
+        (folder / "traceback.txt").write_text(known.pop("traceback"), encoding="utf-8")
+        return {**known, "message": f"device {path.stem.partition('_')[2]}: {known['message']}"}
     return None

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from goldilocks import results
+from goldilocks import failures, results
 from goldilocks.errors import Refused
 
 FINISHED = ("done", "diverged", "pruned")
@@ -86,7 +86,7 @@ def run_folds(
     except (KeyboardInterrupt, SystemExit):
         result["status"] = "interrupted"
     except Exception as error:  # before a network is trained: the data are gone
-        result |= {"status": "failed", "error": results.exception_summary(error)}
+        result |= {"status": "failed", "error": failures.summary(error)}
     results.write_result(folder, result)
     return result
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from goldilocks.failures import in_words
 from goldilocks.results import compare, read_result
 
 MOST_COLUMNS = 5  # of what varies in a sweep; more do not fit on a screen
@@ -85,7 +86,7 @@ def explanation(result: Mapping[str, Any]) -> str:
             f" (now {result['learning_rate']}) or write trainer.gradient_clip_val=1"
         )
     if result["status"] == "failed":
-        return f": {result['error']['type']}: {result['error']['message']} (traceback.txt in the run folder)"
+        return f": {in_words(result['error'])} (traceback.txt in the run folder)"
     if result["status"] == "interrupted":
         return ": continue it with the command below"
     return ""

@@ -342,8 +342,3 @@ def git_state() -> dict[str, str | None]:
 
     commit = git("rev-parse", "HEAD")
     return {"commit": commit.strip() if commit else None, "diff": git("diff", "HEAD") if commit else None}
-
-
-def exception_summary(error: BaseException) -> dict[str, str]:
-    """An exception for `result.json`."""
-    return {"type": type(error).__name__, "message": one_line(error)}

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from goldilocks import devices, folds, results
+from goldilocks import devices, failures, folds, results
 from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.callbacks.pruning import Report, go_on, was_pruned
 from goldilocks.checks import check
@@ -162,7 +162,7 @@ def train_network(
         trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None, report=report)
         log_start(trainer, cfg, parts, choices, folder)
     except Exception as error:  # a logger that cannot reach its server, a full disk
-        result |= failure(folder, error)
+        result |= failure(folder, error, parts)
         results.write_result(folder, result)
         return result
     finish(trainer, folder, result, fit(trainer, parts, folder, checkpoint if state else None, result, overrides, test))
@@ -185,7 +185,7 @@ def fit(
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
         result["status"] = "interrupted"
     except Exception as error:
-        result |= failure(folder, error)
+        result |= failure(folder, error, parts)
     finally:
         signal.signal(signal.SIGINT, handler)
     return tested
@@ -224,9 +224,9 @@ def measure_rates(parts: Parts) -> dict[str, Any]:
     return found.as_plain()
 
 
-def failure(folder: Path, error: BaseException) -> dict[str, Any]:
+def failure(folder: Path, error: BaseException, parts: Parts) -> dict[str, Any]:
     """Writes the traceback of the exception that is being handled; returns what result.json says of it."""
-    summary = results.exception_summary(error)
+    summary = failures.summary(error, parts.settings)
     tell_failure(folder, summary, traceback.format_exc())
     return {"status": "failed", "error": first_failure(folder, summary)}
 

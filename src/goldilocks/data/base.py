@@ -1,5 +1,6 @@
 """From rows to loaders: split, spec. A source of data of your own subclasses `TableData` and writes `load`."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,6 +22,7 @@ from goldilocks.errors import Refused
 # Rows in a batch where no gradient is needed. On the CPU more of them leave the processor's cache: measured with layers
 # of 64 to 2,048 units, 1,024 rows take 0.8 to 1.0 of the time of 8,192.
 EVALUATION_ROWS, EVALUATION_ROWS_ON_CPU = 8192, 1024
+EVALUATION_NUMBERS = 2**24  # in such a batch of large images, beyond which it may not fit where a training batch does
 EVALUATION_BATCHES = 64  # in an item, whose metrics are computed at once
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Parts = dict[str, NDArray[Any]]  # row numbers by stage
@@ -194,6 +196,7 @@ class TableData(pl.LightningDataModule):
         if max_batches is not None:
             return self.loader(stage, max_batches=max_batches, batches_per_item=EVALUATION_BATCHES, **place)
         rows = EVALUATION_ROWS_ON_CPU if self.device.type == "cpu" else EVALUATION_ROWS
+        rows = min(rows, max(EVALUATION_NUMBERS // math.prod(self.spec.input_shape), 1))
         return self.loader(stage, batch_size=max(rows, self.batch_size), batches_per_item=EVALUATION_BATCHES, **place)
 
     def limit(self, name: str) -> int | None:

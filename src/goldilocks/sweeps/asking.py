@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from goldilocks import results
+from goldilocks import failures, results
 from goldilocks.errors import Refused, missing
 from goldilocks.report import objectives_of
 from goldilocks.sweeps.settings import SweepSettings
@@ -86,7 +86,7 @@ def study_in(folder: Path, described: str) -> "Study":
             load_if_exists=True,
         )
     except Exception as error:  # whatever a database and its driver say
-        summary = results.exception_summary(error)
+        summary = failures.summary(error)
         raise Refused(f"sweep.storage={known['storage']}: {summary['type']}: {summary['message']}") from error
     return Study(study, known)
 

@@ -115,6 +115,7 @@ def failure_sentences(summary: Summary) -> Iterator[str]:
         if trial.status == "failed":
             error = (trial.result or {}).get("error") or {"type": "unknown", "message": ""}
             reason = f"{error['type']}: {re.sub(r'[0-9]+(?:[.][0-9]+)?', '#', error['message'])}"
+            reason += f"; to try: {' or '.join(error['advice'])}" if error.get("advice") else ""
             reasons.setdefault(reason, []).append(trial.number)
     for reason, numbers in sorted(reasons.items(), key=lambda pair: -len(pair[1])):
         where = f"trial {numbers[0]}" + (f" and {len(numbers) - 1} more" if len(numbers) > 1 else "")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from goldilocks.failures import in_words as in_words_of
 from goldilocks.report import objectives_of
 from goldilocks.sweeps.elsewhere import run_elsewhere
 from goldilocks.sweeps.processes import run_in_processes
@@ -110,7 +111,7 @@ def told(trial: Trial, objectives: Sequence[str]) -> str:
     value = objectives_of(result, objectives)[0]
     outcome = f"{value:.4g}" if value is not None else ""
     if result.get("error"):
-        outcome = f"{result['error']['type']}: {result['error']['message']}"
+        outcome = in_words_of(result["error"])
     varied = " ".join(f"{key}={value}" for key, value in trial.varied.items())
     return f"trial {trial.number}  {varied}  {trial.status} {outcome}"
 

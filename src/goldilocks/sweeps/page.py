@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from goldilocks.errors import missing
-from goldilocks.results import exception_summary
+from goldilocks.failures import summary as summary_of
 from goldilocks.sweeps.best import is_allowed, write, write_best
 from goldilocks.sweeps.conclusions import command_words, conclusions
 from goldilocks.sweeps.edges import Allowed
@@ -38,7 +38,7 @@ def try_report(folder: Path, trials: Sequence[Trial]) -> None:
     try:
         print(f"report   {write_report(folder, trials)}")
     except Exception as error:  # of whatever library: the sweep is done
-        summary = exception_summary(error)
+        summary = summary_of(error)
         reason = f"{summary['type']}: {summary['message']}"
         print(f"warning: no report was written ({reason}); python scripts/report.py {folder}", file=sys.stderr)
 

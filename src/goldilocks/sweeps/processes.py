@@ -3,7 +3,6 @@
 A trial gets a fresh process, so it may use several devices, leak memory or be killed, and the others go on.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from goldilocks import failures
+from goldilocks.companions import environment
 from goldilocks.interrupts import uninterrupted
 from goldilocks.sweeps.trials import Trial, frozen, run_trial, trial_result
 
@@ -84,19 +85,9 @@ def start_process(folder: Path, trial: Trial, wait: bool, environment: dict[str,
         )
 
 
-def environment(slots: int, device: str | None) -> dict[str, str]:
-    """The variables of a process: its share of the cores, its device, and where our package lies."""
-    source = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
-    threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // slots, 1)))
-    own = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
-    return own if device is None else {**own, "CUDA_VISIBLE_DEVICES": device}
-
-
 def lost(code: int) -> dict[str, Any]:
     """The result of a trial whose process ended without one."""
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return {"status": "failed", "error": {"type": "Lost", "message": f"its process {how}"}}
+    return {"status": "failed", "error": failures.lost(code)}
 
 
 def main(folder: str, number: str, wait: str) -> int:

@@ -4,6 +4,7 @@ command line -> space -> trials, all at once or as a study proposes them -> laun
 """
 
 import _thread
+import shlex
 import signal
 import sys
 import threading
@@ -62,7 +63,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         print_forecast(planned or [first], space, settings, checker, launcher)
         return
     folder, fresh = sweep_folder(first.config)
-    command = "python train.py -m " + " ".join(arguments)
+    command = "python train.py -m " + shlex.join(arguments)
     trials, proposals = begin(folder, command, planned, first, composer, space, settings, checker, modes)
     waiting = [trial for trial in trials if is_waiting(trial, settings)]
     if not fresh:

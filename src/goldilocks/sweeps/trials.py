@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from goldilocks import results
+from goldilocks import failures, results
 from goldilocks.errors import Refused
 from goldilocks.run import run
 from goldilocks.sweeps import asking
@@ -133,9 +133,11 @@ def run_here(folder: Path, trial: Trial) -> None:
         words: dict[str, Any] = {"folder": own, "test": False, "resumed": resumed}
         trial.result = run(trial.config, trial.overrides, choices, **words, **({"report": report} if report else {}))
     except Exception as error:  # before training: the data are gone, or the folder cannot be made
-        trial.result = {"status": "failed", "error": results.exception_summary(error)}
+        trial.result = {"status": "failed", "error": failures.summary(error)}
         if own.is_dir():
             results.write_result(own, trial.result)
+    if trial.status == "failed":
+        failures.give_back_memory()
     if study is not None and number is not None:
         tell(study, folder, number, trial.siblings or [trial.number])
 
