@@ -83,7 +83,7 @@ def test_a_trial_that_runs_out_of_memory_does_not_stop_the_others(command, monke
 def test_the_command_of_a_sweep_is_kept_as_a_shell_takes_it(command, tmp_path):
     words = [*SMALL, "seed=0,1", "name=s", "sweep.params={optimizer.lr: '0.1,0.2'}"]
     command("-m", *words)
-    kept = OmegaConf.load(tmp_path / "logs/sweeps/s/sweep.yaml").command
+    kept = OmegaConf.load(tmp_path / "logs/sweeps/s/sweep.yaml").commands[0]
     assert [word.lstrip("+") for word in shlex.split(kept)] == ["python", "train.py", "-m", *words]
 
 

@@ -1,6 +1,7 @@
 """Sweeps that are killed, started twice at a time, edited on the way, or run by process: nothing is lost."""
 
 import csv
+import json
 import os
 import random
 import signal
@@ -8,13 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from conftest import ROOT, read_result
 from goldilocks.errors import Refused
 from goldilocks.results import can_resume
-from goldilocks.sweeps.processes import lost
+from goldilocks.sweeps.processes import lost, slots_of
 from goldilocks.sweeps.trials import frozen, held
 from test_train import start, wait_for
 
@@ -200,6 +202,42 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         frozen(tmp_path, 3)
     assert lost(-9)["error"]["message"] == "its process was killed by SIGKILL"
     assert lost(3)["error"]["message"] == "its process ended with exit code 3"
+
+
+def launcher(**changes):
+    return SimpleNamespace(**{"devices": "auto", "trials_per_device": 1, "slots": 3, **changes})
+
+
+def test_each_trial_has_a_device_or_a_share_of_one(monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert slots_of(launcher()) == slots_of(launcher(devices=None)) == [None] * 3
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert slots_of(launcher()) == ["0", "1"]
+    assert slots_of(launcher(trials_per_device=2)) == ["0", "1", "0", "1"]
+    assert slots_of(launcher(devices=["0,1", "2,3"])) == ["0,1", "2,3"]
+    assert slots_of(launcher(devices=None)) == [None] * 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert slots_of(launcher()) == ["3", "5"]
+
+
+@pytest.mark.parametrize("word", ["trials_per_device=0", "devices=[]", "devices=[x]", "devices=all", "slots=1.5"])
+def test_wrong_slots_are_refused(word, command, tmp_path: Path) -> None:
+    ended = command("-m", *QUICK, "seed=0,1", "hydra/launcher=process", f"hydra.launcher.{word}")
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: hydra.launcher.{word.partition('=')[0]}=")
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.gpu
+def test_trials_share_a_gpu(tmp_path: Path) -> None:
+    words = ["-m", "data=iris", "trainer=gpu", "callbacks=none", "name=s", "seed=0,1", "trainer.max_epochs=2"]
+    words += ["hydra/launcher=process", "hydra.launcher.trials_per_device=2"]
+    finish(start(*words, cwd=tmp_path))
+    folders = [tmp_path / "logs/sweeps/s" / number for number in "01"]
+    assert [read_result(folder)["status"] for folder in folders] == ["done", "done"]
+    assert all(len(json.loads((folder / "environment.json").read_text())["gpus"]) == 1 for folder in folders)
 
 
 def test_slots_must_be_a_number(command, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from goldilocks.report import varied_columns
 from goldilocks.run import run
 from goldilocks.sweeps.launching import in_words
 from goldilocks.sweeps.planning import Checker
+from goldilocks.sweeps.processes import slots_of
 from goldilocks.sweeps.settings import SweepSettings
 from goldilocks.sweeps.space import Space
 from goldilocks.sweeps.trials import Trial
@@ -42,7 +43,7 @@ def print_forecast(
     seconds = estimates(trials, checker)
     if settings.learns:
         seconds *= (settings.n_trials or 0) * settings.seeds
-    slots = len(getattr(launcher, "devices", None) or []) or getattr(launcher, "slots", 1)
+    slots = len(slots_of(launcher)) if type(launcher).__name__ == "ProcessLauncher" else 1
     print(f"{len(seconds)} trials, {slots} at a time: {in_words(sum(seconds) / slots)} if none stops early")
 
 

@@ -3,6 +3,7 @@
 A trial gets a fresh process, so it may use several devices, leak memory or be killed, and the others go on.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from goldilocks import failures
 from goldilocks.companions import environment
@@ -28,14 +31,14 @@ def run_in_processes(
     Args:
         folder: Of the sweep.
         trials: To be run; each is taken when there is a slot for it.
-        launcher: With `slots`, and `devices`: what `CUDA_VISIBLE_DEVICES` is in each slot, or None.
+        launcher: See `slots_of`.
         ended: Is told of each trial that has an outcome.
         wait: Whether to wait for trials that other sweeps run.
 
     Returns:
         The trials that other sweeps run.
     """
-    devices = [str(device) for device in launcher.devices] if launcher.devices else [None] * launcher.slots
+    slots = slots_of(launcher)
     running: set[subprocess.Popen] = set()
     elsewhere: list[Trial] = []
     one_at_a_time = threading.Lock()
@@ -48,7 +51,7 @@ def run_in_processes(
                 trial = next(trials, None)
             if trial is None:
                 return
-            process = start_process(folder, trial, wait, environment(len(devices), device))
+            process = start_process(folder, trial, wait, environment(len(slots), device))
             running.add(process)
             code = process.wait()
             running.discard(process)
@@ -61,8 +64,8 @@ def run_in_processes(
                 with one_at_a_time:
                     ended(trial)
 
-    with ThreadPoolExecutor(len(devices)) as threads:
-        futures = [threads.submit(work, device) for device in devices]
+    with ThreadPoolExecutor(len(slots)) as threads:
+        futures = [threads.submit(work, device) for device in slots]
         try:
             for future in futures:
                 future.result()
@@ -74,6 +77,22 @@ def run_in_processes(
                 threads.shutdown(cancel_futures=True)
             raise
     return elsewhere
+
+
+def slots_of(launcher: Any) -> list[str | None]:
+    """What `CUDA_VISIBLE_DEVICES` is in each place for a trial; None leaves it as it is.
+
+    Args:
+        launcher: With `devices`, a list, or `auto` for the GPUs that this process sees; `trials_per_device`; and
+            `slots`, the number of places where there are no devices.
+    """
+    devices = launcher.devices
+    if devices == "auto":
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        count = torch.cuda.device_count()  # asks the driver, and takes nothing of a GPU
+        devices = (seen.split(",") if seen else range(count))[:count]
+    devices = [str(device) for device in devices or []]
+    return devices * launcher.trials_per_device or [None] * launcher.slots
 
 
 def start_process(folder: Path, trial: Trial, wait: bool, environment: dict[str, str]) -> subprocess.Popen:

@@ -1,11 +1,17 @@
 """Shells for Hydra, which finds plugins nowhere else and imports this at every start: so nothing heavy here."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+AUTO = "auto"
+DEVICE = r"(?:\d+|(?:GPU|MIG)-[\w/-]+)"
+DEVICES = re.compile(rf"{DEVICE}(?:,{DEVICE})*")
 
 
 class StudySweeper(Sweeper):
@@ -23,14 +29,23 @@ class StudySweeper(Sweeper):
 class ProcessLauncher(Launcher):
     """A fresh process for each trial; the sweeper drives it, see goldilocks.sweeps.processes."""
 
-    def __init__(self, slots: int, devices: list[str] | None) -> None:
-        self.slots, self.devices = slots, devices
+    def __init__(self, slots: int, devices: Any, trials_per_device: int) -> None:
+        self.slots, self.devices, self.trials_per_device = slots, devices, trials_per_device
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from goldilocks.errors import Refused
 
-        if not isinstance(self.slots, int) or self.slots < 1:
-            raise Refused(f"hydra.launcher.slots={self.slots}: must be a whole number of at least 1")
+        for name in ("slots", "trials_per_device"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise Refused(f"hydra.launcher.{name}={value}: must be a whole number of at least 1")
+        named = self.devices if isinstance(self.devices, Sequence) and self.devices != AUTO else []
+        wrong = [device for device in named if isinstance(named, str) or not DEVICES.fullmatch(str(device))]
+        if wrong or (self.devices not in (None, AUTO) and not named):
+            raise Refused(
+                f"hydra.launcher.devices={self.devices}: write {AUTO}, null or a list of what CUDA_VISIBLE_DEVICES may"
+                " be, such as [0,1], or ['0,1','2,3'] for two GPUs a trial"
+            )
 
     def launch(self, job_overrides: Any, initial_job_idx: int) -> Any:
         raise NotImplementedError("hydra/launcher=process needs hydra/sweeper=study")
