@@ -344,7 +344,8 @@ def test_the_probe_takes_rows_from_everywhere_and_few_of_large_images(rows, shap
     x[:] = torch.arange(float(rows)).view(-1, *[1] * len(shape))
     data = SimpleNamespace(tensors={"train": (x, torch.arange(rows))}, batch_size=batch_size)
     plugin = SimpleNamespace(convert_input=lambda given: given)
-    found, targets = probe_rows(SimpleNamespace(datamodule=data, precision_plugin=plugin))
+    module = SimpleNamespace(network=torch.nn.Linear(1, 1))
+    found, targets = probe_rows(SimpleNamespace(datamodule=data, precision_plugin=plugin, lightning_module=module))
     assert targets.tolist() == [position * rows // expected for position in range(expected)]
     assert found.flatten(1)[:, 0].tolist() == targets.tolist()
 

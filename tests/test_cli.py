@@ -65,7 +65,10 @@ WRONG = [
     ),
     ("data.test_fraction=0.001", "data.test_fraction=0.001: *"),
     ("trainer.max_epochs=-1", "trainer.max_epochs=-1: must be greater than or equal to 1"),
-    ("trainer.devices=1000", "trainer.devices=1000: runs on several devices are not supported yet; write 1"),
+    (
+        "trainer.devices=1000",
+        "trainer.devices=1000: this machine has * cores, one for a process; write trainer.devices=*",
+    ),
     ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1: must be greater than 0"),
     ("optimizer.lr=-1", "optimizer.lr=-1: Invalid learning rate: -1.0"),
     ("optimizer=nesterov optimizer.momentum=0", "optimizer: Nesterov momentum requires a momentum and zero dampening"),

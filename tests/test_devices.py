@@ -225,7 +225,10 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
     ("words", "message"),
     [
         (["trainer.num_nodes=2"], r"^trainer\.num_nodes=2: each machine must start its part; write torchrun"),
-        (["trainer.devices=9999"], r"^trainer\.devices=9999: this machine has \d+ cores, one for a process; write"),
+        (
+            ["trainer.devices=9999"],
+            r"^trainer\.devices=9999: this machine has \d+ cores, one for a process; write trainer",
+        ),
         (["trainer=ddp_cpu", "trainer.precision=16-mixed"], r"^trainer\.precision=16-mixed: needs a GPU"),
         (
             ["trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.precision=64"],

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from conftest import ROOT, SMALL, read_result
@@ -170,7 +171,9 @@ def test_constant_predictions_of_the_other_tasks():
 
 def test_rows_that_are_not_finite_are_none():
     task = Task(Spec("regression", (1,), 1))
-    assert look_at_rows(task, lambda x: x / 0, (torch.ones(2, 1), torch.ones(2, 1)), torch.ones(2, 1)) is None
+    network = nn.Linear(1, 1)
+    nn.init.constant_(network.weight, math.inf)
+    assert look_at_rows(task, network, (torch.ones(2, 1), torch.ones(2, 1)), torch.ones(2, 1)) is None
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -41,11 +41,13 @@ SIBLINGS = {
     "goldilocks.data.targets": {"goldilocks.data.spec"},
     "goldilocks.data.base": {
         "goldilocks.data.loaders",
+        "goldilocks.data.prefetch",
         "goldilocks.data.scaling",
         "goldilocks.data.spec",
         "goldilocks.data.splitting",
         "goldilocks.data.targets",
     },
+    "goldilocks.data.prefetch": {"goldilocks.data.loaders"},
     "goldilocks.data.reading": {"goldilocks.data.layout"},
     "goldilocks.data.stream": {"goldilocks.data.layout", "goldilocks.data.reading"},
     "goldilocks.data.preparation": {f"goldilocks.data.{name}" for name in ("columns", "layout", "scaling")},

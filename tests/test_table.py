@@ -193,7 +193,8 @@ def test_a_leak_is_warned_of(command, tmp_path):
     path = write(tmp_path / "leak.csv", ["a,b,paid,price", *rows])
     ended = command(*QUICK, f"data.path={path}")
     assert ended.code == 0
-    assert ended.err.startswith("warning: single features: paid alone: 100% of a guess's error removed")
+    assert ended.err.startswith("training on ")
+    assert "\nwarning: single features: paid alone: 100% of a guess's error removed" in ended.err
     assert "is it known before the target is?" in (ended.folder / "data_card.md").read_text(encoding="utf-8")
 
 

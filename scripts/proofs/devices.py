@@ -1,11 +1,14 @@
 """Several devices: processes that train together."""
 
+import io
+from contextlib import redirect_stderr
 from typing import Any
+from unittest import mock
 
 import torch
 
 from goldilocks.devices import has_gpu
-from proofs.drive import refusal
+from proofs.drive import prepared, refusal
 from proofs.runs import command, empty_folder
 from proofs.table import Measured, proof
 
@@ -65,6 +68,19 @@ def ddp() -> Measured:
 @proof("trainer=fsdp", "", "all GPUs, each with a share of the weights", "weights of a run; without a GPU, the line")
 def fsdp() -> Measured:
     return on_gpus("fsdp")
+
+
+@proof(
+    "trainer.data_memory_fraction",
+    "",
+    "rows that take more of a GPU's free memory stay in the machine's",
+    "whether 11 kB of rows fit into a half and a tenth of 40 kB of a made-up GPU",
+)
+def fraction() -> Measured:
+    data = prepared("data=wine").data
+    with mock.patch.object(torch.cuda, "mem_get_info", return_value=(40_000, 80_000)), redirect_stderr(io.StringIO()):
+        found = [data.fits_on(torch.device("cuda", 0), part) for part in (0.5, 0.1)]
+    return f"{found[0]}, {found[1]}", found == [True, False]
 
 
 @proof("trainer.num_nodes", "", "machines, as torchrun and Slurm start them", "what is said where neither has")

@@ -115,7 +115,7 @@ def plan(options: Mapping[str, Any]) -> Plan:
         )
     if devices > there:
         what = "cores, one for a process" if kind == "cpu" else "GPUs"
-        raise Refused(f"trainer.devices={devices}: this machine has {there} {what}; write at most {there}")
+        raise Refused(f"trainer.devices={devices}: this machine has {there} {what}; write trainer.devices={there}")
     if strategy == "fsdp" and kind == "mps":
         raise Refused("trainer.strategy=fsdp: needs CUDA or the CPU; write trainer=auto")
     several = devices * nodes > 1

@@ -78,6 +78,7 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
     if status != "done":
         return Evidence(**known)
     network, tensors = best_network(module, folder / "checkpoints" / "best.ckpt"), parts.data.tensors
+    network = network.to(trainer.strategy.root_device)  # Lightning has taken the module back to the CPU
     rows: dict[str, Any] = {}
     with trainer.precision_plugin.val_step_context():
         for stage in ("train", "val"):

@@ -69,19 +69,21 @@ def description(module: TrainingModule, data: TableData, trainer: dict[str, Any]
 def measure(module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions) -> RangeTest:
     """The sweeps and what they show."""
     device = torch.device("cpu") if trains_on_cpu(trainer.get("accelerator", "auto")) else accelerator()
-    x, y = (tensor.to(device) for tensor in data.tensors["train"])
-    rows = torch.linspace(0, len(x) - 1, min(PROBE_ROWS, len(x))).long()
+    tensors = data.tensors["train"]
+    rows = torch.linspace(0, len(tensors[0]) - 1, min(PROBE_ROWS, len(tensors[0]))).long()
+    x, y = (tensor[rows.to(tensor.device)].to(device) for tensor in tensors)
     rates, curves = options.rates(), []
     for repeat in range(options.repeats):
         seed_generators(module.seed + 7919 * (repeat + 1), device)
-        loader = TensorLoader(
-            x,
-            y,
+        loader = data.loader_on(
+            device,
+            "train",
+            trainer.get("data_memory_fraction", 1.0),
             batch_size=data.batch_size * plan(trainer).size,  # of all devices together
             shuffle_seed=module.seed + repeat,
             max_batches=trainer.get("limit_train_batches"),
         )
-        curves.append(Sweep(module, trainer, device).run(rates, endless(loader), (x[rows], y[rows])))
+        curves.append(Sweep(module, trainer, device).run(rates, endless(loader), (x, y)))
     return RangeTest(rates, curves, options.rule, read_curves(rates, curves))
 
 

@@ -60,10 +60,10 @@ def start(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]) -> 
     """Trains in a new folder under `log_dir/runs`."""
     parts = prepare(cfg)
     name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
-    if devices.is_first():
-        print(f"training on {devices.plan(parts.settings.trainer).in_words()}", file=sys.stderr)
     config_hash = results.config_hash(cfg)[:6]
     folder = devices.share(lambda: results.make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
+    if devices.is_first():
+        print(f"training on {devices.plan(parts.settings.trainer).in_words()}", file=sys.stderr)
     return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
 
 

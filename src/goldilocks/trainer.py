@@ -92,6 +92,8 @@ class Trainer(pl.Trainer):
         steps_per_execution: Batches in one call of the training step; `auto`: 64, or 1 where a callback watches single
             steps. Changes the speed, not the result.
         threads: Of the CPU, set by the run; `auto`: one for a small network, else what a short measurement chooses.
+        data_memory_fraction: Share of a GPU's free memory that the data may take; more stay in the machine's memory,
+            and batches are gathered there ahead of time.
         matmul: Precision of products of 32-bit matrices, and of convolutions, set by the run; see `set_matmul`.
         channels_last: Images, and the weights of a network for them, are laid out with the channels last.
         compile: torch.compile of the training pass; see `Compiled`.
@@ -121,6 +123,7 @@ class Trainer(pl.Trainer):
         accumulate_grad_batches: Count = 1,
         steps_per_execution: Count | Literal["auto"] = "auto",
         threads: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto",
+        data_memory_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5,
         matmul: Matmul = "high",
         channels_last: bool = False,
         compile: bool = False,
@@ -139,7 +142,7 @@ class Trainer(pl.Trainer):
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.accumulate_batches, self.steps_per_execution = accumulate_grad_batches, steps_per_execution
         self.shuffle_seed = shuffle_seed
-        self.channels_last, self.compiles = channels_last, compile
+        self.channels_last, self.compiles, self.data_memory_fraction = channels_last, compile, data_memory_fraction
         callbacks = callbacks or []
         super().__init__(
             **strategy_of(wanted),

@@ -89,7 +89,8 @@ class EvaluationFigures(pl.Callback):
                 for logger in takers(trainer, "log_precision_recall"):
                     logger.log_precision_recall(f"precision_recall/{name}", positive, scores, step)
             if len(spec.input_shape) == 3:
-                inputs = data.tensors["val"][0][torch.from_numpy(order).to(module.device)].cpu().numpy()
+                inputs = data.tensors["val"][0]
+                inputs = inputs[torch.from_numpy(order).to(inputs.device)].cpu().numpy()
                 pictures = as_pictures(undo_scaling(inputs, data.scaler))
                 drawn["most_wrong"] = wrong_pictures(outcome, order, pictures, spec.class_names)
         (folder / "most_wrong.txt").write_text(table + "\n", encoding="utf-8")

@@ -73,7 +73,7 @@ class FeatureImportance(pl.Callback):
         draws = torch.Generator().manual_seed(module.seed)
         rows = torch.randperm(count, generator=draws)[:taken].sort().values.to(module.device)
         orders = torch.stack([torch.randperm(taken, generator=draws) for _ in range(self.repeats)]).to(module.device)
-        x, y = (tensor[rows] for tensor in data.tensors["val"])
+        x, y = (tensor[rows.to(tensor.device)].to(module.device) for tensor in data.tensors["val"])
         groups = [[place for place, owner in enumerate(owners) if owner == column] for column in columns]
         network = best_network(module, self.folder / "checkpoints" / "best.ckpt")
         name, sinks = recorder.objective.metric.partition("/")[2], recorder.objective.mode == "max"

@@ -57,7 +57,8 @@ def probe_rows(trainer: Any, rows: int = PROBE_ROWS) -> tuple[Tensor, Tensor]:
     x, y = data.tensors["train"]
     rows = min(rows, len(x), max(data.batch_size, PROBE_ELEMENTS // x[0].numel()))
     positions = torch.arange(rows, device=x.device) * len(x) // rows
-    return trainer.precision_plugin.convert_input((x[positions], y[positions]))
+    device = next(trainer.lightning_module.network.parameters()).device
+    return trainer.precision_plugin.convert_input((x[positions].to(device), y[positions].to(device)))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """From rows to loaders: split, spec. A source of data of your own subclasses `TableData` and writes `load`."""
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from goldilocks import devices
 from goldilocks.data.loaders import Batches, TensorLoader
+from goldilocks.data.prefetch import PrefetchingLoader
 from goldilocks.data.scaling import Scaling, apply_scaler, check_finite, fit_scaler
 from goldilocks.data.spec import Spec, TaskName
 from goldilocks.data.splitting import split_folds
@@ -85,6 +87,7 @@ class TableData(pl.LightningDataModule):
                 " their sum must be below 1"
             )
         self.tensors: dict[str, tuple[Tensor, Tensor]] = {}
+        self.fit: tuple[torch.device, bool] | None = None  # whether they lie on a device
         self.row_numbers: dict[str, NDArray[Any]] = {}  # by stage, as `load` counts them
         self.scaler: dict[str, Tensor] = {}
         self.spec: Spec
@@ -210,11 +213,39 @@ class TableData(pl.LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
 
     def loader(self, stage: str, **options: Any) -> TensorLoader:
-        """A loader over a stage's rows on the trainer's device."""
-        self.tensors[stage] = tuple(tensor.to(self.device) for tensor in self.tensors[stage])  # type: ignore[assignment]
-        x, y = self.tensors[stage]
-        place = {"rank": devices.rank(), "world": devices.size()}
-        return TensorLoader(x, y, **{"batch_size": self.batch_size, **place, **options})
+        """A loader over a stage's rows, whose batches are on the trainer's device."""
+        words = {"batch_size": self.batch_size, "rank": devices.rank(), "world": devices.size(), **options}
+        return self.loader_on(self.device, stage, getattr(self.trainer, "data_memory_fraction", 1.0), **words)
+
+    def loader_on(self, device: torch.device, stage: str, fraction: float, **options: Any) -> TensorLoader:
+        """A loader over a stage's rows, whose batches are on a device. The rows are too, if those of all stages fit.
+
+        Args:
+            device: Where they are used.
+            stage: `train`, `val` or `test`.
+            fraction: Of the free memory of a GPU, that the rows may take.
+            options: Of the `TensorLoader`.
+        """
+        if self.fit is None or self.fit[0] != device:
+            self.fit = device, self.fits_on(device, fraction)
+        if not self.fit[1]:
+            return PrefetchingLoader(*self.tensors[stage], device=device, **options)
+        self.tensors[stage] = tuple(tensor.to(device) for tensor in self.tensors[stage])  # type: ignore[assignment]
+        return TensorLoader(*self.tensors[stage], **options)
+
+    def fits_on(self, device: torch.device, fraction: float) -> bool:
+        """Whether the rows may all lie on a device; says so if not."""
+        if device.type != "cuda":
+            return True
+        needed = sum(t.nbytes for pair in self.tensors.values() for t in pair if t.device != device)
+        free = torch.cuda.mem_get_info(device)[0]
+        if needed > fraction * free and devices.is_first():
+            print(
+                f"the data ({needed / 2**30:.1f} GiB) stay in the machine's memory: they are more than"
+                f" trainer.data_memory_fraction={fraction:g} of the {free / 2**30:.1f} GiB that the GPU has left",
+                file=sys.stderr,
+            )
+        return needed <= fraction * free
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, Batches) and batch.x.device == device:
