@@ -1,9 +1,10 @@
-"""What the template costs, as ratios measured in one run: `python scripts/benchmark.py [start train sweep data]`.
+"""What the template costs, as ratios measured in one run: `python scripts/benchmark.py [start train sweep data gpu]`.
 
 start: printing the configuration and the help against importing Hydra; a run of one step against importing torch and
 Lightning. train: steps a second of a run, with metrics, TensorBoard, checkpoints and early stopping on, against a bare
 PyTorch loop over the same tensors with the same network, optimizer flags and clipping. sweep: seconds that a trial
-costs beyond its steps and its validation. data: the time of an epoch as the rows grow.
+costs beyond its steps and its validation. data: the time of an epoch as the rows grow. gpu: rows a second of runs on a
+GPU, their share of a bare loop's, and memory; only where it is named.
 
 What is compared is measured in turns, at least 7 times; medians and the range are printed. `--write` renews
 docs/benchmarks.md.
@@ -21,12 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from goldilocks.cli import cli, refusals
+from stopwatch import Watch, after, before
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -47,13 +49,14 @@ TRIALS = 20
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all but gpu)")
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement of train (default: 2)")
     parser.add_argument("--quick", action="store_true", help="one short measurement of each: does it run?")
-    parser.add_argument("--only", default="", help="of train, only the cases whose name holds this")
+    parser.add_argument("--only", default="", help="of train and gpu, only the cases whose name holds this")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="of gpu; cpu: does it run?")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"{min(unknown)}: no such part; write some of: {' '.join(PARTS)}")
@@ -61,7 +64,7 @@ def main() -> int:
         given.pairs, given.seconds = 1, 0.1
     with refusals() as outcome:
         rows = []
-        for part in given.parts or PARTS:
+        for part in given.parts or DEFAULT:
             for row in PARTS[part](given):
                 rows.append({"part": part, **row})
                 print(f"{part:<6} {row['what']:<58} {shown(row)}", flush=True)
@@ -177,30 +180,6 @@ def compose_case(name: str, epochs: int) -> Any:
     return compose([*COMMON.split(), *CASES[name].split(), f"trainer.max_epochs={epochs}"])
 
 
-class Watch:
-    """A stopwatch for wall and CPU time that can be paused."""
-
-    def __init__(self) -> None:
-        self.wall = self.cpu = 0.0
-
-    def start(self) -> None:
-        self.since = time.perf_counter(), time.process_time()
-
-    resume = start
-
-    def pause(self) -> None:
-        self.wall += time.perf_counter() - self.since[0]
-        self.cpu += time.process_time() - self.since[1]
-
-
-def before(note: Callable[[], Any], hook: Callable) -> Callable:
-    return lambda *given: (note(), hook(*given))[1]
-
-
-def after(hook: Callable, note: Callable[[], Any]) -> Callable:
-    return lambda *given: (hook(*given), note())[0]
-
-
 # --- sweep and data ---------------------------------------------------------------------------------------------------
 
 
@@ -273,9 +252,17 @@ def epoch_seconds(rows: int, epochs: int) -> float:
     return statistics.median(end - start for start, end in itertools.pairwise(seconds))
 
 
+def gpu_part(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Networks for tables and images on a GPU; see benchmark_gpu."""
+    from benchmark_gpu import measure
+
+    return measure(given)
+
+
 # --- showing ----------------------------------------------------------------------------------------------------------
 
-PARTS = {"start": start_part, "train": train_part, "sweep": sweep_part, "data": data_part}
+PARTS = {"start": start_part, "train": train_part, "sweep": sweep_part, "data": data_part, "gpu": gpu_part}
+DEFAULT = ("start", "train", "sweep", "data")
 
 
 def shown(row: dict[str, Any]) -> str:

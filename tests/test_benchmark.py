@@ -21,8 +21,18 @@ def test_the_benchmark_runs_small(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"figures.json"}
 
 
+def test_the_part_for_gpus_runs_on_a_cpu_too(tmp_path: Path) -> None:
+    words = ["gpu", "--quick", "--device", "cpu", "--only", "batch 4096, 32, eager", "--json", str(tmp_path / "f.json")]
+    path = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words]
+    done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "f.json").read_text())["rows"]
+    assert [row["unit"] for row in rows] == ["rows/s", "of bare"] * 2
+    assert all(value > 0 for row in rows for value in row["values"])
+
+
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     path = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "trian"]
     done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "trian: no such part; write some of: start train sweep data" in done.stderr
+    assert "trian: no such part; write some of: start train sweep data gpu" in done.stderr

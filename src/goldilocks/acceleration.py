@@ -50,6 +50,7 @@ class Compiled:
     """
 
     def __init__(self, network: nn.Module, device: torch.device, accumulates: bool) -> None:
+        torch.compiler.reset()  # it gives up silently after a few networks in one process
         self.recorded = device.type == "cuda" and not accumulates
         mode = "reduce-overhead" if self.recorded else None
         self.call: Callable[[Tensor], Tensor] = torch.compile(network, mode=mode, dynamic=False)
