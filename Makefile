@@ -17,8 +17,8 @@ help: ## list the targets
 train: $(STAMP) ## train a network, or with ARGS="-m ..." a sweep
 	@$(BIN)/python train.py $(ARGS)
 
-test: $(STAMP) ## run the tests but for the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the tests but for the slow ones, two at a time
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-all: $(STAMP) ## run the slow tests too
 	$(BIN)/python -m pytest -m "not gpu" $(ARGS)

@@ -113,6 +113,16 @@ def test_sharded_weights_are_the_same(one, tmp_path):
     assert_same(one, trained(tmp_path, *TWO, "trainer.strategy=fsdp"))
 
 
+def test_what_a_process_alone_cannot_see_is_left_out(tmp_path):
+    """Figures, importance, health and diagnosis: with all callbacks no process waits for another without end."""
+    words = ["data=digits", "model=cnn", "trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.max_epochs=2"]
+    folder = trained(tmp_path, *words, "regularization=[ema]", "trainer.limit_train_batches=4")
+    assert read_result(folder)["status"] == "done"
+    assert "test/accuracy" in read_result(folder)["metrics"]
+    assert read_result(folder)["diagnosis"] is None
+    assert not (folder / "figures").exists()
+
+
 def test_killed_and_resumed_it_is_still_the_same(tmp_path):
     longer = ["data=digits", "trainer.max_epochs=20", "scheduler=constant", "trainer.steps_per_execution=1"]
     one, place = trained(tmp_path / "one", *ONE, *longer), tmp_path / "two"
@@ -229,6 +239,7 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
             ["trainer.devices=9999"],
             r"^trainer\.devices=9999: this machine has \d+ cores, one for a process; write trainer",
         ),
+        (["trainer=ddp_cpu", "trainer.strategy=fsdp", "regularization=max_norm"], "sharded weights; write trainer=ddp"),
         (["trainer=ddp_cpu", "trainer.precision=16-mixed"], r"^trainer\.precision=16-mixed: needs a GPU"),
         (
             ["trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.precision=64"],

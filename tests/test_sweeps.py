@@ -1,6 +1,7 @@
 """Sweeps by multirun: what they leave, and what does not stop them."""
 
 import csv
+import importlib.util
 import os
 import signal
 import subprocess
@@ -213,3 +214,13 @@ def test_a_trial_composed_from_a_shared_base_equals_hydras_own(words: list[str])
             assert OmegaConf.to_container(mine) == wanted
     finally:
         GlobalHydra.instance().clear()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
+def test_ray_trains_a_sweep_of_four(tmp_path: Path) -> None:
+    words = ["-m", "data=iris", "trainer=cpu", "trainer.max_epochs=2", "seed=range(4)", "name=s", "hydra/launcher=ray"]
+    path = [sys.executable, str(ROOT / "train.py"), *words]
+    done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [read_result(tmp_path / f"logs/sweeps/s/{number}")["status"] for number in range(4)] == ["done"] * 4

@@ -94,6 +94,8 @@ def check(cfg: DictConfig) -> Settings:
     Objective(**check_arguments(Objective, settings.objective, "objective"))
     try_schedule(settings.scheduler, try_optimizer(settings.optimizer, packages), packages)
     try_trainer(settings.trainer, packages)
+    if settings.regularization["max_norm"] and plan(settings.trainer).strategy == "fsdp":
+        raise Refused("regularization.max_norm: torch does not limit the norms of sharded weights; write trainer=ddp")
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
         for key, node in getattr(settings, group).items():
             if node is not None:

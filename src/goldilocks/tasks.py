@@ -5,7 +5,7 @@ Legend: B batch, C outputs, K members of an ensemble.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,21 +51,20 @@ CLASS_METRICS: dict[str, Callable[[Spec], Metric | Pooled]] = {
     "f1": lambda spec: Pooled(f1),
     "ece": lambda spec: Pooled(calibration_error),
 }
-ALONE: dict[str, Any] = {"sync_on_compute": False}  # unless asked, for one process may look at rows by itself
 # The metrics of a task; the first is also computed in training, so it keeps no rows. Of a regression they take
 # predictions and targets, [B] or [B, C]; of two classes probabilities, [B], and of more raw outputs, [B, C].
 METRICS: dict[str, dict[str, Callable[[Spec], Metric | Pooled]]] = {
     "regression": {
-        "rmse": lambda spec: MeanSquaredError(squared=False, **ALONE),
-        "mae": lambda spec: MeanAbsoluteError(**ALONE),
-        "r2": lambda spec: CentredR2(**ALONE),
+        "rmse": lambda spec: MeanSquaredError(squared=False),
+        "mae": lambda spec: MeanAbsoluteError(),
+        "r2": lambda spec: CentredR2(),
     },
     "binary": {
-        "accuracy": lambda spec: BinaryAccuracy(validate_args=False, **ALONE),
+        "accuracy": lambda spec: BinaryAccuracy(validate_args=False),
         **CLASS_METRICS,
     },
     "multiclass": {
-        "accuracy": lambda spec: MulticlassAccuracy(spec.num_outputs, average="micro", validate_args=False, **ALONE),
+        "accuracy": lambda spec: MulticlassAccuracy(spec.num_outputs, average="micro", validate_args=False),
         **CLASS_METRICS,
     },
 }
@@ -156,7 +155,7 @@ class Task(nn.Module):
         # Not registered as submodules: they are no part of a checkpoint, and switching every one of them between
         # training and evaluation takes longer than a small network's step.
         self.metrics: dict[str, dict[str, Metric | Pooled]] = {
-            stage: {name: METRICS[spec.task][name](spec) for name in names[stage]} for stage in STAGES
+            stage: {name: make_metric(name, spec) for name in names[stage]} for stage in STAGES
         }
 
     def loss(self, output: Tensor, target: Tensor, *, smooth: bool = False) -> Tensor:
@@ -230,7 +229,7 @@ class Task(nn.Module):
         """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets."""
         if name == "loss":
             return self.loss(output, target).item()
-        metric = METRICS[self.spec.task][name](self.spec)
+        metric = make_metric(name, self.spec)
         self.give([metric], output, target)
         return metric.compute().item()
 
@@ -259,12 +258,34 @@ class Task(nn.Module):
             metric.reset()
 
 
+def make_metric(name: str, spec: Spec) -> Metric | Pooled:
+    """A metric of the rows that it is given: one process may look at some by itself."""
+    metric = METRICS[spec.task][name](spec)
+    if isinstance(metric, Metric):
+        metric.distributed_available_fn = alone
+    return metric
+
+
+def alone() -> bool:
+    return False
+
+
+def together() -> bool:
+    return True
+
+
 def of_all_rows(metric: Metric | Pooled) -> Tensor:
     """A metric's value over the rows of all processes that train together."""
     if devices.size() == 1:
         return metric.compute()
-    with metric.sync_context():
+    if isinstance(metric, Pooled):
+        with metric.sync_context():
+            return metric.compute()
+    metric.distributed_available_fn = together
+    try:
         return metric.compute()
+    finally:
+        metric.distributed_available_fn = alone
 
 
 def smooth_binary(target: Tensor, amount: float) -> Tensor:

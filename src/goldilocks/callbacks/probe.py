@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from goldilocks.callbacks.checkpoint import is_last_epoch
 from goldilocks.health import PROBE_ROWS, Health, measure_health
 from goldilocks.interrupts import uninterrupted
+from goldilocks.sharding import is_sharded
 
 PROBE_ELEMENTS = 2**18  # of inputs: 256 rows of 1,024
 Every = Annotated[int, Field(ge=1)] | Literal["auto"]
@@ -36,8 +37,8 @@ def is_due(trainer: pl.Trainer, every: int | Literal["auto"], dense: int) -> boo
 
 
 def has_board(trainer: pl.Trainer, method: str) -> bool:
-    """Whether any logger has a place for something; metrics.csv has none."""
-    return any(hasattr(logger, method) for logger in trainer.loggers)
+    """Whether any logger has a place for what a network does; metrics.csv has none. A sharded one is in no process."""
+    return not is_sharded(trainer.lightning_module) and any(hasattr(logger, method) for logger in trainer.loggers)
 
 
 def show(trainer: pl.Trainer, method: str, *given: Any) -> None:
