@@ -157,7 +157,7 @@ class TrainingModule(pl.LightningModule):
             if weights is None or weights[place]:
                 losses.append(loss.detach())
                 outputs.append(output.detach() if compiled is None else compiled.kept(output))
-                targets.append(y)
+                targets.append(y)  # of training
             if weights is not None:
                 loss = loss * weights[place]
             window = min(accumulate, in_epoch - index // accumulate * accumulate)
