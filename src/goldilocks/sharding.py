@@ -15,11 +15,15 @@ GATHERED_ALONE = 1_000_000  # weights of a layer from which it is gathered by it
 
 
 def shard(network: nn.Module, mesh: Any) -> None:
-    """Shards a network in place, over a mesh of devices of one dimension (torch's FSDP2)."""
+    """Shards a network in place, over a mesh of devices of one dimension (torch's FSDP2).
+
+    Weights are given up again after every pass. torch would keep those of the outermost module until a backward pass,
+    which a mean of weights never has: it would be evaluated as it once was.
+    """
     for layer in network.modules():
         if layer is not network and sum(p.numel() for p in layer.parameters(recurse=False)) >= GATHERED_ALONE:
             fully_shard(layer, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
 def is_sharded(module: nn.Module) -> bool:
