@@ -44,13 +44,15 @@ class WeightAverage(nn.Module):
         weight = 1 / self._count
         if self.decay is not None:
             weight = 1 - min(self.decay, self._count / (9 + self._count))
-        torch._foreach_lerp_(self._mean, self._current, weight)
+        for mean, current in zip(self._mean, self._current, strict=True):
+            if mean:
+                torch._foreach_lerp_(mean, current, weight)
         self.updates.fill_(self._count)
 
 
-def moving_tensors(network: nn.Module) -> list[Tensor]:
-    """Weights, and buffers of floating point."""
-    return [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
+def moving_tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights, and buffers of floating point: where weights are sharded, buffers are not."""
+    return list(network.parameters()), [buffer for buffer in network.buffers() if buffer.is_floating_point()]
 
 
 def evaluated_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
