@@ -114,6 +114,8 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
         result = run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
+    if result["status"] == "interrupted":
+        raise KeyboardInterrupt
     if result["status"] != "done":
         raise RuntimeError(f"{result['status']}: {result['error']}")
     return rows / watch.wall, torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0

@@ -141,11 +141,12 @@ def test_killed_and_resumed_it_is_still_the_same(tmp_path):
     assert_same(one, trained(place, "resume=last"))
 
 
-def test_ctrl_c_leaves_no_process_behind(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "kill"])
+def test_an_interrupt_leaves_no_process_behind(number, tmp_path):
     process = start(*TWO, "scheduler=constant", "trainer.max_epochs=100000", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("logs/runs/*/checkpoints/last.ckpt")), seconds=120)
     workers = children(process.pid)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 130
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)

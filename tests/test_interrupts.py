@@ -7,22 +7,39 @@ import pytest
 
 from goldilocks.callbacks import Recorder
 from goldilocks.callbacks.recorder import save_logs
-from goldilocks.interrupts import uninterrupted
+from goldilocks.interrupts import killed_as_by_ctrl_c, uninterrupted
 from goldilocks.tasks import Objective
 
 
-def test_an_interrupt_waits_for_the_end_of_the_block():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_end_of_the_block(number):
     done = []
 
     def block():
         with uninterrupted():
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             done.append("the rest of the block")
         done.append("what follows")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), killed_as_by_ctrl_c():
         block()
     assert done == ["the rest of the block"]
+
+
+def test_a_second_kill_does_not_disturb_what_the_first_has_begun():
+    before, ended = signal.getsignal(signal.SIGTERM), []
+
+    def block():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt), killed_as_by_ctrl_c():
+        block()
+    assert ended == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_handler_is_the_one_that_was_there_before():

@@ -1,4 +1,5 @@
 import math
+import signal
 
 import pytest
 import pytorch_lightning as pl
@@ -13,7 +14,15 @@ from goldilocks.data.loaders import epoch_seed
 from goldilocks.devices import plan
 from goldilocks.errors import Refused
 from goldilocks.parts import prepare
-from goldilocks.trainer import AUTO_STEPS, STEP_HOOKS, Trainer, ValidationLoop, check_precision, try_trainer
+from goldilocks.trainer import (
+    AUTO_STEPS,
+    STEP_HOOKS,
+    SignalsLeftAlone,
+    Trainer,
+    ValidationLoop,
+    check_precision,
+    try_trainer,
+)
 
 NODE = {"_target_": "goldilocks.trainer.Trainer", "accelerator": "cpu"}
 
@@ -223,6 +232,21 @@ def test_lightnings_private_validation_loop_takes_ours():
     assert loop._verified  # Lightning still asks
     assert len(fitted.history.metrics) == 3
     assert all("val/loss" in metrics for metrics in fitted.history.metrics)
+
+
+class Handlers(pl.Callback):
+    """The handlers of signals in the middle of training."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.seen = {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def test_lightning_registers_no_handlers_of_signals():
+    before, handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}, Handlers()
+    fitted = fit(callbacks=[handlers])
+    assert handlers.seen == before
+    assert isinstance(fitted.trainer._signal_connector, SignalsLeftAlone)
+    assert not fitted.trainer.received_sigterm
 
 
 @pytest.fixture

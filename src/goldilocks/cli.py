@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldilocks.errors import Refused, near_miss
+from goldilocks.interrupts import killed_as_by_ctrl_c
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPEN = "data.columns."  # keys below are names of columns
@@ -29,7 +30,7 @@ def cli(main: Callable[[], None]) -> int:
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
         print(help_text())
         return 0
-    sys.argv[1:] = open_keys(sys.argv[1:])
+    sys.argv[1:] = overrides_first(open_keys(sys.argv[1:]))
     with refusals() as outcome:
         refuse_sweep_without_m(sys.argv[1:])
         main()
@@ -50,6 +51,15 @@ def open_keys(words: Iterable[str]) -> list[str]:
     ['++data.columns.zip=drop', '++data.columns={engine size \\\\(cc\\\\):numeric}', 'seed=1']
     """
     return [opened(word) for word in words]
+
+
+def overrides_first(words: Sequence[str]) -> list[str]:
+    """Hydra takes options before all overrides or behind them, but not in between, and says so in eight lines.
+
+    >>> overrides_first(["model=deep", "-m", "optimizer.lr=0.1,0.01"])
+    ['model=deep', 'optimizer.lr=0.1,0.01', '-m']
+    """
+    return sorted(words, key=lambda word: word.startswith("-") or not ("=" in word or word.startswith("~")))
 
 
 def opened(word: str) -> str:
@@ -82,7 +92,8 @@ def refusals() -> Iterator[Outcome]:
     outcome, given = Outcome(), os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"  # hydra.main then raises instead of printing several lines
     try:
-        yield outcome
+        with killed_as_by_ctrl_c():
+            yield outcome
     except (Refused, HydraException, OmegaConfBaseException, SystemExit) as error:
         mistake = error.__cause__ if isinstance(error, SystemExit) else error
         code = error.code if isinstance(error, SystemExit) else 2

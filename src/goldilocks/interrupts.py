@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment when it does no harm."""
+"""Ctrl-C and `kill`: the same end, and never at a moment when it does harm."""
 
 import signal
 import threading
@@ -6,22 +6,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def killed_as_by_ctrl_c() -> Iterator[None]:
+    """Within the block, SIGTERM raises KeyboardInterrupt, once: of `kill`, torchrun, Slurm when the time is over."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block has ended.
+    """Holds Ctrl-C and `kill` back until the block has ended.
 
     TensorBoard hands events to a thread of its own. An interrupt in the middle of that leaves an event that the thread
     is never told of, and closing the file then waits for it without end.
     """
-    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[Any] = []
-    before = signal.signal(signal.SIGINT, lambda *given: caught.append(given))
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    held = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda *given: caught.append(given))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if caught and callable(before):
-        before(*caught[0])
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    if caught:
+        held[caught[0][0]](*caught[0])

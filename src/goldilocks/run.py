@@ -182,7 +182,7 @@ def fit(
             result["diagnosis"] = examine(trainer, parts, folder, result["status"], said)
         if test and result["status"] == "done":
             tested = evaluate(trainer, parts, folder)
-    except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C and SIGTERM as SystemExit
+    except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C as SystemExit
         result["status"] = "interrupted"
     except Exception as error:
         result |= failure(folder, error, parts)

@@ -1,6 +1,7 @@
 """Lightning's trainer with annotated options; the module drives its clipping, accumulation and step counting."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +13,7 @@ from pydantic import Field
 from pytorch_lightning import callbacks as library
 from pytorch_lightning.loops import _EvaluationLoop
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 
 from goldilocks.acceleration import Matmul, check_compiler
@@ -72,6 +74,17 @@ class ValidationLoop(_EvaluationLoop):
 
     def _build_step_args_from_hook_kwargs(self, hook_kwargs: Any, step_hook_name: str) -> tuple:
         return tuple(hook_kwargs.values())  # validation_step takes them all
+
+
+class SignalsLeftAlone(_SignalConnector):
+    """Registers no handlers. Of Lightning's, that of SIGTERM talks to the other processes in the midst of their steps.
+
+    Private names of Lightning; tests/test_trainer.py watches them.
+    """
+
+    def register_signal_handlers(self) -> None:
+        self.received_sigterm = False
+        self._original_handlers = {signal.SIGINT: signal.getsignal(signal.SIGINT)}  # it is switched off and restored
 
 
 class Trainer(pl.Trainer):
@@ -163,6 +176,7 @@ class Trainer(pl.Trainer):
             **QUIET,
         )
         self.fit_loop.epoch_loop.val_loop = ValidationLoop(self)
+        self._signal_connector = SignalsLeftAlone(self)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import torch
 
 from goldilocks import failures
 from goldilocks.companions import environment
-from goldilocks.interrupts import uninterrupted
+from goldilocks.interrupts import killed_as_by_ctrl_c, uninterrupted
 from goldilocks.sweeps.trials import Trial, frozen, run_trial, trial_result
 
 ELSEWHERE = 75  # exit code of a process whose trial another one runs
@@ -115,7 +115,8 @@ def main(folder: str, number: str, wait: str) -> int:
 
     register_resolvers()
     try:
-        return 0 if run_trial(Path(folder), frozen(Path(folder), int(number)), wait=wait == "1") else ELSEWHERE
+        with killed_as_by_ctrl_c():
+            return 0 if run_trial(Path(folder), frozen(Path(folder), int(number)), wait=wait == "1") else ELSEWHERE
     except KeyboardInterrupt:
         return 130
 
