@@ -192,6 +192,17 @@ def test_torchrun_needs_no_further_options(one, tmp_path):
     assert_same(one, run_of(tmp_path))
 
 
+@pytest.mark.slow
+def test_torchrun_trains_every_fold_on_all_devices(tmp_path):
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words += [str(ROOT / "train.py"), *ONE, "data.batch_size=16", "data.folds=3"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("fold_1  done") == 1
+    one = trained(tmp_path / "one", *ONE, "data.folds=3")
+    assert read_result(run_of(tmp_path))["metrics"] == pytest.approx(read_result(one)["metrics"], abs=1e-5)
+
+
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 FAILING = """

@@ -1,10 +1,13 @@
 import os
 import signal
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from conftest import read_result
+from goldilocks import run
 from goldilocks.callbacks import Recorder
 from goldilocks.callbacks.recorder import save_logs
 from goldilocks.interrupts import killed_as_by_ctrl_c, uninterrupted
@@ -101,3 +104,15 @@ def test_a_logger_that_is_interrupted_finishes_first():
     with pytest.raises(KeyboardInterrupt):
         save_logs(trainer)
     assert logger.finished == ["log_metrics", "save"]
+
+
+@pytest.mark.parametrize("words", [[], ["data.folds=3"]])
+def test_what_is_interrupted_before_it_begins_leaves_nothing_but_what_can_be_resumed(words, command, monkeypatch):
+    def interrupt(parts):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(run, "threads_for", interrupt)
+    done = command("data=iris", *words)
+    assert done.code == 130
+    folders = list(Path("logs/runs").iterdir())
+    assert [read_result(folder)["status"] for folder in folders] == ["interrupted" for _ in words]

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from goldilocks import failures, results
+from goldilocks import devices, failures, results
 from goldilocks.errors import Refused
 
 FINISHED = ("done", "diverged", "pruned")
@@ -102,17 +102,25 @@ def one_fold(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """The result of one fold: trained, continued, or read where it is finished already."""
-    if resumed and (folder / "result.json").exists() and (before := results.read_result(folder))["status"] in FINISHED:
-        return before
-    started = resumed and results.can_resume(folder)
+    finished, started = devices.share(lambda: left_from_before(folder, resumed))
+    if finished is not None:
+        return finished
     own = copy.deepcopy(cfg)
     with open_dict(own.data):
         own.data.fold = fold
-    if not started:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before its first checkpoint
-        folder.mkdir()
     words = [*overrides, f"data.fold={fold}"]
     return train(own, words, choices, folder=folder, resumed=started, **options)
+
+
+def left_from_before(folder: Path, resumed: bool) -> tuple[dict[str, Any] | None, bool]:
+    """The result of a fold that is finished, and whether one can be continued; a folder is made for any other."""
+    if resumed and (folder / "result.json").exists() and (before := results.read_result(folder))["status"] in FINISHED:
+        return before, False
+    if started := resumed and results.can_resume(folder):
+        return None, started
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before its first checkpoint
+    folder.mkdir()
+    return None, False
 
 
 def folded(cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -164,6 +172,8 @@ def known(metrics: Mapping[str, Any], name: str) -> bool:
 
 def print_fold(fold: int, folds: int, result: Mapping[str, Any]) -> None:
     """A line for a fold that has ended."""
+    if not devices.is_first():
+        return
     objective = result["objective"]
     value = "" if objective["value"] is None else f"{objective['metric']} {objective['value']:.4g}"
     print(f"{fold + 1}/{folds}  fold_{fold}  {result['status']}  {value}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 parts -> trainer -> result
 """
 
+import shutil
 import signal
 import sys
 import traceback
@@ -64,7 +65,12 @@ def start(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]) -> 
     folder = devices.share(lambda: results.make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
     if devices.is_first():
         print(f"training on {devices.plan(parts.settings.trainer).in_words()}", file=sys.stderr)
-    return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
+    try:
+        return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
+    except BaseException:
+        if devices.is_first() and not (folder / "result.json").exists():  # interrupted before it was a run's
+            shutil.rmtree(folder)
+        raise
 
 
 def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
