@@ -153,6 +153,17 @@ def test_an_interrupt_leaves_no_process_behind(number, tmp_path):
     assert read_result(run_of(tmp_path))["status"] == "interrupted"
 
 
+@pytest.mark.slow
+def test_ctrl_c_while_they_start_is_silent(tmp_path):
+    process = start(*TWO, "trainer.max_epochs=100000", cwd=tmp_path)
+    wait_for(lambda: children(process.pid), seconds=120)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.split("\n")[-2] == "interrupted" and "Traceback" not in err
+    assert not list((tmp_path / "logs/runs").iterdir())
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started (Linux)."""
     found = Path(f"/proc/{pid}/task/{pid}/children")

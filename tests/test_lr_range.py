@@ -227,7 +227,7 @@ def test_a_rule_that_finds_nothing_ends_the_run_with_a_line_that_says_what_to_wr
         ("optimizer.lr=atuo", "optimizer.lr=atuo: a number or auto is expected"),
         (
             "lr_range.rule=min",
-            "lr_range.rule=min: must be 'fall', 'minimum', 'steepest', 'valley' or 'half_divergence'",
+            "lr_range.rule=min: one of fall, minimum, steepest, valley, half_divergence is expected",
         ),
         ("lr_range.min_lr=20", "lr_range.min_lr=20.0: must be below lr_range.max_lr, which is 10.0"),
         ("lr_range.steps=1", "lr_range.steps=1: must be greater than or equal to 10"),

@@ -71,6 +71,8 @@ class Settings:
         self.finds_rate = (rate := optimizer.get("lr")) == AUTO
         if isinstance(rate, str) and not self.finds_rate:
             raise Refused(f"optimizer.lr={rate}: a number or {AUTO} is expected")
+        if isinstance(rate, int | float) and rate <= 0:
+            raise Refused(f"optimizer.lr={rate:g}: must be greater than 0")
         if self.finds_rate:  # until the range test has found one
             self.optimizer = {**optimizer, "lr": ANY_RATE}
         self.seed, self.name, self.log_dir, self.resume, self.packages = seed, name, log_dir, resume, packages
@@ -166,7 +168,9 @@ def check_rows(settings: Settings, spec: Spec) -> None:
 
 
 def check_network(settings: Settings, network: nn.Module) -> None:
-    """Refuses a dropout rate that no layer of the network takes up."""
+    """Refuses a dropout rate that no layer of the network takes up, and batches that its layers cannot take."""
+    if settings.data.get("batch_size") == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()):
+        raise Refused("data.batch_size=1: BatchNorm has no statistics of a single row; write model.norm=layer")
     for name, kinds, other in (
         ("dropout", DROPOUT, "a deeper one"),
         ("alpha_dropout", ALPHA_DROPOUT, "model=selfnorm"),

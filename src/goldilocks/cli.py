@@ -19,6 +19,14 @@ from goldilocks.interrupts import killed_as_by_ctrl_c
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPEN = "data.columns."  # keys below are names of columns
 OPEN_DICT = "sweep.params={"  # holds keys of other groups
+FROM_LIGHTNING = {
+    "fast_dev_run": "trainer=smoke",
+    "overfit_batches": "trainer.limit_train_batches=N",
+    "val_check_interval": "trainer.check_val_every_n_epoch=N",
+    "gpus": "trainer=gpu trainer.devices=N",
+    "ckpt_path": "resume=RUN",
+    "learning_rate": "optimizer.lr",
+}  # keys of other projects
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -100,7 +108,7 @@ def refusals() -> Iterator[Outcome]:
         outcome.code = code if isinstance(code, int) else int(code is not None)
         if mistake is not None and given == "1":
             raise mistake from None
-        if mistake is not None:
+        if mistake is not None and is_first_here():
             print(f"error: {explain(mistake)}", file=sys.stderr)
     except ValueError as error:
         if given == "1" or not raised_by_hydra(error):
@@ -114,6 +122,14 @@ def refusals() -> Iterator[Outcome]:
         os.environ.pop(FULL_ERROR)
         if given is not None:
             os.environ[FULL_ERROR] = given
+
+
+def is_first_here() -> bool:
+    """Whether this is the first of the processes that torchrun or Slurm have started on this machine, or the only one.
+
+    Import-light, unlike `devices`, and all of them refuse the same.
+    """
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 def raised_by_hydra(error: BaseException) -> bool:
@@ -214,6 +230,8 @@ def explain_option(missing: str) -> str:
 
 def explain_key(key: str) -> str:
     """`optimizer.lrr` is not in the configuration: names the nearest key that is."""
+    if other := FROM_LIGHTNING.get(key.rpartition(".")[2]):
+        return f"{key}: no such key; write {other}"
     known = set(composed_keys())
     parent = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]

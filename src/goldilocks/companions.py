@@ -48,6 +48,10 @@ def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[st
         with devices.member(plan.kind, 0, plan.size, store):
             devices.share(job)
             yield
+    except BaseException:  # interrupted before training: they may still be starting
+        for process in processes:
+            process.kill()
+        raise
     finally:
         over.set()
         with uninterrupted():

@@ -205,8 +205,7 @@ def check_value(function: Any, key: str, value: Any, path: str) -> Any:
 def reasons(error: ValidationError, annotation: Any) -> str:
     """What pydantic found, as part of one line. For unions, only what is wrong with the value's own kind."""
     found = [entry for entry in error.errors() if entry["type"] != "is_instance_of"]
-    words = ("literal_error",) if len(found) > 1 else ()  # a word that a union takes too
-    kinds = ("_type", "_parsing", "none_required", "missing", *words)
+    kinds = ("_type", "_parsing", "none_required", "missing", "literal_error")
     of_kind = [entry for entry in found if not entry["type"].endswith(kinds)]
     message = "; ".join(dict.fromkeys(entry["msg"].replace("Input should be", "must be") for entry in of_kind))
     return message.replace("String should match", "must match") or f"{expected(annotation)} is expected"
@@ -223,7 +222,7 @@ def expected(annotation: Any) -> str:
         written = [kind for kind in kinds if not inspect.isclass(kind) or kind in words]  # in YAML; a Tensor is not
         return " or ".join(dict.fromkeys(expected(kind) for kind in written or kinds))
     if origin is Literal:
-        values = [str(value) for value in get_args(annotation)]
+        values = list(dict.fromkeys(str(value) for value in get_args(annotation)))
         return "one of " + ", ".join(values) if len(values) > 1 else values[0]
     if origin in (list, tuple):
         inner = expected(get_args(annotation)[0]).removeprefix("a ")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from goldilocks import data_checks, network_checks, resource_checks
 from goldilocks.checks import Settings, warnings_for
 from goldilocks.data.loaders import TensorLoader, epoch_seed
-from goldilocks.devices import trains_on_cpu
+from goldilocks.devices import plan, trains_on_cpu
 from goldilocks.errors import Refused
 from goldilocks.health import PROBE_ROWS, measure_health
 from goldilocks.lr_range import Sweep, accelerator, endless, range_test
@@ -216,7 +216,7 @@ def own_steps(parts: Parts, x: Tensor, y: Tensor) -> Trial:
     settings, module, options = parts.settings, parts.module, parts.settings.trainer
     loader = TensorLoader(
         *(tensor.to(x.device) for tensor in parts.data.tensors["train"]),
-        batch_size=parts.data.batch_size,
+        batch_size=parts.data.batch_size * plan(options).size,  # of all devices together
         shuffle_seed=settings.seed,
         max_batches=options.get("limit_train_batches"),
     )

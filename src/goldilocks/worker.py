@@ -3,12 +3,14 @@
 import os
 import sys
 import threading
+import time
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
 from goldilocks import devices
 from goldilocks.cli import register_resolvers
+from goldilocks.companions import NEWS
 from goldilocks.run import run
 
 
@@ -16,9 +18,13 @@ def main(kind: str, port: str, size: str, rank: str) -> int:
     """Trains beside the others; returns the exit code."""
     threading.Thread(target=end_with_the_first, daemon=True).start()
     register_resolvers()
-    with devices.member(kind, int(rank), int(size), devices.open_store(int(port))):
-        job: dict[str, Any] = devices.share(lambda: cast("Any", None))  # the first one's
-        result = run(OmegaConf.create(job.pop("cfg")), [], {}, **job)
+    try:
+        with devices.member(kind, int(rank), int(size), devices.open_store(int(port))):
+            job: dict[str, Any] = devices.share(lambda: cast("Any", None))  # the first one's
+            result = run(OmegaConf.create(job.pop("cfg")), [], {}, **job)
+    except RuntimeError:
+        time.sleep(NEWS)  # within which this process is ended if it only fails because the first one is gone
+        raise
     return int(result["status"] == "failed")
 
 
