@@ -268,7 +268,7 @@ def test_a_target_among_open_keywords_stays_data():
         ("pair", [0.9], "[0.9]", "2"),
         ("pair", [0.9, 0.99, 0.999], "[0.9,0.99,0.999]", "2"),
         ("pair", 0.9, "0.9", "a list of"),
-        ("mode", "slow", "slow", "'fast' or 'exact'"),
+        ("mode", "slow", "slow", "one of fast, exact is expected"),
         ("flag", 2, "2", "true or false"),
         ("flag", "perhaps", "perhaps", "true or false"),
         ("label", 3, "3", "a word or null is expected"),

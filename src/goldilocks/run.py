@@ -63,7 +63,6 @@ def start(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]) -> 
     name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
     config_hash = results.config_hash(cfg)[:6]
     folder = devices.share(lambda: results.make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
-    announce(parts.settings.trainer)
     try:
         return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
     except BaseException:
@@ -101,16 +100,7 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     words, test = results.read_overrides(folder), not results.is_trial(folder)
     if more:
         words = [*(word for word in words if not word.startswith("trainer.max_epochs=")), more]
-    announce(own.trainer)
     return folder, run(own, words, before["choices"], folder=folder, test=test, resumed=True)
-
-
-def announce(trainer: Mapping[str, Any]) -> None:
-    """Says which devices train, and what they leave out."""
-    plan = devices.plan(trainer)
-    less = "; without figures, importance, health and diagnosis" if plan.strategy == "fsdp" else ""
-    if devices.is_first():
-        print(f"training on {plan.in_words()}{less}", file=sys.stderr)
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
@@ -169,6 +159,8 @@ def train_network(
     known = results.recorded_threads(folder) if resumed else None
     threads = devices.share(lambda: known or threads_for(parts))
     results.write_start(folder, cfg, overrides, result, threads)
+    if test and not cfg.data.get("fold"):  # not of each trial, or each fold
+        announce(parts.settings.trainer)
     try:
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:
@@ -181,6 +173,14 @@ def train_network(
         return result
     finish(trainer, folder, result, fit(trainer, parts, folder, checkpoint if state else None, result, overrides, test))
     return result
+
+
+def announce(trainer: Mapping[str, Any]) -> None:
+    """Says which devices train, and what they leave out."""
+    plan = devices.plan(trainer)
+    less = "; without figures, importance, health and diagnosis" if plan.strategy == "fsdp" else ""
+    if devices.is_first():
+        print(f"training on {plan.in_words()}{less}", file=sys.stderr)
 
 
 def fit(
