@@ -10,6 +10,7 @@ import pytest
 
 from conftest import ROOT, SMALL, read_result
 from goldilocks.cli import card, groups, help_text, options
+from goldilocks.locks import alone
 
 # What is written, and the line that is printed (after `error: `; * stands for anything).
 WRONG = [
@@ -176,6 +177,24 @@ def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts" / name), *words], cwd=cwd, capture_output=True, text=True, timeout=120
     )
+
+
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+    words = f"{sys.executable} {ROOT / 'train.py'} --cfg job | head -1"
+    done = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_a_run_that_is_being_trained_is_not_resumed_beside_it(command) -> None:
+    run = command(*SMALL).folder
+    before = (run / "result.json").read_text()
+    (run / "result.json").write_text(before.replace('"done"', '"running"'))
+    with alone(run):
+        ended = command(f"resume={run}")
+    assert ended.code == 2
+    assert ended.err == f"error: {run}: another process trains in it; wait for its end, or end it first\n"
+    assert command(f"resume={run}").code == 0
 
 
 def test_damaged_runs_are_refused(command, tmp_path: Path) -> None:

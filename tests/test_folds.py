@@ -105,7 +105,7 @@ def test_a_run_has_a_folder_a_fold_and_their_means_and_spread(command) -> None:
     ended = command(*SMALL, "data.folds=3")
     assert ended.code == 0, ended.err
     assert sorted(path.name for path in ended.folder.iterdir()) == [
-        *("config.yaml", "environment.json", "fold_0", "fold_1", "fold_2", "overrides.yaml", "result.json"),
+        *(".lock", "config.yaml", "environment.json", "fold_0", "fold_1", "fold_2", "overrides.yaml", "result.json"),
     ]
     found = [read_result(ended.folder / f"fold_{fold}") for fold in range(3)]
     result = read_result(ended.folder)

@@ -15,9 +15,10 @@ import pytest
 
 from conftest import ROOT, read_result
 from goldilocks.errors import Refused
+from goldilocks.locks import held
 from goldilocks.results import can_resume
 from goldilocks.sweeps.processes import lost, slots_of
-from goldilocks.sweeps.trials import frozen, held
+from goldilocks.sweeps.trials import frozen
 from test_train import start, wait_for
 
 QUICK = ["data=iris", "trainer=cpu", "callbacks.progress_bar=null", "callbacks.last_checkpoint.min_seconds=0", "name=s"]
@@ -190,7 +191,7 @@ def test_locks_are_exclusive_and_given_up(tmp_path: Path) -> None:
     path = tmp_path / "trials" / "0.lock"
     with held(path, wait=False) as mine:
         assert mine
-        code = "import sys; from pathlib import Path; from goldilocks.sweeps.trials import held\n"
+        code = "import sys; from pathlib import Path; from goldilocks.locks import held\n"
         code += "with held(Path(sys.argv[1]), wait=False) as mine: sys.exit(int(mine))"
         assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 0
     with held(path, wait=False) as mine:

@@ -36,7 +36,8 @@ def cli(main: Callable[[], None]) -> int:
     0: done. 1: the run failed. 2: the input was refused. 130: interrupted.
     """
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
-        print(help_text())
+        with somebody_reads():
+            print(help_text())
         return 0
     sys.argv[1:] = overrides_first(open_keys(sys.argv[1:]))
     with refusals() as outcome:
@@ -100,7 +101,7 @@ def refusals() -> Iterator[Outcome]:
     outcome, given = Outcome(), os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"  # hydra.main then raises instead of printing several lines
     try:
-        with killed_as_by_ctrl_c():
+        with killed_as_by_ctrl_c(), somebody_reads():
             yield outcome
     except (Refused, HydraException, OmegaConfBaseException, SystemExit) as error:
         mistake = error.__cause__ if isinstance(error, SystemExit) else error
@@ -122,6 +123,18 @@ def refusals() -> Iterator[Outcome]:
         os.environ.pop(FULL_ERROR)
         if given is not None:
             os.environ[FULL_ERROR] = given
+
+
+@contextmanager
+def somebody_reads() -> Iterator[None]:
+    """Ends in silence what prints to a reader that has gone, as `head` has after ten lines."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
 
 
 def is_first_here() -> bool:

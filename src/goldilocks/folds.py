@@ -9,7 +9,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, open_dict
 
 from goldilocks import devices, failures, results
 from goldilocks.errors import Refused
+from goldilocks.locks import alone
 
 FINISHED = ("done", "diverged", "pruned")
 Train = Callable[..., dict[str, Any]]  # run.run
@@ -38,9 +39,8 @@ def for_each_fold(train: Train) -> Train:
 
     @wraps(train)
     def run(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-        if are_asked(cfg):
-            return run_folds(train, cfg, overrides, choices, **options)
-        return train(cfg, overrides, choices, **options)
+        with alone(options["folder"]):
+            return (partial(run_folds, train) if are_asked(cfg) else train)(cfg, overrides, choices, **options)
 
     return run
 

@@ -11,6 +11,7 @@ import torch
 from goldilocks import devices, results
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
 from goldilocks.errors import Refused
+from goldilocks.locks import held
 from goldilocks.network import build_network
 from goldilocks.parts import build_data
 from goldilocks.sweeps.asking import Study
@@ -18,7 +19,7 @@ from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.folder import Record, frozen_numbers
 from goldilocks.sweeps.settings import SweepSettings
 from goldilocks.sweeps.space import Space
-from goldilocks.sweeps.trials import Trial, freeze, frozen, held, tell
+from goldilocks.sweeps.trials import Trial, freeze, frozen, tell
 from goldilocks.trainer import quiet_libraries
 
 TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from goldilocks import devices
 from goldilocks.errors import Refused
+from goldilocks.locks import held
 from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
 from goldilocks.sweeps.compose import Composer
@@ -28,7 +29,7 @@ from goldilocks.sweeps.page import try_report
 from goldilocks.sweeps.planning import Checker, Proposals, catch_up, plan
 from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
-from goldilocks.sweeps.trials import Trial, frozen, held
+from goldilocks.sweeps.trials import Trial, frozen
 
 
 def run_study(sweeper: Any, arguments: Sequence[str]) -> None:

@@ -7,17 +7,16 @@ with the process, so a killed trial is free at once.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks import failures, results
 from goldilocks.errors import Refused
+from goldilocks.locks import held
 from goldilocks.run import run
 from goldilocks.sweeps import asking
 
@@ -71,22 +70,6 @@ def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
     """The result of a trial's folder, if it has one."""
     own = folder / str(number)
     return results.read_result(own) if (own / "result.json").exists() else None
-
-
-@contextmanager
-def held(path: Path, *, wait: bool) -> Iterator[bool]:
-    """A lock between processes; gives whether it is held. With `wait`, it always is in the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
