@@ -25,7 +25,11 @@ WRONG = [
     ("logger=[tensorboard,wandbb]", "logger=wandbb: no such option; *"),
     ("experiment=nothing", "experiment=nothing: no such option; *"),
     ("optimizer.lrr=0.1", "optimizer.lrr: no such key in optimizer; did you mean optimizer.lr?"),
-    ("optimizer=sgd optimizer.betas=[0.9,0.99]", "optimizer.betas: no such key in optimizer; *"),
+    (
+        "optimizer=sgd optimizer.betas=[0.9,0.99]",
+        "optimizer.betas: no such key in the optimizer chosen; write one of: optimizer=adam, *",
+    ),
+    ("data.path=x.csv", "data.path: no such key in the data chosen; write data=table"),
     ("model.widht=10", "model.widht: no such key in model; did you mean model.width?"),
     ("optimiser=adam", "optimiser: no such key; did you mean optimizer?"),
     ("sede=1", "sede: no such key; did you mean seed?"),

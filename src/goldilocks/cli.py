@@ -247,9 +247,21 @@ def explain_key(key: str) -> str:
         return f"{key}: no such key; write {other}"
     known = set(composed_keys())
     parent = key.rpartition(".")[0]
+    if others := options_with(parent, key.rpartition(".")[2]):
+        which = "" if len(others) == 1 else "one of: "
+        return f"{key}: no such key in the {parent} chosen; write {which}{', '.join(others)}"
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     within = f" in {parent}" if parent and siblings else ""
     return f"{key}: no such key{within}; " + near_miss(key, siblings or known | set(groups()))
+
+
+def options_with(group: str, key: str) -> list[str]:
+    """The options of a group whose file has a key, as words to write."""
+    if not group or not (CONF / group).is_dir():
+        return []
+    line = re.compile(rf"^{re.escape(key)}:", flags=re.MULTILINE)
+    files = ((option, CONF / group / f"{option}.yaml") for option in options(group))
+    return [f"{group}={option}" for option, path in files if line.search(path.read_text(encoding="utf-8"))]
 
 
 def explain_override(override: str) -> str:
