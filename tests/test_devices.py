@@ -141,6 +141,14 @@ def test_killed_and_resumed_it_is_still_the_same(tmp_path):
     assert_same(one, trained(place, "resume=last"))
 
 
+@pytest.mark.slow
+def test_sharded_weights_go_on_where_they_were(tmp_path):
+    words = [*TWO, "trainer.strategy=fsdp", "optimizer=adam", "scheduler=constant", *CLIPPED]
+    whole = trained(tmp_path / "whole", *words)
+    trained(tmp_path / "parts", *words, "trainer.max_epochs=2")
+    assert_same(whole, trained(tmp_path / "parts", "resume=last", "trainer.max_epochs=4"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "kill"])
 def test_an_interrupt_leaves_no_process_behind(number, tmp_path):
     process = start(*TWO, "scheduler=constant", "trainer.max_epochs=100000", cwd=tmp_path)
