@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,21 @@ def test_a_wider_grid_under_the_same_name_does_what_is_missing(command, tmp_path
     assert {row["trial"]: row["optimizer"] for row in table(folder)} == {"0": "sgd", "1": "adam", "2": "nadam"}
     assert command(*SWEEP, "optimizer=rmsprop,nadam").code == 0
     assert [row["optimizer"] for row in table(folder)] == ["sgd", "adam", "nadam", "rmsprop"]
+
+
+def test_commands_of_one_name_are_told_apart_and_other_problems_refused(command, tmp_path: Path) -> None:
+    words = ["-m", *SMALL, "name=grown", "optimizer.lr=0.01,0.02"]
+    assert command(*words).code == 0
+    for word in ("data.name=wine", "objective.metric=val/accuracy"):
+        ended = command(*words, word)
+        assert ended.code == 2
+        assert re.fullmatch(rf"error: {word}: .*grown was started with \S+; choose another name\n", ended.err)
+    assert command(*words, "data.batch_size=64").code == 0
+    rows = table(tmp_path / "logs/sweeps/grown")
+    assert [(row["optimizer.lr"], row["data.batch_size"]) for row in rows] == [
+        *(("0.01", ""), ("0.02", "")),
+        *(("0.01", "64"), ("0.02", "64")),
+    ]
 
 
 def test_a_trial_whose_folder_cannot_be_made_does_not_stop_the_others(command, tmp_path: Path) -> None:

@@ -41,9 +41,20 @@ def cli(main: Callable[[], None]) -> int:
         return 0
     sys.argv[1:] = overrides_first(open_keys(sys.argv[1:]))
     with refusals() as outcome:
+        refuse_unknown_flag(sys.argv[1:])
         refuse_sweep_without_m(sys.argv[1:])
         main()
     return outcome.code
+
+
+def refuse_unknown_flag(words: Sequence[str]) -> None:
+    """Refuses `--epochs 5` in one line, where Hydra would print its own usage."""
+    from hydra._internal.utils import get_args_parser
+
+    known = get_args_parser()._option_string_actions
+    for word in (word.partition("=")[0] for word in words if word.startswith("--")):
+        if not any(flag.startswith(word) for flag in known):
+            raise Refused(f"{word}: no such option; write key=value, as in trainer.max_epochs=5, or --help")
 
 
 def refuse_sweep_without_m(words: Sequence[str]) -> None:
@@ -231,6 +242,9 @@ def explain(error: BaseException) -> str:
 def explain_option(missing: str) -> str:
     """`optimizer/nadm` was asked for: names the group's options."""
     group, _, option = missing.removesuffix(".yaml").rpartition("/")
+    if missing.startswith("data/") and "." in option:
+        path = missing.removeprefix("data/").removesuffix(".yaml")
+        return f"data={path}: no such option; a file is data=table data.path={path} data.target=COLUMN"
     if group.startswith("hydra/"):
         known = ["basic", *(options(group) if (CONF / group).is_dir() else [])]
         return f"{group}={option}: no such option, or its plugin is not installed; {near_miss(option, known)}"
@@ -247,6 +261,8 @@ def explain_key(key: str) -> str:
         return f"{key}: no such key; write {other}"
     known = set(composed_keys())
     parent = key.rpartition(".")[0]
+    if not parent and (longer := sorted(name for name in known if name.endswith(f".{key}") and ".search." not in name)):
+        return f"{key}: no such key; write {'one of: ' if len(longer) > 1 else ''}{', '.join(longer)}"
     if others := options_with(parent, key.rpartition(".")[2]):
         which = "" if len(others) == 1 else "one of: "
         return f"{key}: no such key in the {parent} chosen; write {which}{', '.join(others)}"

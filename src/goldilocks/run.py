@@ -93,7 +93,8 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     out_of_epochs = before["epochs"] == results.read_config(folder).trainer.max_epochs
     extended = before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > before["epochs"]
     if before["status"] in ("done", "pruned", "diverged") and not extended:
-        print(f"{folder} is {before['status']}: nothing to resume", file=sys.stderr)
+        early = "" if out_of_epochs or before["status"] != "done" else f" since epoch {before['epochs']}, stopped early"
+        print(f"{folder} is {before['status']}{early}: nothing to resume", file=sys.stderr)
         return folder, before
     if extended and not (folder / "checkpoints" / "last.ckpt").exists():
         raise Refused(f"{folder}: has no checkpoints/last.ckpt to go on from")

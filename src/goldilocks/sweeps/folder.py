@@ -6,6 +6,7 @@ same command, or a wider one, under the same name does only what is missing.
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,17 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
     own = {trial.number: trial for trial in mine}
     record = Record(folder).stored["trials"]
     others = {int(number): earlier(folder, int(number), entry) for number, entry in record.items()}
-    return [trial for _, trial in sorted((others | own).items())]
+    return told_apart([trial for _, trial in sorted((others | own).items())])
+
+
+def told_apart(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials of several commands: words that only some of them had join what is varied."""
+    given = [dict(word.lstrip("+").split("=", 1) for word in trial.overrides if "=" in word) for trial in trials]
+    keys = [
+        key for key in dict.fromkeys(key for words in given for key in words) if len({w.get(key) for w in given}) > 1
+    ]
+    more = [{key: words[key] for key in keys if key in words} for words in given]
+    return [replace(trial, varied=own | trial.varied) for trial, own in zip(trials, more, strict=True)]
 
 
 def earlier(folder: Path, number: int, entry: Mapping[str, Any]) -> Trial:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from goldilocks import devices
@@ -30,6 +31,8 @@ from goldilocks.sweeps.planning import Checker, Proposals, catch_up, plan
 from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
 from goldilocks.sweeps.trials import Trial, frozen
+
+PROBLEM = ("data._target_", "data.name", "data.path", "data.target", "objective.metric")  # what a ranking is of
 
 
 def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
@@ -97,6 +100,7 @@ def begin(
     with held(folder / "trials" / "sweep.lock", wait=True):  # the same command may start twice at a time
         record = Record(folder)
         check_kind(record, settings, folder)
+        check_problem(record, first.config, planned, folder)
         if settings.needs_study:
             study = create_study(folder, settings, modes, first.config.trainer.max_epochs)
         if settings.learns:
@@ -119,6 +123,19 @@ def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
     learnt = before in ("tpe", "cmaes", "gp")
     if before is not None and learnt != settings.learns:
         raise Refused(f"sweep.sampler={settings.sampler}: {folder} was started with {before}; choose another name")
+
+
+def check_problem(record: Record, cfg: DictConfig, planned: Sequence[Trial], folder: Path) -> None:
+    """Refuses to rank trials beside those on other data, or by another metric, unless these are what is varied."""
+    numbers = frozen_numbers(folder)
+    varied = [*(trial["varied"] for trial in record.stored["trials"].values()), *(trial.varied for trial in planned)]
+    if not numbers or any(key in ("data", *PROBLEM) for words in varied for key in words):
+        return
+    before = frozen(folder, numbers[0]).config
+    for key in PROBLEM:
+        old, new = (OmegaConf.select(config, key) for config in (before, cfg))
+        if old != new:
+            raise Refused(f"{key}={new}: {folder} was started with {old}; choose another name")
 
 
 def is_waiting(trial: Trial, settings: SweepSettings) -> bool:
