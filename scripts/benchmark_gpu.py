@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from goldilocks import failures
 from goldilocks import parts as assembly
 from goldilocks.errors import Refused, one_line
 from goldilocks.evaluate import compose
@@ -110,6 +111,8 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
     module: Any = parts.module
     module.on_train_epoch_start = before(from_the_second_on(watch.resume), module.on_train_epoch_start)
     module.on_validation_start = from_the_second_on(pause)
+    torch.compiler.reset()
+    failures.give_back_memory()  # of the case before
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:

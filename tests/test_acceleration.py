@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 
-from fitting import fit
+import goldilocks.module
+from fitting import fit, make, sgd, vector
 from goldilocks.devices import Plan
 from goldilocks.errors import Refused
 from goldilocks.parts import prepare
@@ -76,15 +78,36 @@ def test_compiled_it_trains_the_same(compose, tmp_path, more):
         torch.testing.assert_close(value, compiled[key], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # Lightning asks for a GPU
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_are_unscaled_before_they_are_clipped(fused, monkeypatch):
+    """By a scaler of the CPU. Lightning leaves it to a fused step to unscale, which comes after clipping."""
+    monkeypatch.setattr(goldilocks.module, "can_be_flat", lambda optimizer: False)  # as on a GPU
+    limit = {"gradient_clip_val": 0.1, "max_epochs": 2, "optimizer": lambda groups: sgd(groups, fused=fused)}
+    plain, scaled = make(**limit), make(**limit)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaled.trainer.strategy._precision_plugin = MixedPrecision("bf16-mixed", "cpu")
+    scaled.trainer.strategy._precision_plugin.scaler = scaler
+    for made in (plain, scaled):
+        made.trainer.fit(made.module, made.data)
+    moved = vector(plain.network) - vector(make(**limit).network)
+    assert scaler.get_scale() == 1024.0
+    assert (vector(scaled.network) - vector(plain.network)).norm() < 0.02 * moved.norm()
+    norms = [float(fitted.history.metrics[0]["gradient_norm"]) for fitted in (plain, scaled)]
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
+
+
 # --- on a GPU ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed", "16-mixed", "bf16-true"])
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
-def test_gradients_are_clipped_after_unscaling(precision, algorithm):
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_are_clipped_after_unscaling(precision, algorithm, fused):
     """The gradients of each step, as the optimizer gets them, against the limit; and never far below it."""
     clipping = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
+    clipping["optimizer"] = lambda groups: sgd(groups, fused=fused)
     steps = fit(accelerator="gpu", precision=precision, **clipping).log.gradients
     seen = [float(step.float().norm() if algorithm == "norm" else step.float().abs().max()) for step in steps]
     finite = [value for value in seen if math.isfinite(value)]  # a scaler skips its first steps

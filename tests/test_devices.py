@@ -14,6 +14,9 @@ from conftest import ROOT, read_result
 from goldilocks import devices
 from goldilocks.data.loaders import TensorLoader
 from goldilocks.errors import Refused
+from goldilocks.parts import prepare
+from goldilocks.results import load_checkpoint, load_weights, read_config, write_json
+from goldilocks.run import run
 from test_train import start, wait_for
 
 # No randomness beside the order, no statistics of a batch.
@@ -121,6 +124,16 @@ def test_what_a_process_alone_cannot_see_is_left_out(tmp_path):
     assert "test/accuracy" in read_result(folder)["metrics"]
     assert read_result(folder)["diagnosis"] is None
     assert not (folder / "figures").exists()
+    assert validated_again(folder) == pytest.approx(read_result(folder)["metrics"]["val/loss"], rel=1e-5)
+
+
+def validated_again(folder: Path) -> float:
+    """The loss of best.ckpt on the validation rows, by one process."""
+    parts, path = prepare(read_config(folder), warn=False), folder / "checkpoints/best.ckpt"
+    load_weights(parts.module, load_checkpoint(path), path)
+    x, y = parts.data.tensors["val"]
+    with torch.no_grad():
+        return parts.module.task.loss(parts.module.evaluated.eval()(x), y).item()
 
 
 def test_killed_and_resumed_it_is_still_the_same(tmp_path):
@@ -262,6 +275,35 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
     assert not list(folder.glob("failure_*"))
 
 
+def test_what_a_device_said_before_it_was_resumed_is_forgotten(compose, tmp_path):
+    """torchrun's processes leave it there: none of them has started the others, to clean up behind them."""
+    write_json(tmp_path / "failure_1.json", {"type": "ValueError", "message": "old", "traceback": ""})
+    cfg = compose("data=iris", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none")
+    assert run(cfg, [], {}, folder=tmp_path, resumed=True)["status"] == "done"
+    assert not list(tmp_path.glob("failure_*"))
+
+
+@pytest.mark.slow
+def test_each_process_has_the_threads_that_were_chosen(tmp_path, monkeypatch):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = ["packages=[counting]", "+callbacks.counting._target_=counting.Counting", "trainer.threads=3"]
+    trained(tmp_path, *TWO, *words)
+    assert [(tmp_path / f"threads_{rank}").read_text() for rank in range(2)] == ["3", "3"]
+
+
+COUNTING = """
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Callback
+
+class Counting(Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        Path(__file__).with_name(f"threads_{trainer.global_rank}").write_text(str(torch.get_num_threads()))
+"""
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -276,6 +318,11 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
             ["trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.precision=64"],
             "=64: not with fsdp",
         ),
+        (
+            ["trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.channels_last=true", "data=digits", "model=cnn"],
+            "not with fsdp; write trainer.strategy=ddp",
+        ),
+        (["trainer=cpu", "trainer.precision=bf16-true", "regularization=ema"], "write trainer.precision=bf16-mixed"),
         (["trainer=ddp_cpu", "data=diabetes", "data.val_fraction=0.003"], "2 processes share 1 rows of val; write"),
     ],
 )

@@ -1,10 +1,12 @@
 """A running mean of a network's weights, which is evaluated in its place."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+from goldilocks import devices
 
 
 class WeightAverage(nn.Module):
@@ -53,6 +55,20 @@ class WeightAverage(nn.Module):
 def moving_tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Weights, and buffers of floating point: where weights are sharded, buffers are not."""
     return list(network.parameters()), [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+
+
+@torch.no_grad()
+def share_statistics(networks: Sequence[nn.Module]) -> None:
+    """Makes BatchNorm's statistics the mean over the devices, each of which has seen its own rows.
+
+    Otherwise each would validate its rows by its own, and the checkpoint would hold those of the first.
+    """
+    if devices.size() == 1:
+        return
+    for network in networks:
+        for buffer in moving_tensors(network)[1]:
+            distributed.all_reduce(buffer)
+            buffer /= devices.size()
 
 
 def evaluated_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -96,6 +96,9 @@ def check(cfg: DictConfig) -> Settings:
     Objective(**check_arguments(Objective, settings.objective, "objective"))
     try_schedule(settings.scheduler, try_optimizer(settings.optimizer, packages), packages)
     try_trainer(settings.trainer, packages)
+    precision = settings.trainer.get("precision")
+    if precision == "bf16-true" and (name := next((n for n in ("ema", "swa") if settings.regularization[n]), None)):
+        raise Refused(f"regularization.{name}: a mean in 16 bits stands still; write trainer.precision=bf16-mixed")
     if settings.regularization["max_norm"] and plan(settings.trainer).strategy == "fsdp":
         raise Refused("regularization.max_norm: torch does not limit the norms of sharded weights; write trainer=ddp")
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):

@@ -39,6 +39,7 @@ def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[st
     if plan.strategy == "single" or distributed.is_initialized():
         yield
         return
+    forget_failures(folder)
     store = devices.open_store()
     words = [sys.executable, "-m", "goldilocks.worker", plan.kind, str(store.port), str(plan.size)]
     processes = [start([*words, str(rank)], plan.size) for rank in range(1, plan.size)]
@@ -56,8 +57,7 @@ def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[st
         over.set()
         with uninterrupted():
             end(processes)
-        for left in folder.glob("failure_*.json"):
-            left.unlink()
+        forget_failures(folder)
 
 
 def start(words: Sequence[str], size: int) -> subprocess.Popen:
@@ -105,6 +105,12 @@ def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.E
             results.write_result(folder, {**results.read_result(folder), "status": "failed", "error": error})
             print(f"error: {failures.in_words(error)}", file=sys.stderr, flush=True)
         os._exit(1)
+
+
+def forget_failures(folder: Path) -> None:
+    """Removes what other processes have said of themselves, now or in a run before this one was resumed."""
+    for left in folder.glob("failure_*.json"):
+        left.unlink(missing_ok=True)
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------

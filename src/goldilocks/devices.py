@@ -147,12 +147,26 @@ def strategy_of(plan: Plan) -> dict[str, Any]:
     places = {"accelerator": plan.kind, "devices": plan.devices, "num_nodes": plan.nodes}
     if plan.strategy == "single":
         return places
-    found: Strategy = DDPStrategy()
+    found: Strategy = Together()
     if plan.strategy == "fsdp":
         sizes: dict[str, Any] = {"data_parallel_size": plan.size, "tensor_parallel_size": 1}
-        found = ModelParallelStrategy(**sizes, save_distributed_checkpoint=False)
+        found = TogetherSharded(**sizes, save_distributed_checkpoint=False)
     plugins = None if started_elsewhere() else [OfThisMachine(rank(), size())]
     return {**places, "strategy": found, "plugins": plugins}
+
+
+class Together(DDPStrategy):
+    """Lightning's, which starts no processes: they are there. Its launcher would also set the number of threads."""
+
+    def _configure_launcher(self) -> None:
+        pass
+
+
+class TogetherSharded(ModelParallelStrategy):
+    """Likewise."""
+
+    def _configure_launcher(self) -> None:
+        pass
 
 
 class OfThisMachine(ClusterEnvironment):
@@ -221,6 +235,14 @@ def total(*numbers: Tensor) -> Tensor:
     if size() > 1:
         distributed.all_reduce(summed)
     return summed
+
+
+def mean_over_rows(losses: list[Tensor], sizes: list[int]) -> tuple[float, int]:
+    """The mean loss over the rows of all devices, and their number, from the mean losses of batches."""
+    values = torch.stack(losses).cpu().double() if losses else torch.zeros(0, dtype=torch.double)
+    rows = torch.tensor(sizes, dtype=torch.double)
+    summed, count = total(values @ rows, rows.sum())
+    return float(summed / count), int(count)
 
 
 def open_store(port: int = 0) -> distributed.TCPStore:

@@ -85,12 +85,14 @@ def look_at_rows(task: Task, network: nn.Module, rows: tuple[Tensor, Tensor], tr
     device = next(network.parameters()).device
     x, y = (tensor[:: -(-len(tensor) // MOST_ROWS)].to(device) for tensor in rows)
     parts = zip(x.split(512), y.split(512), strict=True)
-    losses = torch.cat([task.row_losses(task.combine(network(x).float()), target) for x, target in parts]).double()
+    losses = (
+        torch.cat([task.row_losses(task.combine(network(x).float()), target) for x, target in parts]).cpu().double()
+    )
     if not losses.isfinite().all():
         return None
     error = float(losses.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
     chance = task.row_losses(constant_prediction(task, train_targets.to(device)).expand(len(y), -1), y)
-    return Rows(len(losses), float(losses.mean()), error, float(chance.double().mean()))
+    return Rows(len(losses), float(losses.mean()), error, float(chance.cpu().double().mean()))
 
 
 def constant_prediction(task: Task, targets: Tensor) -> Tensor:

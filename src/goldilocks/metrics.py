@@ -81,6 +81,8 @@ def auroc(output: Tensor, target: Tensor) -> Tensor:
     By ranks: the area is the share of pairs, a row of the class and another, of which the former has the higher
     probability; a tie counts half (Mann and Whitney, 1947). Not a number where all rows are of one class.
     """
+    if output.device.type == "mps":  # has no 64 bits
+        output, target = output.cpu(), target.cpu()
     scores = output.softmax(1) if output.ndim == 2 else output[:, None]
     own = target if output.ndim == 2 else torch.zeros_like(target)
     classes = scores.shape[1]

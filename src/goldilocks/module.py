@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from goldilocks import devices
 from goldilocks.acceleration import Compiled
 from goldilocks.augmentation import Augmentation
-from goldilocks.averaging import WeightAverage
+from goldilocks.averaging import WeightAverage, share_statistics
 from goldilocks.data.loaders import Batches, epoch_seed
 from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.gradients import Gradients
@@ -180,6 +180,7 @@ class TrainingModule(pl.LightningModule):
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
         if index == in_epoch or trainer.should_stop:
             self.average_epoch()
+            share_statistics([self.network] if self.average is None else [self.network, self.average.network])
         if outputs:
             task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
 
@@ -207,7 +208,12 @@ class TrainingModule(pl.LightningModule):
         self.schedule.on_step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Penalties, then clipping. Where it is wrapped, Lightning calls this within the step, after unscaling."""
+        """Penalties, then clipping. Where it is wrapped, Lightning calls this within the step, after unscaling.
+
+        A fused step would unscale by itself, and Lightning leaves it to that: too late for what is done here.
+        """
+        if getattr(optimizer, "_step_supports_amp_scaling", False) and (scaler := scaler_of(self.trainer)) is not None:
+            scaler.unscale_(optimizer)
         if self.has_penalty:
             add_penalty_gradients(self.weights, self.regularization.l1, self.regularization.l2)
         self.gradients.clip(self.trained)
@@ -220,7 +226,8 @@ class TrainingModule(pl.LightningModule):
             return
         self.average.update()
         loader: Any = self.trainer.train_dataloader
-        inputs = (x for item in loader for x, _ in batches_of(item))
+        convert = self.trainer.precision_plugin.convert_input
+        inputs = (convert(x) for item in loader for x, _ in batches_of(item))
         torch.optim.swa_utils.update_bn(inputs, self.average.network, self.device)
         self.average.network.train(self.network.training)
 
@@ -228,9 +235,7 @@ class TrainingModule(pl.LightningModule):
         self.trainer.align_log_step()
 
     def on_train_epoch_end(self) -> None:
-        losses, sizes = torch.stack(self.losses).double(), torch.tensor(self.sizes, dtype=torch.double)
-        total, rows = devices.total(losses.cpu() @ sizes, sizes.sum())
-        loss, self.rows_in_epoch = (total / rows).item(), int(rows)
+        loss, self.rows_in_epoch = devices.mean_over_rows(self.losses, self.sizes)
         self.report({"train/loss": loss, **self.task.compute_metrics("train"), **self.gradients.metrics()})
         self.schedule.on_epoch_end(self.epoch_metrics)
         self.diverged = not math.isfinite(loss)
@@ -271,8 +276,8 @@ class TrainingModule(pl.LightningModule):
         self.end_evaluation("test")
 
     def begin_evaluation(self, stage: str) -> None:
-        self.evaluated_loss: Tensor | float = 0.0
-        self.evaluated_rows = 0
+        self.evaluated_losses: list[Tensor] = []
+        self.evaluated_sizes: list[int] = []
         self.task.reset_metrics(stage)
 
     def evaluate(self, stage: str, item: Any) -> None:
@@ -286,15 +291,12 @@ class TrainingModule(pl.LightningModule):
         if not outputs:
             return
         output, target = torch.cat(outputs), torch.cat(targets)
-        self.evaluated_loss += self.task.loss(output, target).double() * len(target)
-        self.evaluated_rows += len(target)
+        self.evaluated_losses.append(self.task.loss(output, target))
+        self.evaluated_sizes.append(len(target))
         self.task.update_metrics(stage, output, target)
 
     def end_evaluation(self, stage: str) -> None:
-        if devices.size() > 1:
-            rows = torch.tensor(float(self.evaluated_rows), dtype=torch.double)
-            self.evaluated_loss, self.evaluated_rows = devices.total(torch.as_tensor(self.evaluated_loss).cpu(), rows)
-        loss = float(self.evaluated_loss / self.evaluated_rows)
+        loss, self.evaluated_rows = devices.mean_over_rows(self.evaluated_losses, self.evaluated_sizes)
         self.report({f"{stage}/loss": loss, **self.task.compute_metrics(stage)})
 
     def report(self, metrics: dict[str, float]) -> None:
@@ -302,6 +304,7 @@ class TrainingModule(pl.LightningModule):
 
         `self.log` would do the same, at about 0.2 ms a metric: as long as a small network's step.
         """
+        metrics = devices.share(lambda: metrics)  # what is decided by them is the same everywhere
         self.epoch_metrics.update(metrics)
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
 
@@ -321,8 +324,13 @@ def runs_raw(trainer: Trainer) -> bool:
 
     Not with several devices (gradients must be shared), a gradient scaler, or a callback that watches single steps.
     """
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    return isinstance(trainer.strategy, SingleDeviceStrategy) and scaler is None and not trainer.step_watchers()
+    one_device = isinstance(trainer.strategy, SingleDeviceStrategy)
+    return one_device and scaler_of(trainer) is None and not trainer.step_watchers()
+
+
+def scaler_of(trainer: Trainer) -> Any:
+    """The gradient scaler of `16-mixed`; None with any other precision."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

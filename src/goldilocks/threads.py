@@ -28,14 +28,14 @@ def threads_for(parts: Any) -> int:
     option = parts.settings.trainer.get("threads", "auto")
     if option != "auto":
         return option
+    most = max(ALL_THREADS // plan(parts.settings.trainer).devices, 1)  # each process of this machine has its share
     if not trains_on_cpu(parts.settings.trainer.get("accelerator", "auto")):
-        return ALL_THREADS
+        return most
     network, rows = parts.module.network, parts.data.batch_size
     work, batch = sum(p.numel() for p in network.parameters()) * rows, [t[:rows] for t in parts.data.tensors["train"]]
     # No rates and strengths: the trials of a sweep over them share one measurement.
     layers = [(type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False))) for layer in network.modules()]
     description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
-    most = max(ALL_THREADS // plan(parts.settings.trainer).devices, 1)  # each process of this machine has its share
     return choose_threads(work, description, lambda: parts.module.trial_step(*batch), most)
 
 

@@ -151,7 +151,7 @@ class Trainer(pl.Trainer):
         shuffle_seed: int = 0,
     ) -> None:
         wanted = plan({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "strategy": strategy})
-        check_together(wanted, precision, compile, check_val_every_n_epoch, max_epochs)
+        check_together(wanted, precision, compile, check_val_every_n_epoch, max_epochs, channels_last)
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.accumulate_batches, self.steps_per_execution = accumulate_grad_batches, steps_per_execution
         self.shuffle_seed = shuffle_seed
@@ -223,8 +223,10 @@ class Trainer(pl.Trainer):
         self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
 
 
-def check_together(plan: Plan, precision: int | str, compiles: bool, every: int, epochs: int) -> None:
+def check_together(plan: Plan, precision: int | str, compiles: bool, every: int, epochs: int, last: bool) -> None:
     """Refuses options that are right by themselves, but not with these devices or each other."""
+    if last and plan.strategy == "fsdp":
+        raise Refused("trainer.channels_last=true: not with fsdp; write trainer.strategy=ddp, or leave it out")
     check_precision(precision, plan)
     check_compile(compiles, plan)
     check_intervals(every, epochs)
@@ -274,6 +276,7 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     checked = check_arguments(kind, values, "trainer", packages, given=live)
     if issubclass(kind, Trainer):
         defaults = {"precision": 32, "compile": False, "check_val_every_n_epoch": 1, "max_epochs": 200}
+        defaults |= {"channels_last": False}
         check_together(plan(checked), *(checked.get(key, value) for key, value in defaults.items()))
 
 

@@ -214,6 +214,9 @@ class TableData(pl.LightningDataModule):
 
     def loader(self, stage: str, **options: Any) -> TensorLoader:
         """A loader over a stage's rows, whose batches are on the trainer's device."""
+        if self.trainer is not None:  # once, and not all rows for each item
+            x, y = self.tensors[stage]
+            self.tensors[stage] = self.trainer.precision_plugin.convert_input(x), y
         words = {"batch_size": self.batch_size, "rank": devices.rank(), "world": devices.size(), **options}
         return self.loader_on(self.device, stage, getattr(self.trainer, "data_memory_fraction", 1.0), **words)
 
