@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, ours
 
 SRC = ROOT / "src"
 PAGES = sorted(
@@ -118,6 +118,7 @@ def values_of(override):
     return [f"{override.get_key_element()}={value}" for value in values]
 
 
+@ours  # a line of them lists the optimizers
 @pytest.mark.parametrize(("given", "line"), REFUSED)
 def test_what_the_readme_says_is_refused_is_refused_in_these_words(given, line, command):
     ended = command(*words_of(given))
@@ -187,6 +188,7 @@ def test_nothing_that_git_holds_is_missing_from_the_tree():
     assert groups <= listed
 
 
+@ours
 def test_the_table_of_the_readme_has_every_group_and_option():
     from goldilocks.cli import groups, options
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import nn
 
+from conftest import YOURS
 from goldilocks.cli import options
 from goldilocks.config import build
 from goldilocks.errors import Refused
@@ -296,7 +297,7 @@ def test_every_option_is_built_with_and_without_memory(name, compose):
     built = []
     for device in ("cpu", "meta"):
         with torch.device(device):
-            built.append(build(node, nn.Module, "model", input_shape=shape, num_outputs=3))
+            built.append(build(node, nn.Module, "model", packages=YOURS, input_shape=shape, num_outputs=3))
     network, empty = built
     assert network(torch.randn(5, *shape)).shape in ((5, 3), (5, 32, 3))
     assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}

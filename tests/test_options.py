@@ -12,6 +12,7 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from conftest import YOURS, ours
 from goldilocks.callbacks import (
     BestCheckpoint,
     Charts,
@@ -60,6 +61,7 @@ QUIET = ["callbacks=none", "logger=none"]
 COMPOSED = {}
 
 
+@ours
 def test_the_options_are_counted():
     assert dict(Counter(group for group, _ in OPTIONS)) == COUNTS
 
@@ -131,6 +133,8 @@ def test_every_option_trains(group, option, compose, train_two_steps, tmp_path):
     small += ["trainer=smoke"] if group != "trainer" else []
     cfg = compose(f"{group}={option}", *small, "trainer.max_steps=2")
     said = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
+    if group == "data" and str(said.get("_target_")).partition(".")[0] in YOURS:
+        pytest.skip("its rows are not made up here")
     said.pop("search" if group != "sweep" else "defaults", None)
     if group == "sweep":
         sweep_settings(compose(f"sweep={option}", whole=True))
@@ -160,6 +164,7 @@ def composed(compose, *words):
     return copy.deepcopy(COMPOSED[words])
 
 
+@ours
 def test_there_are_182_pairs():
     assert len(OPTIMIZERS) * len(SCHEDULERS) == COUNTS["optimizer"] * COUNTS["scheduler"] == 182
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from conftest import ROOT
+from conftest import ROOT, ours
 from goldilocks import health, module, optimizers, schedulers, tasks
 from goldilocks.augmentation import Augmentation
 from goldilocks.averaging import WeightAverage
@@ -30,12 +30,14 @@ def test_every_row_holds(row):
     assert holds, f"{row.option}: {row.observable}: {measured}"
 
 
+@ours
 def test_every_option_has_a_row():
     needed = table.needed()
     assert len(needed) > 100
     assert table.without_row(needed, ROWS) == []
 
 
+@ours
 def test_an_option_without_a_row_is_found():
     needed = {**table.needed(), "optimizer=new": {"optimizer.lr"}}
     assert table.without_row(needed, ROWS) == ["optimizer=new: has no row"]

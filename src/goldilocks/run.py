@@ -63,12 +63,21 @@ def start(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]) -> 
     name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
     config_hash = results.config_hash(cfg)[:6]
     folder = devices.share(lambda: results.make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
+    announce(parts.settings.trainer)
     try:
         return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
     except BaseException:
         if devices.is_first() and not (folder / "result.json").exists():  # interrupted before it was a run's
             shutil.rmtree(folder)
         raise
+
+
+def announce(trainer: Mapping[str, Any]) -> None:
+    """Says which devices train, and what they leave out."""
+    plan = devices.plan(trainer)
+    less = "; without figures, importance, health and diagnosis" if plan.strategy == "fsdp" else ""
+    if devices.is_first():
+        print(f"training on {plan.in_words()}{less}", file=sys.stderr)
 
 
 def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
@@ -93,8 +102,9 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     out_of_epochs = before["epochs"] == results.read_config(folder).trainer.max_epochs
     extended = before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > before["epochs"]
     if before["status"] in ("done", "pruned", "diverged") and not extended:
-        early = "" if out_of_epochs or before["status"] != "done" else f" since epoch {before['epochs']}, stopped early"
-        print(f"{folder} is {before['status']}{early}: nothing to resume", file=sys.stderr)
+        early = before["status"] == "done" and not out_of_epochs and not folds.are_asked(own)
+        how = f" since epoch {before['epochs']}, stopped early" if early else ""
+        print(f"{folder} is {before['status']}{how}: nothing to resume", file=sys.stderr)
         return folder, before
     if extended and not (folder / "checkpoints" / "last.ckpt").exists():
         raise Refused(f"{folder}: has no checkpoints/last.ckpt to go on from")
@@ -162,8 +172,6 @@ def train_network(
         forget_failures(folder)
     threads = devices.share(lambda: known or threads_for(parts))
     results.write_start(folder, cfg, overrides, result, threads)
-    if test and not cfg.data.get("fold"):  # not of each trial, or each fold
-        announce(parts.settings.trainer)
     try:
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:
@@ -176,14 +184,6 @@ def train_network(
         return result
     finish(trainer, folder, result, fit(trainer, parts, folder, checkpoint if state else None, result, overrides, test))
     return result
-
-
-def announce(trainer: Mapping[str, Any]) -> None:
-    """Says which devices train, and what they leave out."""
-    plan = devices.plan(trainer)
-    less = "; without figures, importance, health and diagnosis" if plan.strategy == "fsdp" else ""
-    if devices.is_first():
-        print(f"training on {plan.in_words()}{less}", file=sys.stderr)
 
 
 def fit(
