@@ -137,6 +137,8 @@ def our_run(name: str, epochs: int) -> dict[str, float]:
         setattr(parts.module, hook, after(getattr(parts.module, hook), note))
     with tempfile.TemporaryDirectory() as folder:
         result = run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
+    if result["status"] == "interrupted":
+        raise KeyboardInterrupt
     assert result["epochs"] == epochs
     return {"wall": watch.wall, "cpu": watch.cpu, "steps": result["steps"]}
 

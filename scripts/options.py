@@ -5,6 +5,7 @@ docs/options.md of it.
 """
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,9 @@ def main() -> int:
     from proofs import table
     from proofs.guide import ADVICE, LATER
 
+    interrupted: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: interrupt(interrupted, number))
     torch.set_num_threads(1)
     quiet_libraries()
     rows = table.rows()
@@ -32,6 +36,8 @@ def main() -> int:
     for row in [row for row in rows if given.only in row.option or given.only in row.guide]:
         began = time.perf_counter()
         measured[row.option] = text, holds = row.result()
+        if interrupted:  # within a run, which ends well by it
+            raise KeyboardInterrupt
         took = time.perf_counter() - began
         print(f"{'holds' if holds else 'FAILS'}  {row.option:<40} {took:5.2f} s  {text}", flush=True)
     wrong = [option for option, (_, holds) in measured.items() if not holds]
@@ -46,5 +52,14 @@ def main() -> int:
     return 1 if wrong or gaps else 0
 
 
+def interrupt(seen: list[int], number: int) -> None:
+    """What Ctrl-C and `kill` do: nothing half measured is written down."""
+    seen.append(number)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -22,6 +22,7 @@ from goldilocks.evidence import Evidence, Rows, constant_prediction, look_at_row
 from goldilocks.examination import examine, gather
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.tasks import Objective, Task
+from tables import cars, write
 
 BARE = ["logger=none", "callbacks.progress_bar=null", "callbacks.evaluation=null", "trainer.accelerator=cpu"]
 
@@ -240,3 +241,16 @@ def test_the_history_survives_resuming():
     ours.history.append({"train/loss": 1.0})
     theirs.load_state_dict(json.loads(json.dumps(ours.state_dict())))
     assert theirs.history == [{"train/loss": 1.0}]
+
+
+def test_what_the_data_card_warns_of_comes_first(command, tmp_path):
+    head, *rows = cars(300)
+    rows = [f"{row},{1.19 * float(row.rpartition(',')[2]):.3f}" for row in rows]
+    path = write(tmp_path / "cars.csv", [f"{head},gross", *rows])
+    words = ["data=table", f"data.path={path}", "data.target=price", "trainer=cpu", "trainer.max_epochs=2"]
+    done = command(*words)
+    first = read_result(done.folder)["diagnosis"]["findings"][0]
+    assert (first["name"], first["overrides"]) == ("single features", [])
+    assert first["measured"].startswith("in the data, gross alone: ")
+    assert "## Single features\n\nIn the data, gross alone: " in (done.folder / "diagnosis.md").read_text()
+    assert "single features: in the data, gross alone" in done.out

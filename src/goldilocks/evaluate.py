@@ -113,6 +113,8 @@ def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[fl
             words = [*quiet, f"log_dir='{Path(folder).as_posix()}'", *overrides, f"data.seed={seed}"]
             cfg, choices = compose(words)
             result = start(cfg, words, choices)[1]
+            if result["status"] == "interrupted":
+                raise KeyboardInterrupt
             if result["status"] != "done":
                 failed[seed] = result["status"]
             for name, value in result["metrics"].items():

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from goldilocks import diagnosis
 from goldilocks.advice import advise, command
 from goldilocks.callbacks import recorder_of
@@ -32,7 +34,7 @@ def examine(trainer: Trainer, parts: Any, folder: Path, status: str, overrides: 
         the `overrides` to try, if any help.
     """
     try:
-        evidence, findings = gather(trainer, parts, folder, status), []
+        evidence, findings = gather(trainer, parts, folder, status), about_data(folder)
         for finding in diagnosis.diagnose(evidence):
             advice, words = advise(finding, evidence, parts.settings)
             told = {"name": finding.name, "measured": finding.measured, "advice": advice, "overrides": words}
@@ -43,6 +45,22 @@ def examine(trainer: Trainer, parts: Any, folder: Path, status: str, overrides: 
         print(f"warning: the run was not diagnosed: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
         return None
     return found
+
+
+def about_data(folder: Path) -> list[dict[str, Any]]:
+    """What the data card, if there is one, warns of: it says whether the numbers can be believed at all."""
+    path = folder / "data_card.yaml"
+    checks = yaml.safe_load(path.read_text(encoding="utf-8"))["checks"] if path.exists() else []
+    return [
+        {
+            "name": check["name"],
+            "measured": f"in the data, {check['measured']}",
+            "advice": check["advice"],
+            "overrides": [],
+        }
+        for check in checks
+        if check["status"] != "ok"
+    ]
 
 
 def as_page(summary: str, findings: list[dict[str, Any]], overrides: list[str]) -> str:
