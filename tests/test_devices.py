@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from conftest import ROOT, read_result
-from goldilocks import devices
+from goldilocks import companions, devices
 from goldilocks.data.loaders import TensorLoader
 from goldilocks.errors import Refused
 from goldilocks.parts import prepare
@@ -281,6 +282,20 @@ def test_what_a_device_said_before_it_was_resumed_is_forgotten(compose, tmp_path
     cfg = compose("data=iris", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none")
     assert run(cfg, [], {}, folder=tmp_path, resumed=True)["status"] == "done"
     assert not list(tmp_path.glob("failure_*"))
+
+
+def test_a_first_process_that_waits_is_ended_by_what_another_says(tmp_path, monkeypatch):
+    """As under torchrun, where a process that waits on the GPU hears of nothing."""
+    ended = []
+    monkeypatch.setattr(companions.os, "_exit", ended.append)
+    monkeypatch.setattr(companions, "GRACE", 0.0)
+    write_json(tmp_path / "result.json", {"status": "running", "error": None})
+    write_json(tmp_path / "failure_1.json", {"type": "ValueError", "message": "made up", "traceback": "trace"})
+    companions.listen(tmp_path, threading.Event())
+    assert ended == [1]
+    result = read_result(tmp_path)
+    assert (result["status"], result["error"]) == ("failed", {"type": "ValueError", "message": "device 1: made up"})
+    assert (tmp_path / "traceback.txt").read_text() == "trace"
 
 
 @pytest.mark.slow

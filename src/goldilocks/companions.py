@@ -37,7 +37,8 @@ def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[st
     """
     plan = devices.plan(options)
     if plan.strategy == "single" or distributed.is_initialized():
-        yield
+        with heard(folder):  # torchrun or Slurm has started the others
+            yield
         return
     forget_failures(folder)
     store = devices.open_store()
@@ -58,6 +59,28 @@ def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[st
         with uninterrupted():
             end(processes)
         forget_failures(folder)
+
+
+@contextmanager
+def heard(folder: Path) -> Iterator[None]:
+    """Within the block, a failure that another process reports ends this one too, if it is the first and waits."""
+    over = threading.Event()
+    if devices.is_first():
+        forget_failures(folder)
+    if devices.size() > 1 and devices.is_first():
+        threading.Thread(target=listen, args=(folder, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def listen(folder: Path, over: threading.Event) -> None:
+    """Ends the run if another process has failed and this one does not notice: it may wait for it on the GPU."""
+    while not over.wait(POLL_SECONDS):
+        if any(folder.glob("failure_*.json")) and not over.wait(GRACE):
+            give_up(folder)
+            return
 
 
 def start(words: Sequence[str], size: int) -> subprocess.Popen:
@@ -101,10 +124,15 @@ def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.E
             return
         for process in processes:
             process.kill()
-        if (folder / "result.json").exists() and (error := reported(folder)):
-            results.write_result(folder, {**results.read_result(folder), "status": "failed", "error": error})
-            print(f"error: {failures.in_words(error)}", file=sys.stderr, flush=True)
-        os._exit(1)
+        give_up(folder)
+
+
+def give_up(folder: Path) -> None:
+    """Ends this process, which cannot be interrupted, with the error that another one has reported as the run's."""
+    if (folder / "result.json").exists() and (error := reported(folder)):
+        results.write_result(folder, {**results.read_result(folder), "status": "failed", "error": error})
+        print(f"error: {failures.in_words(error)}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def forget_failures(folder: Path) -> None:

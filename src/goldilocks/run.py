@@ -20,7 +20,7 @@ from goldilocks import devices, failures, folds, results
 from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.callbacks.pruning import Report, go_on, was_pruned
 from goldilocks.checks import check
-from goldilocks.companions import first_failure, forget_failures, tell_failure, together
+from goldilocks.companions import first_failure, tell_failure, together
 from goldilocks.composed import of_run
 from goldilocks.data.card import write_card
 from goldilocks.errors import Refused
@@ -168,8 +168,6 @@ def train_network(
     before = results.read_result(folder) if resumed and parts.settings.finds_rate else {}
     result = first_result(cfg, parts, choices, before)
     known = results.recorded_threads(folder) if resumed else None
-    if devices.is_first() and resumed:
-        forget_failures(folder)
     threads = devices.share(lambda: known or threads_for(parts))
     results.write_start(folder, cfg, overrides, result, threads)
     try:
