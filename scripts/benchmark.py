@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from goldilocks.cli import cli, refusals
+from goldilocks.interrupts import passed_on
 from stopwatch import Watch, after, before
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,9 +137,7 @@ def our_run(name: str, epochs: int) -> dict[str, float]:
     for hook, note in {"on_validation_end": watch.resume, "on_train_end": watch.pause}.items():
         setattr(parts.module, hook, after(getattr(parts.module, hook), note))
     with tempfile.TemporaryDirectory() as folder:
-        result = run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
-    if result["status"] == "interrupted":
-        raise KeyboardInterrupt
+        result = passed_on(run(cfg, [], choices, folder=Path(folder), parts=parts, test=False))
     assert result["epochs"] == epochs
     return {"wall": watch.wall, "cpu": watch.cpu, "steps": result["steps"]}
 

@@ -23,6 +23,7 @@ from goldilocks import failures
 from goldilocks import parts as assembly
 from goldilocks.errors import Refused, one_line
 from goldilocks.evaluate import compose
+from goldilocks.interrupts import passed_on
 from goldilocks.optimizers import build_optimizer
 from goldilocks.run import run
 from stopwatch import Watch, before
@@ -116,9 +117,7 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
-        result = run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
-    if result["status"] == "interrupted":
-        raise KeyboardInterrupt
+        result = passed_on(run(cfg, [], choices, folder=Path(folder), parts=parts, test=False))
     if result["status"] != "done":
         raise RuntimeError(f"{result['status']}: {result['error']}")
     return rows / watch.wall, torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0

@@ -35,9 +35,11 @@ def main() -> int:
     measured = {}
     for row in [row for row in rows if given.only in row.option or given.only in row.guide]:
         began = time.perf_counter()
-        measured[row.option] = text, holds = row.result()
-        if interrupted:  # within a run, which ends well by it
-            raise KeyboardInterrupt
+        try:
+            measured[row.option] = text, holds = row.result()
+        finally:
+            if interrupted:  # a run ends well by it, and Lightning by an exit
+                raise KeyboardInterrupt
         took = time.perf_counter() - began
         print(f"{'holds' if holds else 'FAILS'}  {row.option:<40} {took:5.2f} s  {text}", flush=True)
     wrong = [option for option, (_, holds) in measured.items() if not holds]
@@ -62,4 +64,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

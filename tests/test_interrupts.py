@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import read_result
-from goldilocks import run
+from goldilocks import evaluate, run
 from goldilocks.callbacks import Recorder
 from goldilocks.callbacks.recorder import save_logs
-from goldilocks.interrupts import killed_as_by_ctrl_c, uninterrupted
+from goldilocks.interrupts import killed_as_by_ctrl_c, passed_on, uninterrupted
 from goldilocks.tasks import Objective
 
 
@@ -104,6 +104,15 @@ def test_a_logger_that_is_interrupted_finishes_first():
     with pytest.raises(KeyboardInterrupt):
         save_logs(trainer)
     assert logger.finished == ["log_metrics", "save"]
+
+
+def test_what_trains_several_runs_ends_with_the_one_that_is_interrupted(monkeypatch):
+    seen = []
+    monkeypatch.setattr(evaluate, "start", lambda *words: seen.append(words) or (None, {"status": "interrupted"}))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.scores_by_split(["data=iris"], 5)
+    assert len(seen) == 1
+    assert passed_on({"status": "done"}) == {"status": "done"}
 
 
 @pytest.mark.parametrize("words", [[], ["data.folds=3"]])

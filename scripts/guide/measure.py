@@ -119,6 +119,7 @@ def composed(words: tuple[str, ...]) -> Any:
 def train(words: tuple[str, ...], seed: int, curve: str | None, gradients: bool, extra: list[str]) -> dict[str, Any]:
     """One run: split, weights and order by the seed; tested once, at its end, on its best checkpoint."""
     from goldilocks.evaluate import evaluate_run
+    from goldilocks.interrupts import passed_on
     from goldilocks.parts import prepare
     from goldilocks.run import run
 
@@ -129,9 +130,7 @@ def train(words: tuple[str, ...], seed: int, curve: str | None, gradients: bool,
     record: dict[str, Any] = {"gradients": first_gradients(parts)} if gradients else {}
     with TemporaryDirectory() as name:
         folder = Path(name)
-        result = run(cfg, list(words), choices, folder=folder, parts=parts)
-        if result["status"] == "interrupted":
-            raise KeyboardInterrupt
+        result = passed_on(run(cfg, list(words), choices, folder=folder, parts=parts))
         if result["status"] == "failed":
             raise RuntimeError(f"{' '.join(words)}: {result['error']}")
         if result["status"] == "diverged" and (folder / "checkpoints" / "best.ckpt").exists():

@@ -14,6 +14,7 @@ from goldilocks.cli import CONF, open_keys
 from goldilocks.composed import of_run
 from goldilocks.devices import ONE_DEVICE
 from goldilocks.errors import Refused
+from goldilocks.interrupts import passed_on
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.run import start, test_metrics
 
@@ -112,9 +113,7 @@ def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[fl
             quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
             words = [*quiet, f"log_dir='{Path(folder).as_posix()}'", *overrides, f"data.seed={seed}"]
             cfg, choices = compose(words)
-            result = start(cfg, words, choices)[1]
-            if result["status"] == "interrupted":
-                raise KeyboardInterrupt
+            result = passed_on(start(cfg, words, choices)[1])
             if result["status"] != "done":
                 failed[seed] = result["status"]
             for name, value in result["metrics"].items():

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,17 @@ def killed_as_by_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def passed_on(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The result of a run, for what trains several: one that was interrupted has ended well, and here all end.
+
+    Raises:
+        KeyboardInterrupt: if it was interrupted.
+    """
+    if result["status"] == "interrupted":
+        raise KeyboardInterrupt
+    return result
 
 
 @contextmanager

@@ -110,10 +110,9 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
 def told_apart(trials: Sequence[Trial]) -> list[Trial]:
     """Trials of several commands: words that only some of them had join what is varied."""
     given = [dict(word.lstrip("+").split("=", 1) for word in trial.overrides if "=" in word) for trial in trials]
-    keys = [
-        key for key in dict.fromkeys(key for words in given for key in words) if len({w.get(key) for w in given}) > 1
-    ]
-    more = [{key: words[key] for key in keys if key in words} for words in given]
+    every = dict.fromkeys(key for words in given for key in words)
+    differing = [key for key in every if len({words.get(key) for words in given}) > 1]
+    more = [{key: words[key] for key in differing if key in words} for words in given]
     return [replace(trial, varied=own | trial.varied) for trial, own in zip(trials, more, strict=True)]
 
 
