@@ -117,9 +117,12 @@ def test_commands_of_one_name_are_told_apart_and_other_problems_refused(command,
     assert command(*words, "data.batch_size=64").code == 0
     rows = table(tmp_path / "logs/sweeps/grown")
     assert [(row["optimizer.lr"], row["data.batch_size"]) for row in rows] == [
-        *(("0.01", ""), ("0.02", "")),
+        *(("0.01", "32"), ("0.02", "32")),
         *(("0.01", "64"), ("0.02", "64")),
     ]
+    report = (tmp_path / "logs/sweeps/grown/report.md").read_text()
+    assert "searched: `optimizer.lr`, `data.batch_size`" in report
+    assert all(f"| {rate} | {rows} |" in report for rate in ("0.01", "0.02") for rows in (32, 64))
 
 
 def test_a_trial_whose_folder_cannot_be_made_does_not_stop_the_others(command, tmp_path: Path) -> None:

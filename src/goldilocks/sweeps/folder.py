@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks import results
+from goldilocks.config import shown
 from goldilocks.errors import Refused
 from goldilocks.report import objectives_of
 from goldilocks.sweeps.settings import SweepSettings
@@ -104,16 +105,24 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
     own = {trial.number: trial for trial in mine}
     record = Record(folder).stored["trials"]
     others = {int(number): earlier(folder, int(number), entry) for number, entry in record.items()}
-    return told_apart([trial for _, trial in sorted((others | own).items())])
+    return told_apart(folder, [trial for _, trial in sorted((others | own).items())])
 
 
-def told_apart(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials of several commands: words that only some of them had join what is varied."""
+def told_apart(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
+    """Trials of several commands: what only the fixed words of some have set joins what is varied, for all of them."""
     given = [dict(word.lstrip("+").split("=", 1) for word in trial.overrides if "=" in word) for trial in trials]
-    every = dict.fromkeys(key for words in given for key in words)
+    searched = {key.lstrip("+") for trial in trials for key in trial.varied}
+    every = dict.fromkeys(key for words in given for key in words if key not in searched)
     differing = [key for key in every if len({words.get(key) for words in given}) > 1]
-    more = [{key: words[key] for key in differing if key in words} for words in given]
-    return [replace(trial, varied=own | trial.varied) for trial, own in zip(trials, more, strict=True)]
+    if not differing:
+        return list(trials)
+    found = []
+    for trial, words in zip(trials, given, strict=True):
+        own = frozen(folder, trial.number)
+        rest = {key: own.choices.get(key, OmegaConf.select(own.config, key)) for key in differing}
+        known = {key: words.get(key, shown(value)) for key, value in rest.items()}
+        found.append(replace(trial, varied=known | trial.varied))
+    return found
 
 
 def earlier(folder: Path, number: int, entry: Mapping[str, Any]) -> Trial:
