@@ -49,15 +49,25 @@ TRIALS = 20
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all but gpu)")
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each (default: 7)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement of train (default: 2)")
-    parser.add_argument("--quick", action="store_true", help="one short measurement of each: does it run?")
-    parser.add_argument("--only", default="", help="of train and gpu, only the cases whose name holds this")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="length of a measurement of train (default: 2)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short measurement of each: does it run?"
+    )
+    parser.add_argument(
+        "--only", default="", help="of train and gpu, only the cases whose name holds this"
+    )
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
-    parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="of gpu; cpu: does it run?")
+    parser.add_argument(
+        "--device", choices=("gpu", "cpu"), default="gpu", help="of gpu; cpu: does it run?"
+    )
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"{min(unknown)}: no such part; write some of: {' '.join(PARTS)}")
@@ -70,7 +80,9 @@ def main() -> int:
                 rows.append({"part": part, **row})
                 print(f"{part:<6} {row['what']:<58} {shown(row)}", flush=True)
         if given.json:
-            given.json.write_text(json.dumps({**machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+            given.json.write_text(
+                json.dumps({**machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8"
+            )
         if given.write:
             PAGE.write_text(page(rows), encoding="utf-8")
     return outcome.code
@@ -82,11 +94,16 @@ def main() -> int:
 def start_part(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Ratios of the wall time of whole processes."""
     train = [sys.executable, str(ROOT / "train.py")]
-    hydra, libraries = ([sys.executable, "-c", f"import {names}"] for names in ("hydra", "torch, pytorch_lightning"))
+    hydra, libraries = (
+        [sys.executable, "-c", f"import {names}"] for names in ("hydra", "torch, pytorch_lightning")
+    )
     commands = {
         "train.py --help / import hydra": ([*train, "--help"], hydra),
         "train.py --cfg job / import hydra": ([*train, "--cfg", "job"], hydra),
-        "train.py, a run of one step / import torch, lightning": ([*train, "trainer.max_steps=1"], libraries),
+        "train.py, a run of one step / import torch, lightning": (
+            [*train, "trainer.max_steps=1"],
+            libraries,
+        ),
     }
     rows = []
     for what, (ours, bare) in commands.items():
@@ -186,7 +203,10 @@ def compose_case(name: str, epochs: int) -> Any:
 
 def sweep_part(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Seconds a trial beyond steps and validation, in a sweep of several in one process that has warmed up."""
-    seconds = [sweep_overhead(2 if given.quick else TRIALS) for _ in range(2 if given.quick else given.pairs + 1)]
+    seconds = [
+        sweep_overhead(2 if given.quick else TRIALS)
+        for _ in range(2 if given.quick else given.pairs + 1)
+    ]
     return [{"what": f"{TRIALS} trials in one process, each", "unit": "s", "values": seconds[1:]}]
 
 
@@ -199,13 +219,21 @@ def sweep_overhead(trials: int) -> float:
     worked = Watch()
     names = {"on_train_epoch_start": worked.resume, "on_validation_end": worked.pause}
     originals = {name: getattr(TrainingModule, name) for name in names}
-    words = ["-m", "data=iris", "trainer.max_epochs=5", f"seed=range({trials})", "callbacks.progress_bar=null"]
+    words = [
+        "-m",
+        "data=iris",
+        "trainer.max_epochs=5",
+        f"seed=range({trials})",
+        "callbacks.progress_bar=null",
+    ]
     with tempfile.TemporaryDirectory() as folder, chdir(folder), open(os.devnull, "w") as nowhere:
         sys.argv = ["train.py", *words]
         screen, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), nowhere, nowhere
         try:
-            TrainingModule.on_train_epoch_start = before(worked.resume, originals["on_train_epoch_start"])  # type: ignore[method-assign]
-            TrainingModule.on_validation_end = after(originals["on_validation_end"], worked.pause)  # type: ignore[method-assign]
+            resumed = before(worked.resume, originals["on_train_epoch_start"])
+            paused = after(originals["on_validation_end"], worked.pause)
+            TrainingModule.on_train_epoch_start = resumed  # type: ignore[method-assign]
+            TrainingModule.on_validation_end = paused  # type: ignore[method-assign]
             began = time.perf_counter()
             code = cli(train.main)
             wall = time.perf_counter() - began
@@ -226,10 +254,17 @@ def data_part(given: argparse.Namespace) -> list[dict[str, Any]]:
             seconds[count].append(epoch_seconds(count, epochs=2 if count == counts[-1] else 4))
     rows = []
     for fewer, more in itertools.pairwise(counts):
-        ratios = [large / small for large, small in zip(seconds[more], seconds[fewer], strict=False)]
-        rows.append({"what": f"epoch of {more:,} rows / of {fewer:,}", "unit": "times", "values": ratios})
+        ratios = [
+            large / small for large, small in zip(seconds[more], seconds[fewer], strict=False)
+        ]
+        rows.append(
+            {"what": f"epoch of {more:,} rows / of {fewer:,}", "unit": "times", "values": ratios}
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return [*rows, {"what": f"peak memory with {counts[-1]:,} rows", "unit": "GiB", "values": [peak]}]
+    return [
+        *rows,
+        {"what": f"peak memory with {counts[-1]:,} rows", "unit": "GiB", "values": [peak]},
+    ]
 
 
 def epoch_seconds(rows: int, epochs: int) -> float:
@@ -238,9 +273,7 @@ def epoch_seconds(rows: int, epochs: int) -> float:
     from goldilocks.parts import prepare
     from goldilocks.run import run
 
-    words = (
-        f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam trainer.max_epochs={epochs}"
-    )
+    words = f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam trainer.max_epochs={epochs}"
     cfg, choices = compose([*words.split(), *QUIET.split()])
     parts, seconds = prepare(cfg), []
     with tempfile.TemporaryDirectory() as folder:
@@ -262,7 +295,13 @@ def gpu_part(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 # --- showing ----------------------------------------------------------------------------------------------------------
 
-PARTS = {"start": start_part, "train": train_part, "sweep": sweep_part, "data": data_part, "gpu": gpu_part}
+PARTS = {
+    "start": start_part,
+    "train": train_part,
+    "sweep": sweep_part,
+    "data": data_part,
+    "gpu": gpu_part,
+}
 DEFAULT = ("start", "train", "sweep", "data")
 
 
@@ -278,11 +317,14 @@ def machine() -> dict[str, str]:
     from goldilocks.results import environment
 
     found = environment()
-    versions = ", ".join(f"{name} {found['packages'][name]}" for name in ("torch", "pytorch-lightning", "hydra-core"))
+    versions = ", ".join(
+        f"{name} {found['packages'][name]}" for name in ("torch", "pytorch-lightning", "hydra-core")
+    )
     return {
         "machine": f"{found['cpu_count']} cores ({platform.machine()}), {platform.system()}",
         "versions": f"Python {found['python']}, {versions}",
-        "commit": str(found["git"]["commit"])[:12] + (" with changes" if found["git"]["diff"] else ""),
+        "commit": str(found["git"]["commit"])[:12]
+        + (" with changes" if found["git"]["diff"] else ""),
     }
 
 

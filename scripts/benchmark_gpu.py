@@ -32,7 +32,9 @@ ROWS, IMAGES, CLASSES = 140_000, 70_000, 10
 STEPS = {32: 300, 4096: 16}  # in an epoch
 EPOCHS = {32: 3, 4096: 8}  # behind the first
 MODELS = ("deep", "cnn")
-COMMON = "optimizer=adam callbacks.progress_bar=null callbacks.evaluation=null callbacks.importance=null"
+COMMON = (
+    "optimizer=adam callbacks.progress_bar=null callbacks.evaluation=null callbacks.importance=null"
+)
 
 
 def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -41,14 +43,29 @@ def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         raise Refused("gpu: there is no CUDA GPU; leave the part out")
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
-            words = [*COMMON.split(), f"model={model}", f"trainer={given.device}", *source(model, Path(folder), given)]
+            words = [
+                *COMMON.split(),
+                f"model={model}",
+                f"trainer={given.device}",
+                *source(model, Path(folder), given),
+            ]
             data = assembly.build_data(assembly.check(compose(words)[0]))
-            with mock.patch.object(assembly, "build_data", lambda settings, *_, data=data: sized(data, settings)):
-                for rows, precision, compiled in itertools.product(STEPS, ("32", "bf16-mixed"), (False, True)):
-                    what = f"{model}, batch {rows}, {precision}, {'compiled' if compiled else 'eager'}"
+            with mock.patch.object(
+                assembly, "build_data", lambda settings, *_, data=data: sized(data, settings)
+            ):
+                for rows, precision, compiled in itertools.product(
+                    STEPS, ("32", "bf16-mixed"), (False, True)
+                ):
+                    what = (
+                        f"{model}, batch {rows}, {precision}, {'compiled' if compiled else 'eager'}"
+                    )
                     if given.only not in what:
                         continue
-                    more = [f"data.batch_size={rows}", f"trainer.precision={precision}", f"trainer.compile={compiled}"]
+                    more = [
+                        f"data.batch_size={rows}",
+                        f"trainer.precision={precision}",
+                        f"trainer.compile={compiled}",
+                    ]
                     yield from figures(what, [*words, *more], rows, given)
 
 
@@ -57,18 +74,29 @@ def source(model: str, folder: Path, given: argparse.Namespace) -> list[str]:
     parts = ["data.val_fraction=0.05", "data.test_fraction=0.01"]
     if model == "deep":
         rows = ROWS // (100 if given.quick else 1)
-        return ["data=synthetic", f"data.rows={rows}", "data.features=784", f"data.classes={CLASSES}", *parts]
+        return [
+            "data=synthetic",
+            f"data.rows={rows}",
+            "data.features=784",
+            f"data.classes={CLASSES}",
+            *parts,
+        ]
     random = np.random.default_rng(0)
     for part, rows in (("train", IMAGES // (100 if given.quick else 1)), ("t10k", 100)):
         images = random.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
         write_idx(folder / f"{part}-images-idx3-ubyte", images)
-        write_idx(folder / f"{part}-labels-idx1-ubyte", (images.mean((1, 2)) * 7).astype(np.uint8) % CLASSES)
+        write_idx(
+            folder / f"{part}-labels-idx1-ubyte",
+            (images.mean((1, 2)) * 7).astype(np.uint8) % CLASSES,
+        )
     return ["data=mnist", f"data.root={folder}", "data.val_fraction=0.05"]
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
     """Writes bytes in the format of MNIST's files."""
-    path.write_bytes(struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes())
+    path.write_bytes(
+        struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+    )
 
 
 def sized(data: Any, settings: Any) -> Any:
@@ -77,7 +105,9 @@ def sized(data: Any, settings: Any) -> Any:
     return data
 
 
-def figures(what: str, words: list[str], rows: int, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def figures(
+    what: str, words: list[str], rows: int, given: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
     """Measures runs and bare loops in turns; a case that fails says so, and the others go on."""
     steps, epochs = (3, 1) if given.quick else (STEPS[rows], EPOCHS[rows])
     words = [*words, f"trainer.limit_train_batches={steps}", f"trainer.max_epochs={epochs + 1}"]
@@ -92,7 +122,11 @@ def figures(what: str, words: list[str], rows: int, given: argparse.Namespace) -
         yield {"what": f"{what}, failed: {reason}", "unit": "", "values": [0.0]}
         return
     yield {"what": what, "unit": "rows/s", "values": [ours for ours, _ in pairs]}
-    yield {"what": f"{what}, share", "unit": "of bare", "values": [ours / bare for ours, bare in pairs]}
+    yield {
+        "what": f"{what}, share",
+        "unit": "of bare",
+        "values": [ours / bare for ours, bare in pairs],
+    }
     if memory:
         yield {"what": f"{what}, peak memory", "unit": "GiB", "values": [memory]}
 
@@ -110,7 +144,9 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
         watch.pause()
 
     module: Any = parts.module
-    module.on_train_epoch_start = before(from_the_second_on(watch.resume), module.on_train_epoch_start)
+    module.on_train_epoch_start = before(
+        from_the_second_on(watch.resume), module.on_train_epoch_start
+    )
     module.on_validation_start = from_the_second_on(pause)
     torch.compiler.reset()
     failures.give_back_memory()  # of the case before
@@ -120,7 +156,10 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
         result = passed_on(run(cfg, [], choices, folder=Path(folder), parts=parts, test=False))
     if result["status"] != "done":
         raise RuntimeError(f"{result['status']}: {result['error']}")
-    return rows / watch.wall, torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+    return (
+        rows / watch.wall,
+        torch.cuda.max_memory_allocated() / 2** 30 if torch.cuda.is_available() else 0.0,
+    )
 
 
 def bare_speed(words: list[str], steps: int, epochs: int, rows: int) -> float:

@@ -14,7 +14,9 @@ from goldilocks.cli import refusals
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("run", help="a run folder, or last")
-    parser.add_argument("--format", choices=["onnx", "torch_export"], default="onnx", help="default: onnx")
+    parser.add_argument(
+        "--format", choices=["onnx", "torch_export"], default="onnx", help="default: onnx"
+    )
     parser.add_argument("--output", type=Path, help="a folder (default: export in the run folder)")
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
@@ -26,7 +28,9 @@ def main() -> int:
         folder = results.find_run(given.run, given.log_dir)
         done = export(load(folder), given.output or folder / "export", given.format)
         rows = f"{done.rows:,} {'of the rows' if done.real else 'rows drawn from the ranges of the training rows'}"
-        print(f"largest difference to the checkpoint's predictions {done.difference:.1e} of the largest, on {rows}")
+        print(
+            f"largest difference to the checkpoint's predictions {done.difference:.1e} of the largest, on {rows}"
+        )
         if done.file is None:
             print(f"error: that is more than {TOLERANCE:g}; nothing was kept", file=sys.stderr)
             outcome.code = 1

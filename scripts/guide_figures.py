@@ -20,13 +20,19 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 def main() -> int:
     table = load()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("overrides", nargs="*", help="of every run, as of train.py: for trying")
-    parser.add_argument("--only", action="append", default=[], help="an experiment; may be given several times")
+    parser.add_argument(
+        "--only", action="append", default=[], help="an experiment; may be given several times"
+    )
     parser.add_argument("--seeds", type=int, help="instead of the experiments' own number")
     parser.add_argument("--processes", type=int, default=1, help="side by side (default: 1)")
     parser.add_argument("--draw", action="store_true", help="train nothing")
-    parser.add_argument("--to", type=Path, default=DOCS, help="folder of guide.md and figures/ (default: docs)")
+    parser.add_argument(
+        "--to", type=Path, default=DOCS, help="folder of guide.md and figures/ (default: docs)"
+    )
     given = parser.parse_args()
     if unknown := set(given.only) - table.keys():
         parser.error(f"--only {min(unknown)}: no such experiment; write some of: {' '.join(table)}")
@@ -40,7 +46,9 @@ def main() -> int:
         page = given.to / "guide.md"
         if not page.exists():
             shutil.copy(DOCS / "guide.md", page)
-        page.write_text(renewed(page.read_text(encoding="utf-8"), blocks(table, store)), encoding="utf-8")
+        page.write_text(
+            renewed(page.read_text(encoding="utf-8"), blocks(table, store)), encoding="utf-8"
+        )
         draw_all(table, store, given.to / "figures")
     return outcome.code
 
@@ -50,8 +58,14 @@ def train(experiments: list, store: Store, given: argparse.Namespace) -> None:
     from goldilocks.results import environment
 
     found = environment()
-    packages = ", ".join(f"{name} {found['packages'][name]}" for name in ("torch", "pytorch-lightning", "scikit-learn"))
-    store.about = {"versions": f"Python {found['python']}, {packages}", "commit": str(found["git"]["commit"])[:12]}
+    packages = ", ".join(
+        f"{name} {found['packages'][name]}"
+        for name in ("torch", "pytorch-lightning", "scikit-learn")
+    )
+    store.about = {
+        "versions": f"Python {found['python']}, {packages}",
+        "commit": str(found["git"]["commit"])[:12],
+    }
     jobs = jobs_of(experiments, given.seeds, store)
     began = time.monotonic()
     for count, _ in measure(jobs, store, given.overrides, given.processes):

@@ -21,7 +21,9 @@ MEANINGS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("overrides", nargs="*", help="as of train.py")
-    parser.add_argument("--output", type=Path, default=Path("logs/lr_range.png"), help="default: logs/lr_range.png")
+    parser.add_argument(
+        "--output", type=Path, default=Path("logs/lr_range.png"), help="default: logs/lr_range.png"
+    )
     given = parser.parse_args()
     with refusals() as outcome:
         from rich.console import Console
@@ -45,7 +47,10 @@ def main() -> int:
         given.output.parent.mkdir(parents=True, exist_ok=True)
         draw_range_test(test).savefig(given.output, dpi=110)
         if test.rate is not None:
-            console.print(f"python train.py {' '.join([*words, f'optimizer.lr={test.rate:.3g}'])}", markup=False)
+            console.print(
+                f"python train.py {' '.join([*words, f'optimizer.lr={test.rate:.3g}'])}",
+                markup=False,
+            )
         console.print(given.output, markup=False)
     return outcome.code
 

@@ -30,9 +30,15 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]] = {
         ("sgd", "momentum", "adam", "nadam"),
         (0, 1, 2),
     ),
-    "Other cases": (("linear", "wide", "selfnorm"), ("nesterov", "rmsprop", "adamw", "adamax"), (3, 4, 5)),
+    "Other cases": (
+        ("linear", "wide", "selfnorm"),
+        ("nesterov", "rmsprop", "adamw", "adamax"),
+        (3, 4, 5),
+    ),
 }
-GRID = tuple(round(3 * 10**power if half else 10**power, 10) for power in range(-4, 1) for half in (0, 1))
+GRID = tuple(
+    round(3 * 10**power if half else 10**power, 10) for power in range(-4, 1) for half in (0, 1)
+)
 RULES = ("fall", "minimum", "steepest", "valley", "half_divergence")
 EPOCHS = 30
 
@@ -43,10 +49,16 @@ def main() -> int:
     given = parser.parse_args()
     stored: dict[str, Any] = json.loads(STORE.read_text(encoding="utf-8")) if STORE.exists() else {}
     keys = [f"{case} {seed}" for part in PARTS for case in cases(part) for seed in PARTS[part][2]]
-    missing = [key for key in keys if not {*RULES, "default"} <= stored.get(key, {"rates": {}})["rates"].keys()]
+    missing = [
+        key
+        for key in keys
+        if not {*RULES, "default"} <= stored.get(key, {"rates": {}})["rates"].keys()
+    ]
     known = [stored.get(key, {}).get("losses", {}) for key in missing]
     with ProcessPoolExecutor(given.workers) as pool:
-        for number, (key, found) in enumerate(zip(missing, pool.map(measure, missing, known), strict=True), 1):
+        for number, (key, found) in enumerate(
+            zip(missing, pool.map(measure, missing, known), strict=True), 1
+        ):
             stored[key] = found
             STORE.write_text(json.dumps(stored, indent=0, sort_keys=True) + "\n", encoding="utf-8")
             print(f"{number}/{len(missing)} {key} {found['rates']}", flush=True)
@@ -80,12 +92,20 @@ def measure(key: str, known: dict[str, float | None]) -> dict[str, Any]:
     torch.set_num_threads(1)
     register_resolvers()
     data, model, optimizer, seed = key.split()
-    words = [f"data={data}", f"model={model}", f"optimizer={optimizer}", f"seed={seed}", f"data.seed={seed}"]
+    words = [
+        f"data={data}",
+        f"model={model}",
+        f"optimizer={optimizer}",
+        f"seed={seed}",
+        f"data.seed={seed}",
+    ]
     words += ["trainer=cpu", f"trainer.max_epochs={EPOCHS}", "callbacks=none", "logger=none"]
     parts = prepare(compose([*words, "optimizer.lr=auto"])[0], warn=False)
     test = range_test(parts.module, parts.data, parts.settings.trainer, parts.settings.lr_range)
     default = prepare(compose(words)[0], warn=False).settings.optimizer["lr"]
-    rates: dict[str, float | None] = {rule: test.points[rule] for rule in RULES} | {"default": default}
+    rates: dict[str, float | None] = {rule: test.points[rule] for rule in RULES} | {
+        "default": default
+    }
     for rate in (*GRID, *rates.values()):
         if rate is not None and written(rate) not in known:
             known = {**known, written(rate): lowest_loss([*words, f"optimizer.lr={written(rate)}"])}
@@ -122,7 +142,11 @@ def chance_loss(parts: Any) -> float:
 
 def mean(values: list[float | None]) -> float:
     """Infinite where one run diverged."""
-    return math.inf if None in values else statistics.mean(value for value in values if value is not None)
+    return (
+        math.inf
+        if None in values
+        else statistics.mean(value for value in values if value is not None)
+    )
 
 
 def gaps(stored: dict[str, Any], part: str, name: str) -> dict[str, tuple[float, bool]]:
@@ -134,7 +158,10 @@ def gaps(stored: dict[str, Any], part: str, name: str) -> dict[str, tuple[float,
         losses = min(columns, key=mean)
         best, error = mean(losses), statistics.stdev(losses) / math.sqrt(len(losses))
         rates = [run["rates"][name] for run in runs]
-        reached = [run["losses"][written(rate)] if rate else None for run, rate in zip(runs, rates, strict=True)]
+        reached = [
+            run["losses"][written(rate)] if rate else None
+            for run, rate in zip(runs, rates, strict=True)
+        ]
         gap = mean(reached) - best
         found[case] = gap / (mean([run["chance"] for run in runs]) - best), gap <= error
     return found
@@ -148,7 +175,10 @@ def table(stored: dict[str, Any], part: str) -> str:
     ]
     for name in (*RULES, "default"):
         found = gaps(stored, part, name)
-        shares = [statistics.mean(gap <= limit or near for gap, near in found.values()) for limit in (0.05, 0.1)]
+        shares = [
+            statistics.mean(gap <= limit or near for gap, near in found.values())
+            for limit in (0.05, 0.1)
+        ]
         lost = sum(math.isinf(gap) for gap, _ in found.values())
         middle = statistics.median(gap for gap, _ in found.values())
         most = max(gap for gap, _ in found.values() if not math.isinf(gap))

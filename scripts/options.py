@@ -15,7 +15,9 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--only", default="", help="rows whose option or guide row contains this word")
+    parser.add_argument(
+        "--only", default="", help="rows whose option or guide row contains this word"
+    )
     parser.add_argument("--write", action="store_true", help="write docs/options.md")
     given = parser.parse_args()
     if given.only and given.write:
@@ -41,7 +43,9 @@ def main() -> int:
             if interrupted:  # a run ends well by it, and Lightning by an exit
                 raise KeyboardInterrupt
         took = time.perf_counter() - began
-        print(f"{'holds' if holds else 'FAILS'}  {row.option:<40} {took:5.2f} s  {text}", flush=True)
+        print(
+            f"{'holds' if holds else 'FAILS'}  {row.option:<40} {took:5.2f} s  {text}", flush=True
+        )
     wrong = [option for option, (_, holds) in measured.items() if not holds]
     gaps = [] if given.only else table.without_row(table.needed(), rows)
     for gap in gaps:

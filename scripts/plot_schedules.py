@@ -17,10 +17,17 @@ STEPS = 20  # in an epoch
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("overrides", nargs="*", help="as of train.py")
-    parser.add_argument("--output", type=Path, default=Path("logs/schedules.png"), help="default: logs/schedules.png")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("logs/schedules.png"),
+        help="default: logs/schedules.png",
+    )
     given = parser.parse_args()
     with refusals() as outcome:
-        chosen = [word.partition("=")[2] for word in given.overrides if word.startswith("scheduler=")]
+        chosen = [
+            word.partition("=")[2] for word in given.overrides if word.startswith("scheduler=")
+        ]
         curves = {name: rates(name, given.overrides) for name in chosen or options("scheduler")}
         draw(curves, given.output)
         print(given.output)
@@ -50,7 +57,9 @@ def rates(name: str, overrides: list[str]) -> tuple[list[float], list[float]]:
             found.append(learning_rate(optimizer))
             optimizer.step()
             schedule.on_step()
-        schedule.on_epoch_end({str(schedule.monitor): improving(epoch / epochs, settings.objective["mode"])})
+        schedule.on_epoch_end(
+            {str(schedule.monitor): improving(epoch / epochs, settings.objective["mode"])}
+        )
     return places, found
 
 
@@ -69,7 +78,9 @@ def draw(curves: dict[str, tuple[list[float], list[float]]], output: Path) -> No
 
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(3.2 * columns, 2.2 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(3.2 * columns, 2.2 * rows), squeeze=False
+    )
     for axis, (name, (places, found)) in zip(axes.flat, curves.items(), strict=False):
         axis.plot(places, found, linewidth=1.2)
         axis.set_title(name, fontsize=10)

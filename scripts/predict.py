@@ -15,8 +15,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("run", help="a run folder, or last")
     parser.add_argument("file", type=Path, help="CSV and its likes, packed or not, or Parquet")
-    parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="default: predictions.csv")
-    parser.add_argument("--separator", help="between the columns (default: as in training, or found out)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("predictions.csv"), help="default: predictions.csv"
+    )
+    parser.add_argument(
+        "--separator", help="between the columns (default: as in training, or found out)"
+    )
     parser.add_argument("--encoding", help="of the text (default: as in training, or found out)")
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
@@ -27,13 +31,24 @@ def main() -> int:
         from goldilocks.predict_file import layout_of, predict_file
 
         predictor = load(given.run, given.log_dir)
-        said = {name: getattr(given, name) for name in ("separator", "encoding") if getattr(given, name) is not None}
-        done = predict_file(predictor, given.file, given.output, replace(layout_of(predictor), **said))
+        said = {
+            name: getattr(given, name)
+            for name in ("separator", "encoding")
+            if getattr(given, name) is not None
+        }
+        done = predict_file(
+            predictor, given.file, given.output, replace(layout_of(predictor), **said)
+        )
         if done.ignored:
-            print(f"ignored columns, which the network does not take: {', '.join(done.ignored)}", file=sys.stderr)
+            print(
+                f"ignored columns, which the network does not take: {', '.join(done.ignored)}",
+                file=sys.stderr,
+            )
         if done.metrics:
             measured = ", ".join(f"{name} {value:.4f}" for name, value in done.metrics.items())
-            print(f"{measured} of the {done.compared:,} rows that have {', '.join(predictor.spec.target_names)}")
+            print(
+                f"{measured} of the {done.compared:,} rows that have {', '.join(predictor.spec.target_names)}"
+            )
         print(f"{done.rows:,} rows in {given.output}")
     return outcome.code
 

@@ -13,9 +13,14 @@ from goldilocks.cli import refusals
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("run", help="a run folder, or last")
-    parser.add_argument("overrides", nargs="*", help="as of train.py: the run is composed again with them")
     parser.add_argument(
-        "--tolerance", type=float, default=1e-3, help="relative difference that counts as equal (default: 0.001)"
+        "overrides", nargs="*", help="as of train.py: the run is composed again with them"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        help="relative difference that counts as equal (default: 0.001)",
     )
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()

@@ -14,9 +14,16 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["data=iris", "trainer.max_epochs=2", "trainer=cpu", "callbacks.progress_bar=null"]  # a run of a moment
+SMALL = [
+    "data=iris",
+    "trainer.max_epochs=2",
+    "trainer=cpu",
+    "callbacks.progress_bar=null",
+]  # a run of a moment
 
-YOURS = tuple(OmegaConf.load(ROOT / "conf" / "train.yaml").packages)  # of whoever has cloned the project
+YOURS = tuple(
+    OmegaConf.load(ROOT / "conf" / "train.yaml").packages
+)  # of whoever has cloned the project
 # Marks tests that compare the options with the project's own lists of them: in the README, of proofs, of numbers.
 ours = pytest.mark.skipif(
     bool(YOURS),
@@ -73,7 +80,11 @@ def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fetch_openml(name: str, **options: object) -> SimpleNamespace:
         random = np.random.default_rng(0)
-        words = [str(digit) for digit in range(10)] if name in ("mnist_784", "Fashion-MNIST") else ["no", "yes"]
+        words = (
+            [str(digit) for digit in range(10)]
+            if name in ("mnist_784", "Fashion-MNIST")
+            else ["no", "yes"]
+        )
         label = (np.arange(300) % len(words))[:, None]
         features = random.integers(0, 256, size=(300, 784 if len(words) == 10 else 5))
         return SimpleNamespace(
@@ -95,7 +106,9 @@ def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable:
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> Callable:
     """Runs `python train.py WORDS` in this process, in an empty folder; returns code, out, err and folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT))
@@ -112,7 +125,9 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
         code = cli(train.main)
         out, err = capfd.readouterr()
         new = sorted(set(tmp_path.glob("logs/runs/*")) - before)
-        return SimpleNamespace(code=code, out=out, err=err, folder=new[0] if len(new) == 1 else None, new=new)
+        return SimpleNamespace(
+            code=code, out=out, err=err, folder=new[0] if len(new) == 1 else None, new=new
+        )
 
     return run
 

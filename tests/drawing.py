@@ -22,7 +22,9 @@ def draw(task, rows=64, outputs=None, seed=0):
     output = torch.randn(rows, outputs)
     if task == "multiclass":
         return output, torch.randint(outputs, (rows,))
-    return output, torch.randint(2, (rows, 1)).float() if task == "binary" else output + torch.randn(rows, outputs)
+    return output, torch.randint(
+        2, (rows, 1)
+    ).float() if task == "binary" else output + torch.randn(rows, outputs)
 
 
 def score(task, output, target, stage="val"):

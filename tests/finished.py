@@ -17,7 +17,12 @@ QUIET = [
 AVERAGED = ["regularization=swa", "regularization.swa=0.9"]
 # By name: a regression with a vector for each category, classes by an ensemble whose weights are averaged, two classes.
 TABLES = {
-    "price": ["data.target=price", "data.max_one_hot=2", "model.embedding=periodic", "data.target_log=true"],
+    "price": [
+        "data.target=price",
+        "data.max_one_hot=2",
+        "model.embedding=periodic",
+        "data.target_log=true",
+    ],
     "colour": [
         "data.target=colour",
         "data.max_one_hot=3",
@@ -52,12 +57,17 @@ def finished_tables(folder):
     """The runs of TABLES by name, and the file of their rows."""
     lines = [line.replace(",-", ",") for line in cars(150)]  # a logarithm is learnt
     path = write(folder / "cars.csv", lines)
-    return {name: finished(folder, "data=table", f"data.path={path}", *words) for name, words in TABLES.items()}, path
+    return {
+        name: finished(folder, "data=table", f"data.path={path}", *words)
+        for name, words in TABLES.items()
+    }, path
 
 
 def command_of(script):
     """Runs `python scripts/SCRIPT.py WORDS` in this process; returns the exit code."""
-    spec = importlib.util.spec_from_file_location(f"{script}_script", ROOT / "scripts" / f"{script}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"{script}_script", ROOT / "scripts" / f"{script}.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 

@@ -73,8 +73,12 @@ class StepLog(pl.Callback):
 
     def on_train_start(self, trainer, pl_module):
         optimizer = trainer.optimizers[0]
-        optimizer.register_step_pre_hook(lambda *_: self.rates.append(optimizer.param_groups[0]["lr"]))
-        optimizer.register_step_post_hook(lambda *_: self.gradients.append(gradients(pl_module.network)))
+        optimizer.register_step_pre_hook(
+            lambda *_: self.rates.append(optimizer.param_groups[0]["lr"])
+        )
+        optimizer.register_step_post_hook(
+            lambda *_: self.gradients.append(gradients(pl_module.network))
+        )
 
 
 class Watcher(pl.Callback):
@@ -140,10 +144,21 @@ def make(
     )
     recorder, history, log = Recorder(Objective(*objective)), History(), StepLog()
     live = {"callbacks": [recorder, log, *callbacks, history], "shuffle_seed": seed}
-    node = {"_target_": "goldilocks.trainer.Trainer", "accelerator": "cpu", "max_epochs": 3, **options}
+    node = {
+        "_target_": "goldilocks.trainer.Trainer",
+        "accelerator": "cpu",
+        "max_epochs": 3,
+        **options,
+    }
     trainer = build(node, Trainer, "trainer", **live)
     return SimpleNamespace(
-        trainer=trainer, module=module, network=network, data=data, recorder=recorder, history=history, log=log
+        trainer=trainer,
+        module=module,
+        network=network,
+        data=data,
+        recorder=recorder,
+        history=history,
+        log=log,
     )
 
 
@@ -162,7 +177,10 @@ def assert_same(one, other):
     ours, theirs = (fitted.trainer.optimizers[0].state_dict()["state"] for fitted in (one, other))
     assert ours.keys() == theirs.keys()
     for index, state in ours.items():
-        assert all(torch.equal(torch.as_tensor(state[key]), torch.as_tensor(theirs[index][key])) for key in state)
+        assert all(
+            torch.equal(torch.as_tensor(state[key]), torch.as_tensor(theirs[index][key]))
+            for key in state
+        )
     assert one.log.rates == other.log.rates
     for ours, theirs in zip(one.history.metrics, other.history.metrics, strict=True):
         # A training metric is a sum over rows, taken a chunk at a time: the last digit of a regression's may differ.

@@ -15,7 +15,13 @@ def cars(rows=90, seed=0):
     for row in range(rows):
         size, age, make = random.normal(), random.integers(0, 20), makes[random.integers(4)]
         price = 20 + 3 * size - 0.5 * age + 4 * makes.index(make) + 0.1 * random.normal()
-        words = [row + 1, f"{size:.3f}", "" if row % 9 == 4 else age, make, ["gas", "diesel"][row % 2]]
+        words = [
+            row + 1,
+            f"{size:.3f}",
+            "" if row % 9 == 4 else age,
+            make,
+            ["gas", "diesel"][row % 2],
+        ]
         sold = f"2024-{row % 12 + 1:02}-{row % 27 + 1:02}"
         lines.append(",".join(map(str, [*words, colours[row % 3], sold, f"{price:.3f}"])))
     return lines

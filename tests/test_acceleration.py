@@ -19,10 +19,15 @@ from goldilocks.trainer import check_compile, check_precision
 
 def test_a_precision_that_a_gpu_emulates_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation
+    )
     old, apple = Plan("cuda", 1, 1, "single"), Plan("mps", 1, 1, "single")
     check_precision("16-mixed", old)
-    with pytest.raises(Refused, match=r"^trainer\.precision=bf16-mixed: Tesla T4 has no bf16; write 16-mixed or 32$"):
+    with pytest.raises(
+        Refused,
+        match=r"^trainer\.precision=bf16-mixed: Tesla T4 has no bf16; write 16-mixed or 32$",
+    ):
         check_precision("bf16-mixed", old)
     with pytest.raises(Refused, match="no 64 bits"):
         check_precision(64, apple)
@@ -40,7 +45,9 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch):
 def test_the_layout_of_images_changes_nothing_but_rounding(compose):
     found = []
     for value in ("false", "true"):
-        parts = prepare(compose("data=digits", "model=cnn", "trainer=cpu", f"trainer.channels_last={value}"))
+        parts = prepare(
+            compose("data=digits", "model=cnn", "trainer=cpu", f"trainer.channels_last={value}")
+        )
         x = parts.data.tensors["train"][0][:8]
         if value == "true":
             parts.module.to(memory_format=torch.channels_last)
@@ -52,7 +59,13 @@ def test_the_layout_of_images_changes_nothing_but_rounding(compose):
         prepare(compose("data=iris", "trainer.channels_last=true"))
 
 
-COMPILED = ["data=wine", "model=deep", "trainer.gradient_clip_val=0.5", "trainer.max_epochs=3", "callbacks=none"]
+COMPILED = [
+    "data=wine",
+    "model=deep",
+    "trainer.gradient_clip_val=0.5",
+    "trainer.max_epochs=3",
+    "callbacks=none",
+]
 
 
 def trained_weights(compose, tmp_path, *words):
@@ -66,7 +79,9 @@ def trained_weights(compose, tmp_path, *words):
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says of torch
 @pytest.mark.slow  # half a minute of compiling; a row of docs/options.md compiles a smaller network
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("more", [[], ["trainer.accumulate_grad_batches=2", "regularization=[l2,ema]"]])
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.accumulate_grad_batches=2", "regularization=[l2,ema]"]]
+)
 def test_compiled_it_trains_the_same(compose, tmp_path, more):
     """With a last batch of fewer rows."""
     words = ["trainer=cpu", *COMPILED, *more]
@@ -83,7 +98,11 @@ def test_compiled_it_trains_the_same(compose, tmp_path, more):
 def test_gradients_are_unscaled_before_they_are_clipped(fused, monkeypatch):
     """By a scaler of the CPU. Lightning leaves it to a fused step to unscale, which comes after clipping."""
     monkeypatch.setattr(goldilocks.module, "can_be_flat", lambda optimizer: False)  # as on a GPU
-    limit = {"gradient_clip_val": 0.1, "max_epochs": 2, "optimizer": lambda groups: sgd(groups, fused=fused)}
+    limit = {
+        "gradient_clip_val": 0.1,
+        "max_epochs": 2,
+        "optimizer": lambda groups: sgd(groups, fused=fused),
+    }
     plain, scaled = make(**limit), make(**limit)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     scaled.trainer.strategy._precision_plugin = MixedPrecision("bf16-mixed", "cpu")
@@ -109,7 +128,10 @@ def test_gradients_are_clipped_after_unscaling(precision, algorithm, fused):
     clipping = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
     clipping["optimizer"] = lambda groups: sgd(groups, fused=fused)
     steps = fit(accelerator="gpu", precision=precision, **clipping).log.gradients
-    seen = [float(step.float().norm() if algorithm == "norm" else step.float().abs().max()) for step in steps]
+    seen = [
+        float(step.float().norm() if algorithm == "norm" else step.float().abs().max())
+        for step in steps
+    ]
     finite = [value for value in seen if math.isfinite(value)]  # a scaler skips its first steps
     assert len(finite) >= len(seen) // 2
     assert all(value <= 0.01 * 1.01 for value in finite)
@@ -118,7 +140,9 @@ def test_gradients_are_clipped_after_unscaling(precision, algorithm, fused):
 
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("more", [[], ["trainer.accumulate_grad_batches=2"], ["regularization=[l2,ema]"]])
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.accumulate_grad_batches=2"], ["regularization=[l2,ema]"]]
+)
 def test_compiled_on_a_gpu_it_trains_the_same(compose, tmp_path, more):
     words = ["trainer=gpu", "trainer.matmul=highest", *COMPILED, *more]
     plain, _ = trained_weights(compose, tmp_path, *words)
@@ -130,10 +154,17 @@ def test_compiled_on_a_gpu_it_trains_the_same(compose, tmp_path, more):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "words", [["trainer.channels_last=true"], ["trainer.compile=true", "trainer.channels_last=true"]]
+    "words",
+    [["trainer.channels_last=true"], ["trainer.compile=true", "trainer.channels_last=true"]],
 )
 def test_images_train_in_16_bits_with_the_channels_last(compose, tmp_path, words):
-    more = ["data=digits", "model=cnn", "trainer=gpu", "trainer.precision=bf16-mixed", "trainer.max_epochs=5"]
+    more = [
+        "data=digits",
+        "model=cnn",
+        "trainer=gpu",
+        "trainer.precision=bf16-mixed",
+        "trainer.max_epochs=5",
+    ]
     more += ["trainer.channels_last=true"]
     _, result = trained_weights(compose, tmp_path, *more, *words)
     assert result["metrics"]["val/accuracy"] > 0.9
@@ -141,12 +172,25 @@ def test_images_train_in_16_bits_with_the_channels_last(compose, tmp_path, words
 
 @pytest.mark.gpu
 def test_a_deterministic_run_gives_the_same_weights_twice(compose, tmp_path):
-    words = ["data=digits", "model=cnn", "trainer=gpu", "trainer.deterministic=true", "trainer.max_epochs=3"]
+    words = [
+        "data=digits",
+        "model=cnn",
+        "trainer=gpu",
+        "trainer.deterministic=true",
+        "trainer.max_epochs=3",
+    ]
     one, two = (trained_weights(compose, tmp_path, *words)[0] for _ in range(2))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-SHARED = ["trainer.matmul=highest", "data=wine", "model=deep", "model.norm=none", "optimizer=sgd", "callbacks=none"]
+SHARED = [
+    "trainer.matmul=highest",
+    "data=wine",
+    "model=deep",
+    "model.norm=none",
+    "optimizer=sgd",
+    "callbacks=none",
+]
 SHARED += ["trainer.max_epochs=3", "trainer.gradient_clip_val=0.5"]
 SHARED += ["+callbacks.last_checkpoint._target_=goldilocks.callbacks.LastCheckpoint"]
 
@@ -160,7 +204,11 @@ def test_all_gpus_train_as_one_does_with_the_whole_batch(compose, tmp_path, stra
     for option, batch_size in rows.items():
         folder = tmp_path / option
         folder.mkdir()
-        trained_weights(compose, folder, f"trainer={option}", f"data.batch_size={batch_size}", *SHARED)
-        found.append(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+        trained_weights(
+            compose, folder, f"trainer={option}", f"data.batch_size={batch_size}", *SHARED
+        )
+        found.append(
+            torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        )
     for key, value in found[0].items():
         torch.testing.assert_close(value.cpu(), found[1][key].cpu(), rtol=1e-4, atol=1e-4)

@@ -32,15 +32,21 @@ def test_mixup_blends_inputs_and_targets_by_the_same_share(alpha):
     x, y = marked(8, 3)
     mixed, target = mixup(x, y, alpha)
     assert torch.allclose(target.sum(1), torch.ones(8))
-    assert torch.allclose(mixed, (target @ torch.arange(1, 9).float())[:, None].expand(8, 3), atol=1e-5)
+    assert torch.allclose(
+        mixed, (target @ torch.arange(1, 9).float())[:, None].expand(8, 3), atol=1e-5
+    )
     assert (target.diagonal() >= 0.5).all()
 
 
 def test_mixups_share_is_that_of_the_beta_distribution():
     x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [1.0]])
-    shares = [max(mixed, 1 - mixed) for mixed in (mixup(x, y, 0.2)[1][0].item() for _ in range(4000))]
+    shares = [
+        max(mixed, 1 - mixed) for mixed in (mixup(x, y, 0.2)[1][0].item() for _ in range(4000))
+    ]
     expected = np.random.default_rng(1).beta(0.2, 0.2, 200_000)
-    mixing = [share for share in shares if share < 1 or share > 1]  # a row that is its own partner stays as it is
+    mixing = [
+        share for share in shares if share < 1 or share > 1
+    ]  # a row that is its own partner stays as it is
     assert len(mixing) > 1500
     assert np.mean(mixing) == pytest.approx(np.maximum(expected, 1 - expected).mean(), abs=0.01)
 
@@ -71,7 +77,9 @@ def test_cutmix_of_images_puts_in_one_box():
                 down, right = foreign.nonzero().T
                 box = (down.max() - down.min() + 1) * (right.max() - right.min() + 1)
                 assert foreign.sum() == box  # nothing else
-            assert target[row, row].item() == pytest.approx(1 - foreign.float().mean().item(), abs=1e-6)
+            assert target[row, row].item() == pytest.approx(
+                1 - foreign.float().mean().item(), abs=1e-6
+            )
 
 
 def test_cutout_of_rows_zeroes_that_share_of_the_features():
@@ -134,7 +142,10 @@ def test_targets_of_every_task_are_mixed(name, task, outputs, target):
 def test_with_both_each_batch_takes_one_of_them():
     augment = Augmentation(Regularization(mixup=1.0, cutmix=1.0), spec_of("regression", 1))
     x = torch.arange(10.0)[:, None].expand(10, 8).contiguous()
-    blended = [not torch.equal(mixed, mixed.round()) for mixed in (augment(x, x[:, :1])[0] for _ in range(60))]
+    blended = [
+        not torch.equal(mixed, mixed.round())
+        for mixed in (augment(x, x[:, :1])[0] for _ in range(60))
+    ]
     assert 15 < sum(blended) < 45
 
 

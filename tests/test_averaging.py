@@ -80,7 +80,9 @@ class Steps(pl.Callback):
 
     def on_train_start(self, trainer, pl_module):
         self.first = vector(pl_module.network)
-        trainer.optimizers[0].register_step_post_hook(lambda *_: self.weights.append(vector(pl_module.network)))
+        trainer.optimizers[0].register_step_post_hook(
+            lambda *_: self.weights.append(vector(pl_module.network))
+        )
 
 
 @pytest.mark.parametrize("several", [1, 64])
@@ -105,13 +107,17 @@ def test_the_plain_mean_is_taken_at_the_ends_of_the_last_epochs():
 def test_before_the_first_average_the_network_itself_is_evaluated():
     made, plain = fit(regularization={"swa": 0.34}), fit()
     ours, theirs = made.history.metrics, plain.history.metrics
-    assert [epoch["train/loss"] for epoch in ours] == [epoch["train/loss"] for epoch in theirs]  # training is untouched
+    assert [epoch["train/loss"] for epoch in ours] == [
+        epoch["train/loss"] for epoch in theirs
+    ]  # training is untouched
     assert ours[0]["val/loss"] == theirs[0]["val/loss"]
     assert ours[2]["val/loss"] != theirs[2]["val/loss"]
 
 
 def test_batch_norms_statistics_are_those_of_the_mean_weights():
-    made = fit(regularization={"swa": 0.7}, network={"norm": "batch"}, batch_size=57, optimizer=sgd)  # 3 equal batches
+    made = fit(
+        regularization={"swa": 0.7}, network={"norm": "batch"}, batch_size=57, optimizer=sgd
+    )  # 3 equal batches
     averaged = made.module.average.network
     x, _ = made.data.tensors["train"]
     first = next(layer for layer in averaged if isinstance(layer, nn.BatchNorm1d))
@@ -136,12 +142,16 @@ class Keep(Checkpoint):
             trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("strengths", [{"ema": 0.9}, {"swa": 0.7}, {"ema": 0.9, "mixup": 0.4, "cutmix": 1.0}])
+@pytest.mark.parametrize(
+    "strengths", [{"ema": 0.9}, {"swa": 0.7}, {"ema": 0.9, "mixup": 0.4, "cutmix": 1.0}]
+)
 def test_a_resumed_run_has_the_same_average(strengths, tmp_path):
     options = {"regularization": strengths, "max_epochs": 5, "network": {"norm": "batch"}}
     whole = fit(callbacks=[Keep(tmp_path / "second.ckpt")], **options)
     resumed = make(**options)
-    resumed.trainer.fit(resumed.module, resumed.data, ckpt_path=tmp_path / "second.ckpt", weights_only=True)
+    resumed.trainer.fit(
+        resumed.module, resumed.data, ckpt_path=tmp_path / "second.ckpt", weights_only=True
+    )
     assert int(resumed.module.average.updates) == int(whole.module.average.updates) > 0
     ours, theirs = (made.module.state_dict() for made in (resumed, whole))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -149,7 +159,11 @@ def test_a_resumed_run_has_the_same_average(strengths, tmp_path):
 
 def test_the_average_is_what_is_tested_and_kept(compose, tmp_path):
     cfg = compose(
-        "data=iris", "logger=none", "regularization=ema", "callbacks.progress_bar=null", "trainer.max_epochs=5"
+        "data=iris",
+        "logger=none",
+        "regularization=ema",
+        "callbacks.progress_bar=null",
+        "trainer.max_epochs=5",
     )
     parts = prepare(cfg)
     result = run(cfg, [], {}, folder=tmp_path, parts=parts)
@@ -158,7 +172,9 @@ def test_the_average_is_what_is_tested_and_kept(compose, tmp_path):
     again.module.load_state_dict(checkpoint["state_dict"])
     again.module.eval()
     x, y = again.data.tensors["test"]
-    assert again.module(x).argmax(1).eq(y).float().mean().item() == pytest.approx(result["metrics"]["test/accuracy"])
+    assert again.module(x).argmax(1).eq(y).float().mean().item() == pytest.approx(
+        result["metrics"]["test/accuracy"]
+    )
     averaged, last = vector(again.module.average.network), vector(again.module.network)
     assert not torch.equal(averaged, last)
     assert again.module.evaluated is again.module.average.network

@@ -9,7 +9,16 @@ from conftest import ROOT
 
 
 def test_the_benchmark_runs_small(tmp_path: Path) -> None:
-    words = ["train", "sweep", "data", "--quick", "--only", "digits", "--json", str(tmp_path / "figures.json")]
+    words = [
+        "train",
+        "sweep",
+        "data",
+        "--quick",
+        "--only",
+        "digits",
+        "--json",
+        str(tmp_path / "figures.json"),
+    ]
     path = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words]
     done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -22,7 +31,16 @@ def test_the_benchmark_runs_small(tmp_path: Path) -> None:
 
 
 def test_the_part_for_gpus_runs_on_a_cpu_too(tmp_path: Path) -> None:
-    words = ["gpu", "--quick", "--device", "cpu", "--only", "batch 4096, 32, eager", "--json", str(tmp_path / "f.json")]
+    words = [
+        "gpu",
+        "--quick",
+        "--device",
+        "cpu",
+        "--only",
+        "batch 4096, 32, eager",
+        "--json",
+        str(tmp_path / "f.json"),
+    ]
     path = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *words]
     done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,13 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch import nn
 
 from fitting import CONSTANT, LR, History, assert_same, fit, make, sgd
-from goldilocks.callbacks import Charts, Histograms, LearningRateMonitor, NetworkGraph, NetworkHealth
+from goldilocks.callbacks import (
+    Charts,
+    Histograms,
+    LearningRateMonitor,
+    NetworkGraph,
+    NetworkHealth,
+)
 from goldilocks.callbacks.probe import at_rest, is_due, probe_rows
 from goldilocks.config import check_arguments
 from goldilocks.errors import Refused
@@ -25,7 +31,13 @@ DROPS = {"dropout": 0.5, "activation": "relu"}
 
 
 def explained(every="auto"):
-    return [NetworkHealth(every), Histograms(every), NetworkGraph(), Charts(), LearningRateMonitor()]
+    return [
+        NetworkHealth(every),
+        Histograms(every),
+        NetworkGraph(),
+        Charts(),
+        LearningRateMonitor(),
+    ]
 
 
 def read_back(folder):
@@ -40,7 +52,9 @@ class Copies(pl.Callback):
         self.states = []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.states.append({key: value.clone() for key, value in pl_module.network.state_dict().items()})
+        self.states.append(
+            {key: value.clone() for key, value in pl_module.network.state_dict().items()}
+        )
 
 
 @pytest.fixture
@@ -55,7 +69,11 @@ def looked(tmp_path):
 
 def by_hand(state, x):
     """Weights, and what leaves each layer, of two hidden layers of ReLU."""
-    w = {int(key.split(".")[0]): value.clone().requires_grad_() for key, value in state.items() if "weight" in key}
+    w = {
+        int(key.split(".")[0]): value.clone().requires_grad_()
+        for key, value in state.items()
+        if "weight" in key
+    }
     b = {int(key.split(".")[0]): value for key, value in state.items() if "bias" in key}
     h, outputs = x, []
     for number in sorted(w):
@@ -76,7 +94,9 @@ def test_gradients_and_dead_units_are_those_of_all_training_rows(looked):
             event = looked.events.Scalars(f"gradients/{number}")[epoch]
             assert event.step == 22 * (epoch + 1) - 1
             assert event.value == pytest.approx(weight.grad.norm().item(), rel=1e-5)
-        tags = sorted(tag for tag in looked.events.Tags()["scalars"] if tag.startswith("dead_units/"))
+        tags = sorted(
+            tag for tag in looked.events.Tags()["scalars"] if tag.startswith("dead_units/")
+        )
         dead = [(output == 0).all(0).float().mean().item() for output in outputs]
         assert [looked.events.Scalars(tag)[epoch].value for tag in tags] == pytest.approx(dead)
 
@@ -94,21 +114,31 @@ def test_histograms_count_all_weights_and_activations(looked):
     x, _ = looked.made.data.tensors["train"]
     found = looked.events.Tags()["histograms"]
     weights = [name for name, _ in looked.made.network.named_parameters()]
-    assert sorted(tag for tag in found if tag.startswith("weights/")) == sorted(f"weights/{name}" for name in weights)
+    assert sorted(tag for tag in found if tag.startswith("weights/")) == sorted(
+        f"weights/{name}" for name in weights
+    )
     for epoch, state in enumerate(looked.states):
         _, outputs, _ = by_hand(state, x)
         activations = sorted(tag for tag in found if tag.startswith("activations/"))
-        tensors = {f"weights/{name}": state[name] for name in weights} | dict(zip(activations, outputs, strict=True))
+        tensors = {f"weights/{name}": state[name] for name in weights} | dict(
+            zip(activations, outputs, strict=True)
+        )
         for tag, values in tensors.items():
             event = looked.events.Histograms(tag)[epoch]
             values = values.detach().double().numpy().ravel()
             read = event.histogram_value
             assert event.step == 22 * (epoch + 1) - 1
-            assert (read.num, read.min, read.max) == pytest.approx((values.size, values.min(), values.max()), rel=1e-5)
-            assert (read.sum, read.sum_squares) == pytest.approx((values.sum(), (values**2).sum()), rel=1e-4, abs=1e-4)
+            assert (read.num, read.min, read.max) == pytest.approx(
+                (values.size, values.min(), values.max()), rel=1e-5
+            )
+            assert (read.sum, read.sum_squares) == pytest.approx(
+                (values.sum(), (values**2).sum()), rel=1e-4, abs=1e-4
+            )
             counts, edges = np.histogram(values, 30)
             assert read.bucket_limit == pytest.approx(edges[1:], rel=1e-4, abs=1e-6)
-            assert np.abs(np.array(read.bucket) - counts).sum() <= 4  # a value on an edge may fall on either side
+            assert (
+                np.abs(np.array(read.bucket) - counts).sum() <= 4
+            )  # a value on an edge may fall on either side
             assert sum(read.bucket) == values.size
 
 
@@ -133,14 +163,24 @@ def test_values_that_are_not_finite_or_all_the_same_have_histograms_too(tmp_path
 
 
 def test_the_graph_has_the_networks_layers(looked):
-    nodes = {node.name: node.op for node in GraphDef.FromString(looked.events.Graph().SerializeToString()).node}
+    nodes = {
+        node.name: node.op
+        for node in GraphDef.FromString(looked.events.Graph().SerializeToString()).node
+    }
     assert sorted(nodes.values()).count("aten::linear") == 3
     assert sorted(nodes.values()).count("aten::relu") == 2
 
 
 @pytest.mark.parametrize(
     "words",
-    [["model=cnn"], ["model=resnet"], ["model=realmlp"], ["model=tabm"], ["model=selfnorm"], ["model=deep"]],
+    [
+        ["model=cnn"],
+        ["model=resnet"],
+        ["model=realmlp"],
+        ["model=tabm"],
+        ["model=selfnorm"],
+        ["model=deep"],
+    ],
     ids=lambda words: words[0],
 )
 def test_every_network_is_drawn_and_looked_at(words, compose, tmp_path, capfd):
@@ -175,7 +215,9 @@ def test_a_network_that_cannot_be_traced_is_trained_with_one_line(tmp_path, capf
     made.trainer.fit(made.module, made.data)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.startswith("note: TensorBoard gets no graph of the network, nothing else is missing (RuntimeError: not")
+    assert err.startswith(
+        "note: TensorBoard gets no graph of the network, nothing else is missing (RuntimeError: not"
+    )
     assert err.count("\n") == 1
     assert made.recorder.epochs == 3
 
@@ -186,7 +228,9 @@ def test_a_network_that_cannot_be_traced_is_trained_with_one_line(tmp_path, capf
 @pytest.mark.parametrize("every", [1, "auto"])
 def test_the_weights_are_the_same_to_the_bit(every, tmp_path):
     network = {**DROPS, "norm": "batch"}
-    looked_at = make(network=network, callbacks=explained(every), logger=[TensorBoardLogger(str(tmp_path))])
+    looked_at = make(
+        network=network, callbacks=explained(every), logger=[TensorBoardLogger(str(tmp_path))]
+    )
     assert looked_at.trainer.step_watchers() == []
     looked_at.trainer.fit(looked_at.module, looked_at.data)
     assert looked_at.module.raw
@@ -207,9 +251,14 @@ def test_no_random_numbers_are_used_and_modes_stay(tmp_path):
     class States(History):
         def on_train_epoch_end(self, trainer, pl_module):
             modes = [layer.training for layer in pl_module.network.modules()]
-            seen.append((torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist(), modes))
+            seen.append(
+                (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist(), modes)
+            )
 
-    for callbacks, logger in ((explained(1), [TensorBoardLogger(str(tmp_path))]), ([LearningRateMonitor()], False)):
+    for callbacks, logger in (
+        (explained(1), [TensorBoardLogger(str(tmp_path))]),
+        ([LearningRateMonitor()], False),
+    ):
         made = make(callbacks=[*callbacks, States()], logger=logger)
         torch.manual_seed(0)
         made.module.network = Draws(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
@@ -256,7 +305,11 @@ def test_only_tensorboard_is_told_and_metrics_stay_metrics(compose, tmp_path):
     assert {key.partition("/")[0] for key in result["metrics"]} == {"train", "val", "test"}
     columns = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
     kept = {column.partition("/")[0] for column in columns}
-    assert kept == {"step", "epoch", "learning_rate", "momentum", "gradient_norm", "train", "val"} | {"test"} & kept
+    assert (
+        kept
+        == {"step", "epoch", "learning_rate", "momentum", "gradient_norm", "train", "val"}
+        | {"test"} & kept
+    )
     tags = sorted(read_back(tmp_path).Tags()["scalars"])
     assert [tag for tag in tags if tag.startswith("gradients/")]
     assert all(tag.startswith("best/") for tag in tags[:5])  # the HPARAMS tab shows the first five
@@ -285,14 +338,21 @@ def test_charts_put_training_beside_validation_and_layers_together(looked):
         "training and validation": {
             "loss": ["train/loss$", "val/loss$"],
             "accuracy": ["train/accuracy$", "val/accuracy$"],
-            **{name: [f"train/{name}$", f"val/{name}$"] for name in ("balanced_accuracy", "auroc", "f1", "ece")},
+            **{
+                name: [f"train/{name}$", f"val/{name}$"]
+                for name in ("balanced_accuracy", "auroc", "f1", "ece")
+            },
         },
         "optimizer": {
             "learning rate": ["learning_rate$"],
             "momentum": ["momentum$"],
             "gradient norm": ["gradient_norm$", "gradient_norm_clipped$"],
         },
-        "layers": {"gradients": ["gradients/"], "dead units": ["dead_units/"], "saturated": ["saturated/"]},
+        "layers": {
+            "gradients": ["gradients/"],
+            "dead units": ["dead_units/"],
+            "saturated": ["saturated/"],
+        },
     }
 
 
@@ -304,7 +364,11 @@ def due_epochs(every, dense, epochs=40, stop=None):
     return [
         epoch
         for epoch in range(epochs if stop is None else stop + 1)
-        if is_due(SimpleNamespace(**vars(trainer), current_epoch=epoch, should_stop=epoch == stop), every, dense)
+        if is_due(
+            SimpleNamespace(**vars(trainer), current_epoch=epoch, should_stop=epoch == stop),
+            every,
+            dense,
+        )
     ]
 
 
@@ -339,13 +403,17 @@ def test_wrong_distances_are_refused(kind, value):
         (300, (3, 300, 300), 32, 32),
     ],
 )
-def test_the_probe_takes_rows_from_everywhere_and_few_of_large_images(rows, shape, batch_size, expected):
+def test_the_probe_takes_rows_from_everywhere_and_few_of_large_images(
+    rows, shape, batch_size, expected
+):
     x = torch.zeros(rows, *shape)
     x[:] = torch.arange(float(rows)).view(-1, *[1] * len(shape))
     data = SimpleNamespace(tensors={"train": (x, torch.arange(rows))}, batch_size=batch_size)
     plugin = SimpleNamespace(convert_input=lambda given: given)
     module = SimpleNamespace(network=torch.nn.Linear(1, 1))
-    found, targets = probe_rows(SimpleNamespace(datamodule=data, precision_plugin=plugin, lightning_module=module))
+    found, targets = probe_rows(
+        SimpleNamespace(datamodule=data, precision_plugin=plugin, lightning_module=module)
+    )
     assert targets.tolist() == [position * rows // expected for position in range(expected)]
     assert found.flatten(1)[:, 0].tolist() == targets.tolist()
 
@@ -384,7 +452,9 @@ def test_a_schedule_of_steps_has_points_within_an_epoch(several, tmp_path):
         steps = [event.step for event in events.Scalars(tag)]
         within = range(4, 22, 4) if several == 4 else []
         assert steps == [22 * epoch + step - 1 for epoch in range(3) for step in [*within, 22]]
-    for event in events.Scalars("learning_rate")[:-1]:  # the rate after a step is that of the next one
+    for event in events.Scalars("learning_rate")[
+        :-1
+    ]:  # the rate after a step is that of the next one
         assert event.value == pytest.approx(made.log.rates[event.step + 1], rel=1e-6)
 
 
@@ -392,7 +462,13 @@ def test_a_long_epoch_has_a_hundred_points_at_most(tmp_path):
     logger = TensorBoardLogger(str(tmp_path))
     schedule = {"_target_": LR + "CosineAnnealingLR", "interval": "step"}
     options = {"batch_size": 1, "steps_per_execution": 1, "max_epochs": 1}
-    fit(optimizer=sgd, schedule=schedule, callbacks=[LearningRateMonitor()], logger=[logger], **options)
+    fit(
+        optimizer=sgd,
+        schedule=schedule,
+        callbacks=[LearningRateMonitor()],
+        logger=[logger],
+        **options,
+    )
     logger.close("done")
     steps = [event.step for event in read_back(tmp_path).Scalars("learning_rate")]
     assert steps == [*range(0, 170, 2), 170]
@@ -417,7 +493,12 @@ def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeyp
 
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     words = ["data=iris", "trainer=cpu", "trainer.max_epochs=6", "callbacks.progress_bar=null"]
-    words += ["callbacks.last_checkpoint.min_seconds=0", "scheduler=onecycle", "model=deep", "regularization=dropout"]
+    words += [
+        "callbacks.last_checkpoint.min_seconds=0",
+        "scheduler=onecycle",
+        "model=deep",
+        "regularization=dropout",
+    ]
 
     class Stops(pl.Callback):
         def on_train_epoch_start(self, trainer, pl_module):
@@ -442,11 +523,16 @@ def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeyp
     one, other = read_back(whole), read_back(halves)
     assert one.Tags()["scalars"] and set(one.Tags()["scalars"]) == set(other.Tags()["scalars"])
     for tag in one.Tags()["scalars"]:
-        read = [[(event.step, event.value) for event in events.Scalars(tag)] for events in (one, other)]
+        read = [
+            [(event.step, event.value) for event in events.Scalars(tag)] for events in (one, other)
+        ]
         if not tag.startswith(("best/", "train/")):
             assert read[0] == read[1], tag
     for tag in one.Tags()["histograms"]:
-        read = [[(event.step, event.histogram_value) for event in events.Histograms(tag)] for events in (one, other)]
+        read = [
+            [(event.step, event.histogram_value) for event in events.Histograms(tag)]
+            for events in (one, other)
+        ]
         assert read[0] == read[1], tag
     assert other.Tags()["graph"] and "custom_scalars__config__" in other.Tags()["tensors"]
     assert json.loads((halves / "result.json").read_text())["epochs"] == 6

@@ -46,8 +46,14 @@ def judge(values, metric="val/loss", mode="min", loggers=()):
     """A Recorder that has seen these values; None: the metric was not computed in that epoch."""
     judged = Recorder(Objective(metric, mode))
     for epoch, value in enumerate(values):
-        trainer = SimpleNamespace(global_step=10 * (epoch + 1), current_epoch=epoch, loggers=loggers)
-        metrics = {"train/loss": 1.0, "learning_rate": 0.1, **({} if value is None else {metric: value})}
+        trainer = SimpleNamespace(
+            global_step=10 * (epoch + 1), current_epoch=epoch, loggers=loggers
+        )
+        metrics = {
+            "train/loss": 1.0,
+            "learning_rate": 0.1,
+            **({} if value is None else {metric: value}),
+        }
         judged.on_train_epoch_start(trainer, None)
         judged.on_train_epoch_end(trainer, SimpleNamespace(epoch_metrics=metrics, rows_in_epoch=19))
     return judged
@@ -71,15 +77,25 @@ def test_the_best_epoch(values, metric, mode, best):
     judged = judge(values, metric, mode)
     assert judged.best_epoch == best
     assert judged.best_value == (None if best is None else values[best])
-    assert judged.best_metrics == ({} if best is None else {"train/loss": 1.0, metric: values[best]})
-    assert [judged.is_best(epoch) for epoch in range(len(values))] == [epoch == best for epoch in range(len(values))]
+    assert judged.best_metrics == (
+        {} if best is None else {"train/loss": 1.0, metric: values[best]}
+    )
+    assert [judged.is_best(epoch) for epoch in range(len(values))] == [
+        epoch == best for epoch in range(len(values))
+    ]
     assert judged.epochs == len(values)
     assert judged.rows == 19 * len(values)
 
 
 def test_only_what_a_stage_measures_is_a_metric():
     judged = Recorder(Objective("val/loss", "min"))
-    metrics = {"train/loss": 2.0, "val/loss": 1.0, "learning_rate": 0.1, "gradients/1": 3.0, "best/val/loss": 0.5}
+    metrics = {
+        "train/loss": 2.0,
+        "val/loss": 1.0,
+        "learning_rate": 0.1,
+        "gradients/1": 3.0,
+        "best/val/loss": 0.5,
+    }
     judged.on_train_epoch_start(None, None)
     trainer = SimpleNamespace(global_step=1, current_epoch=0, loggers=[])
     judged.on_train_epoch_end(trainer, SimpleNamespace(epoch_metrics=metrics, rows_in_epoch=8))
@@ -88,16 +104,22 @@ def test_only_what_a_stage_measures_is_a_metric():
 
 def test_epochs_without_validation_are_not_judged():
     made = fit(check_val_every_n_epoch=2, max_epochs=7)
-    validated = {epoch: m["val/loss"] for epoch, m in enumerate(made.history.metrics) if "val/loss" in m}
+    validated = {
+        epoch: m["val/loss"] for epoch, m in enumerate(made.history.metrics) if "val/loss" in m
+    }
     assert list(validated) == [1, 3, 5]
     assert made.recorder.best_value == min(validated.values())
-    assert made.recorder.best_epoch == max(epoch for epoch in validated if validated[epoch] == made.recorder.best_value)
+    assert made.recorder.best_epoch == max(
+        epoch for epoch in validated if validated[epoch] == made.recorder.best_value
+    )
     assert made.recorder.rows == 7 * 171
 
 
 def test_an_epochs_metrics_are_written_once_and_the_best_when_it_changes():
     written = []
-    logger = SimpleNamespace(log_metrics=lambda metrics, step: written.append((step, metrics)), save=lambda: None)
+    logger = SimpleNamespace(
+        log_metrics=lambda metrics, step: written.append((step, metrics)), save=lambda: None
+    )
     judge([0.5, 0.6, 0.4], loggers=[logger])
     assert [step for step, _ in written] == [9, 19, 29]
     assert [metrics["epoch"] for _, metrics in written] == [0.0, 1.0, 2.0]
@@ -155,7 +177,9 @@ def load(folder, name):
 
 def network_of(saved, **options):
     network = make_network(seed=99, **options)
-    network.load_state_dict({k.removeprefix("network."): v for k, v in saved["state_dict"].items() if "network." in k})
+    network.load_state_dict(
+        {k.removeprefix("network."): v for k, v in saved["state_dict"].items() if "network." in k}
+    )
     return network.eval()
 
 
@@ -164,20 +188,32 @@ def overfits(groups):
 
 
 def test_the_best_checkpoint_holds_the_weights_of_the_best_epoch(tmp_path):
-    made = fit(optimizer=overfits, callbacks=[BestCheckpoint(str(tmp_path))], max_epochs=12, network={"norm": "batch"})
+    made = fit(
+        optimizer=overfits,
+        callbacks=[BestCheckpoint(str(tmp_path))],
+        max_epochs=12,
+        network={"norm": "batch"},
+    )
     losses = [metrics["val/loss"] for metrics in made.history.metrics]
     best = losses.index(min(losses))
     assert 0 < best < 11  # neither the first nor the last
     saved = load(tmp_path, "best")
     assert saved["epoch"] == best
     x, y = made.data.tensors["val"]
-    assert F.cross_entropy(network_of(saved, norm="batch")(x), y).item() == pytest.approx(losses[best], rel=1e-6)
+    assert F.cross_entropy(network_of(saved, norm="batch")(x), y).item() == pytest.approx(
+        losses[best], rel=1e-6
+    )
     assert made.recorder.best_value == losses[best]
     assert "optimizer_states" not in saved
 
 
 def test_without_a_judged_epoch_there_is_no_best_checkpoint(tmp_path):
-    fit(callbacks=[BestCheckpoint(str(tmp_path))], max_epochs=5, max_steps=1, check_val_every_n_epoch=5)
+    fit(
+        callbacks=[BestCheckpoint(str(tmp_path))],
+        max_epochs=5,
+        max_steps=1,
+        check_val_every_n_epoch=5,
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -196,7 +232,8 @@ class Saves(LastCheckpoint):
 
 
 @pytest.mark.parametrize(
-    ("min_seconds", "expected"), [(0.0, [0, 1, 2, 3, 4, 5]), (2.0, [1, 3, 5]), (2.5, [2, 5]), (1e9, [5])]
+    ("min_seconds", "expected"),
+    [(0.0, [0, 1, 2, 3, 4, 5]), (2.0, [1, 3, 5]), (2.5, [2, 5]), (1e9, [5])],
 )
 def test_the_last_checkpoint_is_saved_at_most_so_often_and_after_the_last_epoch(
     min_seconds, expected, tmp_path, monkeypatch
@@ -214,11 +251,15 @@ def test_the_last_checkpoint_is_saved_at_most_so_often_and_after_the_last_epoch(
     assert saves.epochs == expected
 
 
-def test_a_checkpoint_that_takes_long_is_saved_so_seldom_that_it_takes_a_fiftieth(tmp_path, monkeypatch):
+def test_a_checkpoint_that_takes_long_is_saved_so_seldom_that_it_takes_a_fiftieth(
+    tmp_path, monkeypatch
+):
     """An epoch takes 1 second and a save 0.05: at least 2.5 seconds lie between two. 0 still means every epoch."""
     for min_seconds, expected in ((1.0, [0, 3, 6, 7]), (0.0, list(range(8)))):
         seconds = SimpleNamespace(now=0.0)
-        monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda now=seconds: now.now))
+        monkeypatch.setattr(
+            checkpoint, "time", SimpleNamespace(monotonic=lambda now=seconds: now.now)
+        )
 
         class Clock(pl.Callback):
             def on_train_epoch_start(self, trainer, pl_module, now=seconds):
@@ -268,12 +309,23 @@ def test_logs_are_written_once_a_second_and_before_the_last_checkpoint(tmp_path,
         ({"max_epochs": 4}, 3),
         ({"max_epochs": 4, "max_steps": 44}, 1),
         ({"max_epochs": 4, "max_steps": 30}, 1),  # in the middle of an epoch
-        ({"max_epochs": 9, "callbacks": [EarlyStopping("val/loss", "min", patience=1, min_delta=1e9)]}, 1),
-        ({"max_epochs": 9, "task": "regression", "optimizer": lambda p: sgd(p, lr=1e9)}, None),  # diverges
+        (
+            {
+                "max_epochs": 9,
+                "callbacks": [EarlyStopping("val/loss", "min", patience=1, min_delta=1e9)],
+            },
+            1,
+        ),
+        (
+            {"max_epochs": 9, "task": "regression", "optimizer": lambda p: sgd(p, lr=1e9)},
+            None,
+        ),  # diverges
     ],
 )
 def test_the_last_epoch_is_saved_whatever_ends_the_run(options, last, tmp_path):
-    made = make(**{**options, "callbacks": [*options.get("callbacks", []), Saves(str(tmp_path), 1e9)]})
+    made = make(
+        **{**options, "callbacks": [*options.get("callbacks", []), Saves(str(tmp_path), 1e9)]}
+    )
     made.trainer.fit(made.module, made.data)
     saved = load(tmp_path, "last")
     assert saved["epoch"] == (made.recorder.epochs - 1 if last is None else last)
@@ -287,7 +339,14 @@ def test_the_last_epoch_is_saved_whatever_ends_the_run(options, last, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("patience", -1), ("patience", 2.5), ("min_delta", -0.1), ("min_delta", nan), ("mode", "best")]
+    ("key", "value"),
+    [
+        ("patience", -1),
+        ("patience", 2.5),
+        ("min_delta", -0.1),
+        ("min_delta", nan),
+        ("mode", "best"),
+    ],
 )
 def test_early_stopping_refuses_values_out_of_range(key, value):
     given = {"monitor": "val/loss", "mode": "min", key: value}
@@ -297,7 +356,9 @@ def test_early_stopping_refuses_values_out_of_range(key, value):
 
 def test_the_last_checkpoint_refuses_a_negative_time():
     with pytest.raises(Refused, match=r"^callbacks\.last_checkpoint\.min_seconds=-1"):
-        check_arguments(LastCheckpoint, {"min_seconds": -1.0}, "callbacks.last_checkpoint", given=("dirpath",))
+        check_arguments(
+            LastCheckpoint, {"min_seconds": -1.0}, "callbacks.last_checkpoint", given=("dirpath",)
+        )
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 2), (1, 2), (3, 4), (20, 9)])
@@ -310,7 +371,12 @@ def test_patience_is_the_number_of_epochs_without_improvement(patience, epochs):
 @pytest.mark.parametrize("every", [1, 2])
 def test_early_stopping_follows_a_training_metric_whatever_the_validation(every):
     stopping = EarlyStopping("train/loss", "min", patience=2, min_delta=1e9)
-    made = fit(callbacks=[stopping], max_epochs=9, check_val_every_n_epoch=every, objective=("train/loss", "min"))
+    made = fit(
+        callbacks=[stopping],
+        max_epochs=9,
+        check_val_every_n_epoch=every,
+        objective=("train/loss", "min"),
+    )
     assert made.recorder.epochs == 3
 
 
@@ -365,7 +431,8 @@ def test_outside_of_a_terminal_a_long_run_prints_a_line_now_and_then(capfd, monk
     values = [metrics["val/loss"] for metrics in made.history.metrics]
     best = itertools.accumulate(values, min)
     shown = [
-        f"epoch {n}/6 val/loss {v:.4g} (best {b:.4g})" for n, (v, b) in enumerate(zip(values, best, strict=True), 1)
+        f"epoch {n}/6 val/loss {v:.4g} (best {b:.4g})"
+        for n, (v, b) in enumerate(zip(values, best, strict=True), 1)
     ]
     assert lines_of(capfd) == shown
 
@@ -383,7 +450,11 @@ def test_a_training_metric_is_shown_from_the_first_epoch_on(capfd, monkeypatch):
 def test_in_a_terminal_the_bar_ends_at_the_last_epoch(several, monkeypatch):
     screen, bar = terminal(monkeypatch), ProgressBar()
     made = fit(callbacks=[bar], steps_per_execution=several)
-    last = [line for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", screen.getvalue()) if line.strip()][-1]
+    last = [
+        line
+        for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", screen.getvalue())
+        if line.strip()
+    ][-1]
     assert "3/3" in last
     assert f"val/loss {made.history.metrics[-1]['val/loss']:.4g}" in last
     assert bar._progress is None

@@ -5,15 +5,43 @@ import pytest
 from conftest import SMALL
 
 WARNED = [
-    ("model=deep model.norm=batch regularization=dropout", "dropout before BatchNorm", "model.norm=layer"),
+    (
+        "model=deep model.norm=batch regularization=dropout",
+        "dropout before BatchNorm",
+        "model.norm=layer",
+    ),
     ("model.norm=batch model.activation=selu", "BatchNorm is pointless with it", "model.norm=none"),
-    ("model.norm=batch data.batch_size=8", "BatchNorm's statistics are unreliable over 8 rows", "data.batch_size=32"),
-    ("regularization=alpha_dropout", "AlphaDropout keeps mean and variance of SELU's", "regularization=dropout"),
-    ("regularization=swa trainer.max_epochs=30", "early stopping may end the run", "callbacks.early_stopping=null"),
+    (
+        "model.norm=batch data.batch_size=8",
+        "BatchNorm's statistics are unreliable over 8 rows",
+        "data.batch_size=32",
+    ),
+    (
+        "regularization=alpha_dropout",
+        "AlphaDropout keeps mean and variance of SELU's",
+        "regularization=dropout",
+    ),
+    (
+        "regularization=swa trainer.max_epochs=30",
+        "early stopping may end the run",
+        "callbacks.early_stopping=null",
+    ),
     ("regularization=l2", "L2 in an adaptive optimizer is not weight decay", "optimizer=adamw"),
-    ("regularization=l2 optimizer=lion", "L2 in an adaptive optimizer is not weight decay", "optimizer=adamw"),
-    ("scheduler=cosine trainer.max_epochs=30", "early stopping may cut it", "callbacks.early_stopping=null"),
-    ("scheduler=onecycle trainer.max_epochs=30", "early stopping may cut it", "callbacks.early_stopping=null"),
+    (
+        "regularization=l2 optimizer=lion",
+        "L2 in an adaptive optimizer is not weight decay",
+        "optimizer=adamw",
+    ),
+    (
+        "scheduler=cosine trainer.max_epochs=30",
+        "early stopping may cut it",
+        "callbacks.early_stopping=null",
+    ),
+    (
+        "scheduler=onecycle trainer.max_epochs=30",
+        "early stopping may cut it",
+        "callbacks.early_stopping=null",
+    ),
 ]
 SILENT = [
     "",

@@ -15,7 +15,10 @@ from goldilocks.locks import alone
 # What is written, and the line that is printed (after `error: `; * stands for anything).
 WRONG = [
     # options, keys, groups
-    ("optimizer=nadm", "optimizer=nadm: no such option; did you mean nadam? (adadelta, adagrad, *)"),
+    (
+        "optimizer=nadm",
+        "optimizer=nadm: no such option; did you mean nadam? (adadelta, adagrad, *)",
+    ),
     ("data=mnsit", "data=mnsit: no such option; did you mean mnist? (breast_cancer, diabetes, *"),
     ("data=poems", "data=poems: no such option; write one of: breast_cancer, diabetes, *"),
     ("data=mnist data.root=nowhere", "data.root=*nowhere: holds no images; *"),
@@ -32,8 +35,14 @@ WRONG = [
     ("data.path=x.csv", "data.path: no such key in the data chosen; write data=table"),
     ("lr=0.1", "lr: no such key; write optimizer.lr"),
     ("batch_size=64", "batch_size: no such key; write data.batch_size"),
-    ("data=cars.csv", "data=cars.csv: no such option; a file is data=table data.path=cars.csv data.target=COLUMN"),
-    ("--epochs 5", "--epochs: no such option; write key=value, as in trainer.max_epochs=5, or --help"),
+    (
+        "data=cars.csv",
+        "data=cars.csv: no such option; a file is data=table data.path=cars.csv data.target=COLUMN",
+    ),
+    (
+        "--epochs 5",
+        "--epochs: no such option; write key=value, as in trainer.max_epochs=5, or --help",
+    ),
     ("model.widht=10", "model.widht: no such key in model; did you mean model.width?"),
     ("optimiser=adam", "optimiser: no such key; did you mean optimizer?"),
     ("sede=1", "sede: no such key; did you mean seed?"),
@@ -51,24 +60,39 @@ WRONG = [
     ("optimizer.lr=null", "optimizer.lr=null: a number is expected"),
     ("data.batch_size=true", "data.batch_size=true: a whole number is expected, not true or false"),
     ("data.batch_size=3.5", "data.batch_size=3.5: *"),
-    ("model.width=[1,a]", "model.width=[1,a]: a whole number or a list of whole numbers is expected"),
+    (
+        "model.width=[1,a]",
+        "model.width=[1,a]: a whole number or a list of whole numbers is expected",
+    ),
     ("model.activation=rellu", "model.activation=rellu: one of sigmoid, tanh, relu, *"),
     ("trainer.precision=8", "trainer.precision=8: one of 16, 32, 64, 16-mixed, *"),
     ("seed=-1", "seed=-1: must be greater than or equal to 0"),
     ("name=a/b", "name=a/b: *"),
     ("optimizer.lr=0", "optimizer.lr=0: must be greater than 0"),
-    ("data.batch_size=1 model.norm=batch", "data.batch_size=1: BatchNorm has no statistics of a single row; *"),
+    (
+        "data.batch_size=1 model.norm=batch",
+        "data.batch_size=1: BatchNorm has no statistics of a single row; *",
+    ),
     ("trainer.fast_dev_run=true", "trainer.fast_dev_run: no such key; write trainer=smoke"),
     ("optimizer.lr=inf", "optimizer.lr=inf: must be a finite number"),
     ("trainer=null", "Config group override must be a string or a list*"),
     ("model.width=100000000000", "model.width=100000000000: must be less than or equal to 100000*"),
-    ("log_dir=/dev/null", "log_dir=/dev/null: cannot be written to (Not a directory); write another"),
-    ("trainer.check_val_every_n_epoch=9", "trainer.check_val_every_n_epoch=9: the run ends after 2 epochs, *"),
+    (
+        "log_dir=/dev/null",
+        "log_dir=/dev/null: cannot be written to (Not a directory); write another",
+    ),
+    (
+        "trainer.check_val_every_n_epoch=9",
+        "trainer.check_val_every_n_epoch=9: the run ends after 2 epochs, *",
+    ),
     ("scheduler=step scheduler.step_size=0", "scheduler: a step fails with ZeroDivisionError: *"),
     ("scheduler=onecycle scheduler.div_factor=0", "scheduler*"),
     # ranges
     ("regularization.dropout=1.5", "regularization.dropout=1.5: must be less than 1"),
-    ("regularization=l2 regularization.l2=-1", "regularization.l2=-1: must be greater than or equal to 0"),
+    (
+        "regularization=l2 regularization.l2=-1",
+        "regularization.l2=-1: must be greater than or equal to 0",
+    ),
     ("data.batch_size=0", "data.batch_size=0: must be greater than or equal to 1"),
     ("data.val_fraction=1", "data.val_fraction=1: must be less than 1"),
     (
@@ -83,7 +107,10 @@ WRONG = [
     ),
     ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1: must be greater than 0"),
     ("optimizer.lr=-1", "optimizer.lr=-1: must be greater than 0"),
-    ("optimizer=nesterov optimizer.momentum=0", "optimizer: Nesterov momentum requires a momentum and zero dampening"),
+    (
+        "optimizer=nesterov optimizer.momentum=0",
+        "optimizer: Nesterov momentum requires a momentum and zero dampening",
+    ),
     ("optimizer.betas=[0.9,1.5]", "optimizer: Invalid beta parameter at index 1: 1.5"),
     ("scheduler=onecycle scheduler.pct_start=2", "scheduler.pct_start=2: *"),
     (
@@ -91,24 +118,57 @@ WRONG = [
         "callbacks.early_stopping.patience=-1: must be greater than or equal to 0",
     ),
     # what does not go together
-    ("objective.metric=val/r2", "objective.metric=val/r2: multiclass has no such metric; write one of: train/loss, *"),
-    ("objective.metric=val/acc", "objective.metric=val/acc: no such metric; did you mean val/accuracy?"),
-    ("objective.metric=test/loss", "objective.metric=test/loss: the test set must not decide; write val/loss"),
+    (
+        "objective.metric=val/r2",
+        "objective.metric=val/r2: multiclass has no such metric; write one of: train/loss, *",
+    ),
+    (
+        "objective.metric=val/acc",
+        "objective.metric=val/acc: no such metric; did you mean val/accuracy?",
+    ),
+    (
+        "objective.metric=test/loss",
+        "objective.metric=test/loss: the test set must not decide; write val/loss",
+    ),
     ("objective.mode=max", "objective.mode=max: min is better for loss; leave objective.mode out"),
-    ("callbacks.early_stopping.monitor=val/rmse", "callbacks.early_stopping.monitor=val/rmse: multiclass has no *"),
-    ("scheduler=plateau scheduler.monitor=val/mae", "scheduler.monitor=val/mae: multiclass has no such metric; *"),
-    ("scheduler=plateau scheduler.monitor=null", "scheduler.monitor=null: this schedule follows a metric; *"),
-    ("data.val_fraction=0", "objective.metric=val/loss: data.val_fraction=0 leaves no validation set; *"),
+    (
+        "callbacks.early_stopping.monitor=val/rmse",
+        "callbacks.early_stopping.monitor=val/rmse: multiclass has no *",
+    ),
+    (
+        "scheduler=plateau scheduler.monitor=val/mae",
+        "scheduler.monitor=val/mae: multiclass has no such metric; *",
+    ),
+    (
+        "scheduler=plateau scheduler.monitor=null",
+        "scheduler.monitor=null: this schedule follows a metric; *",
+    ),
+    (
+        "data.val_fraction=0",
+        "objective.metric=val/loss: data.val_fraction=0 leaves no validation set; *",
+    ),
     ("task.loss=mse", "task.loss=mse: is not for multiclass; write one of: auto, cross_entropy"),
     ("data.task=binary", "data.task=binary: the target has 3 values, not 2; write data.task=auto"),
-    ("data=diabetes regularization=label_smoothing", "regularization.label_smoothing=0.1: smooths class targets, *"),
-    ("model=linear regularization=dropout", "regularization.dropout=0.1: no layer of this model takes it up; *"),
+    (
+        "data=diabetes regularization=label_smoothing",
+        "regularization.label_smoothing=0.1: smooths class targets, *",
+    ),
+    (
+        "model=linear regularization=dropout",
+        "regularization.dropout=0.1: no layer of this model takes it up; *",
+    ),
     ("model=pyramid model.depth=2", "model.width=[256,128,64]: 3 values for 2 hidden layers; *"),
     ("model.width=[10,10]", "model.width=[10,10]: 2 values for * hidden layer*"),
-    ("regularization.dropout=[0.1,0.2,0.3,0.4]", "regularization.dropout=[0.1,0.2,0.3,0.4]: 4 values for *"),
+    (
+        "regularization.dropout=[0.1,0.2,0.3,0.4]",
+        "regularization.dropout=[0.1,0.2,0.3,0.4]: 4 values for *",
+    ),
     ("trainer.precision=16-mixed trainer=cpu", "trainer.precision=16-mixed: needs a GPU; *"),
     # what must not be built
-    ("model._target_=os.system", "model._target_=os.system: package os is not allowed (allowed: goldilocks, *"),
+    (
+        "model._target_=os.system",
+        "model._target_=os.system: package os is not allowed (allowed: goldilocks, *",
+    ),
     (
         "model._target_=torch.os.system",
         "model._target_=torch.os.system: must be a subclass of torch.nn.modules.module.*",
@@ -118,7 +178,10 @@ WRONG = [
         "model._target_=torch.nn.Linnear",
         "model._target_=torch.nn.Linnear: Linnear is not in torch.nn; did you mean Linear?",
     ),
-    ("optimizer._target_=torch.nn.Linear", "optimizer._target_=torch.nn.Linear: must be a subclass of torch.optim.*"),
+    (
+        "optimizer._target_=torch.nn.Linear",
+        "optimizer._target_=torch.nn.Linear: must be a subclass of torch.optim.*",
+    ),
     # runs that are not there
     ("resume=3", "3: no such run folder; write a folder of logs/runs, or last"),
     ("resume=", "the run is empty; write a folder of logs/runs, or last"),
@@ -145,9 +208,15 @@ def test_the_table_is_long_enough() -> None:
 
 
 @pytest.mark.parametrize(("words", "line"), WRONG, ids=[words for words, _ in WRONG])
-def test_wrong_input_is_one_line_and_leaves_nothing(command, tmp_path: Path, words: str, line: str | None) -> None:
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    command, tmp_path: Path, words: str, line: str | None
+) -> None:
     given = [words] if words == "model = deep" else words.split()
-    small = [word for word in SMALL if not words.startswith(("resume", "data=", word.partition("=")[0] + "="))]
+    small = [
+        word
+        for word in SMALL
+        if not words.startswith(("resume", "data=", word.partition("=")[0] + "="))
+    ]
     ended = command(*(small if "resume" not in words else []), *given)
     if line is None:
         assert ended.code == 0
@@ -183,13 +252,19 @@ def test_full_error_shows_the_traceback(command, monkeypatch: pytest.MonkeyPatch
 
 def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / name), *words], cwd=cwd, capture_output=True, text=True, timeout=120
+        [sys.executable, str(ROOT / "scripts" / name), *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     words = f"{sys.executable} {ROOT / 'train.py'} --cfg job | head -1"
-    done = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        words, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
 
@@ -201,7 +276,10 @@ def test_a_run_that_is_being_trained_is_not_resumed_beside_it(command) -> None:
     with alone(run):
         ended = command(f"resume={run}")
     assert ended.code == 2
-    assert ended.err == f"error: {run}: another process trains in it; wait for its end, or end it first\n"
+    assert (
+        ended.err
+        == f"error: {run}: another process trains in it; wait for its end, or end it first\n"
+    )
     assert command(f"resume={run}").code == 0
 
 
@@ -245,7 +323,9 @@ def test_a_strangers_run_folder_cannot_run_code(command, tmp_path: Path) -> None
     assert evil != text
     (run / "config.yaml").write_text(evil)
     result = read_result(run)
-    (run / "result.json").write_text((run / "result.json").read_text().replace(result["status"], "running"))
+    (run / "result.json").write_text(
+        (run / "result.json").read_text().replace(result["status"], "running")
+    )
     ended = command(f"resume={run}")
     assert ended.code == 2
     assert "package os is not allowed" in ended.err
@@ -263,7 +343,9 @@ def test_help_names_every_option() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--cfg", "job"], ["-sc", "query=bash"]], ids=["help", "cfg", "completion"]
+    "words",
+    [["--help"], ["--cfg", "job"], ["-sc", "query=bash"]],
+    ids=["help", "cfg", "completion"],
 )
 def test_the_start_does_not_import_torch(words: list[str], tmp_path: Path) -> None:
     code = (

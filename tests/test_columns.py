@@ -21,15 +21,43 @@ COLUMNS = {
     "two words": (np.array(["yes", "no"])[PLACES % 2], "binary", "two values"),
     "true and false": (PLACES % 3 == 0, "binary", "two values"),
     "words": (np.array(["red", "green", "blue"])[PLACES % 3], "categorical", "3 different words"),
-    "numbers written as words": (list(map(str, NUMBERS)), "numeric", "100% of its words are numbers"),
-    "a word among numbers": ([*map(str, NUMBERS[1:]), "ask"], "numeric", "such as ask, count as missing"),
-    "dates": (pd.date_range("2024-01-01", periods=N).strftime("%Y-%m-%d"), "date", "its words are dates"),
-    "German dates": (pd.date_range("2024-01-01", periods=N).strftime("%d.%m.%Y"), "date", "its words are dates"),
-    "dates with a time": (pd.date_range("2024-01-01", periods=N, freq="7h").map(str), "date", "its words are dates"),
-    "dates with a month's name": (pd.date_range("2024-01-01", periods=N).strftime("%d %b %Y"), "date", "its words are"),
+    "numbers written as words": (
+        list(map(str, NUMBERS)),
+        "numeric",
+        "100% of its words are numbers",
+    ),
+    "a word among numbers": (
+        [*map(str, NUMBERS[1:]), "ask"],
+        "numeric",
+        "such as ask, count as missing",
+    ),
+    "dates": (
+        pd.date_range("2024-01-01", periods=N).strftime("%Y-%m-%d"),
+        "date",
+        "its words are dates",
+    ),
+    "German dates": (
+        pd.date_range("2024-01-01", periods=N).strftime("%d.%m.%Y"),
+        "date",
+        "its words are dates",
+    ),
+    "dates with a time": (
+        pd.date_range("2024-01-01", periods=N, freq="7h").map(str),
+        "date",
+        "its words are dates",
+    ),
+    "dates with a month's name": (
+        pd.date_range("2024-01-01", periods=N).strftime("%d %b %Y"),
+        "date",
+        "its words are",
+    ),
     "points in time": (pd.date_range("2024-01-01", periods=N), "date", "dates in the file"),
     "a number for each row": (PLACES + 5, "identifier", "numbers the rows"),
-    "a word for each row": ([f"n{place}" for place in PLACES], "identifier", "100% of the values are different"),
+    "a word for each row": (
+        [f"n{place}" for place in PLACES],
+        "identifier",
+        "100% of the values are different",
+    ),
     "sentences": (SENTENCES, "text", "8 words on average"),
     "one value": (np.ones(N), "drop", "a single value in all rows"),
     "one word": (["a"] * N, "drop", "a single value in all rows"),
@@ -47,12 +75,16 @@ def test_what_a_column_is(values, kind, reason):
     assert reason in found.reason
 
 
-@pytest.mark.parametrize(("name", "kind"), [("zip", "categorical"), ("zip_code", "categorical"), ("zipper", "numeric")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("zip", "categorical"), ("zip_code", "categorical"), ("zipper", "numeric")]
+)
 def test_a_name_may_say_that_numbers_are_codes(name, kind):
     assert describe(pd.Series(10_000 + PLACES % 17, name=name)).kind == kind
 
 
-@pytest.mark.parametrize(("name", "kind"), [("car_id", "identifier"), ("userId", "identifier"), ("width", "numeric")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("car_id", "identifier"), ("userId", "identifier"), ("width", "numeric")]
+)
 def test_a_name_may_say_that_numbers_are_identifiers(name, kind):
     assert describe(pd.Series(RANDOM.permutation(10 * N)[:N], name=name)).kind == kind
 
@@ -66,7 +98,9 @@ def test_missing_and_distinct_values_are_counted():
 
 def test_days_come_first_where_a_date_says_so():
     assert describe(pd.Series([f"{day:02}/03/2024" for day in range(1, 28)], name="x")).day_first
-    assert not describe(pd.Series([f"03/{day:02}/2024" for day in range(1, 28)], name="x")).day_first
+    assert not describe(
+        pd.Series([f"03/{day:02}/2024" for day in range(1, 28)], name="x")
+    ).day_first
 
 
 def test_decisions_of_the_user():

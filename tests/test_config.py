@@ -36,7 +36,14 @@ class Widget(nn.Module):
         untyped=None,
     ):
         super().__init__()
-        self.given = {"size": size, "rate": rate, "width": width, "pair": pair, "mode": mode, "flag": flag}
+        self.given = {
+            "size": size,
+            "rate": rate,
+            "width": width,
+            "pair": pair,
+            "mode": mode,
+            "flag": flag,
+        }
         self.label, self.inner, self.untyped = label, inner, untyped
 
 
@@ -137,18 +144,28 @@ def test_a_class_of_another_package_is_built_once_its_package_is_allowed():
 
 @pytest.mark.parametrize(
     ("path", "base"),
-    [("torch.optim.SGD", nn.Module), ("torch.nn.Linear", Optimizer), ("sklearn.pipeline.Pipeline", nn.Module)],
+    [
+        ("torch.optim.SGD", nn.Module),
+        ("torch.nn.Linear", Optimizer),
+        ("sklearn.pipeline.Pipeline", nn.Module),
+    ],
 )
 def test_a_class_of_the_wrong_base_is_refused(path, base):
     message = refusal(build, {"_target_": path}, base, "model")
-    assert f"model._target_={path}: must be a subclass of {base.__module__}.{base.__name__}" in message
+    assert (
+        f"model._target_={path}: must be a subclass of {base.__module__}.{base.__name__}" in message
+    )
 
 
 def test_an_abstract_class_is_refused():
-    assert "abstract" in refusal(build, {"_target_": "pytorch_lightning.loggers.Logger"}, Logger, "logger.mine")
+    assert "abstract" in refusal(
+        build, {"_target_": "pytorch_lightning.loggers.Logger"}, Logger, "logger.mine"
+    )
 
 
-@pytest.mark.parametrize("node", [None, "sgd", {}, {"lr": 0.1}, {"_target_": 3}, {"_target_": None}, ["sgd"]])
+@pytest.mark.parametrize(
+    "node", [None, "sgd", {}, {"lr": 0.1}, {"_target_": 3}, {"_target_": None}, ["sgd"]]
+)
 def test_a_node_without_a_target_is_refused(node):
     assert "_target_" in refusal(find_class, node, Optimizer, "optimizer")
 
@@ -206,15 +223,21 @@ def test_the_extras_are_those_of_the_project():
         if extra != "dev"
     }
     assert extras == EXTRAS
-    assert {"pytorch_optimizer", "timm"} <= EXTRAS.keys() & set(PACKAGES)  # the others have no classes for options
+    assert {"pytorch_optimizer", "timm"} <= EXTRAS.keys() & set(
+        PACKAGES
+    )  # the others have no classes for options
 
 
 class OwnError(Exception):
     """A library's own kind of exception."""
 
 
-@pytest.mark.parametrize(("error", "refused"), [(OwnError, True), (ValueError, True), (KeyError, False)])
-def test_what_a_constructor_raises_is_refused_unless_it_looks_like_a_mistake_in_the_code(error, refused):
+@pytest.mark.parametrize(
+    ("error", "refused"), [(OwnError, True), (ValueError, True), (KeyError, False)]
+)
+def test_what_a_constructor_raises_is_refused_unless_it_looks_like_a_mistake_in_the_code(
+    error, refused
+):
     class Angry:
         def __init__(self, size: int):
             raise error("size must be odd")
@@ -235,8 +258,13 @@ def test_a_nested_target_is_built_under_the_same_rules():
     for path in ("torch.optim.SGD", "torch.os.system", "os.system", "torch.load"):
         message = refusal(make, Widget, size=1, inner={"_target_": path, "command": "true"})
         assert message.startswith(f"widget.inner._target_={path}: ")
-    message = refusal(make, Widget, size=1, inner={"_target_": "torch.nn.LeakyReLU", "negative_slop": 0.2})
-    assert message == "widget.inner.negative_slop: LeakyReLU has no such key; did you mean negative_slope?"
+    message = refusal(
+        make, Widget, size=1, inner={"_target_": "torch.nn.LeakyReLU", "negative_slop": 0.2}
+    )
+    assert (
+        message
+        == "widget.inner.negative_slop: LeakyReLU has no such key; did you mean negative_slope?"
+    )
 
 
 @pytest.mark.parametrize("key", ["rate", "label", "width", "untyped"])
@@ -245,7 +273,10 @@ def test_a_nested_target_where_none_is_meant_is_refused(key):
 
 
 def test_a_target_among_open_keywords_stays_data():
-    options = {"hook": {"_target_": "os.system", "command": "true"}, "list": [{"_target_": "torch.nn.ReLU"}]}
+    options = {
+        "hook": {"_target_": "os.system", "command": "true"},
+        "list": [{"_target_": "torch.nn.ReLU"}],
+    }
     assert make(Open, **options).options == options
 
 
@@ -291,8 +322,17 @@ def test_true_and_false_are_no_numbers(key, value):
 
 
 def test_right_values_arrive_converted():
-    built = make(Widget, size=2, rate=1, width=[4, 2], pair=[0, 1], mode="exact", flag=True, untyped=True)
-    assert built.given == {"size": 2, "rate": 1.0, "width": [4, 2], "pair": (0.0, 1.0), "mode": "exact", "flag": True}
+    built = make(
+        Widget, size=2, rate=1, width=[4, 2], pair=[0, 1], mode="exact", flag=True, untyped=True
+    )
+    assert built.given == {
+        "size": 2,
+        "rate": 1.0,
+        "width": [4, 2],
+        "pair": (0.0, 1.0),
+        "mode": "exact",
+        "flag": True,
+    }
     assert isinstance(built.given["rate"], float)
     assert isinstance(built.given["pair"], tuple)
     assert built.untyped is True
@@ -301,7 +341,10 @@ def test_right_values_arrive_converted():
 
 def test_a_list_becomes_a_tuple_for_a_library_class():
     optimizer = build(
-        {"_target_": "torch.optim.Adam", "betas": [0.8, 0.9]}, Optimizer, "optimizer", params=[torch.ones(1)]
+        {"_target_": "torch.optim.Adam", "betas": [0.8, 0.9]},
+        Optimizer,
+        "optimizer",
+        params=[torch.ones(1)],
     )
     assert optimizer.defaults["betas"] == (0.8, 0.9)
 
@@ -380,7 +423,9 @@ def test_offered_values_are_taken_where_they_fit_and_are_not_configured():
 def test_a_class_that_does_not_take_the_live_values_is_refused():
     """A user who names torch.nn.ReLU as the model is told so in one line."""
     node = {"_target_": "torch.nn.ReLU"}
-    assert refusal(build, node, nn.Module, "model", input_shape=(2,), num_outputs=1).startswith("model")
+    assert refusal(build, node, nn.Module, "model", input_shape=(2,), num_outputs=1).startswith(
+        "model"
+    )
 
 
 def test_options_stand_for_the_keywords_of_the_class_above():
@@ -392,7 +437,11 @@ def test_options_stand_for_the_keywords_of_the_class_above():
 
 
 def test_a_constructor_that_repeats_what_the_class_above_needs_passes_the_rest_itself():
-    assert (make(Closing).size, make(Closing).colour, make(Closing, colour="red").colour) == (7, "green", "red")
+    assert (make(Closing).size, make(Closing).colour, make(Closing, colour="red").colour) == (
+        7,
+        "green",
+        "red",
+    )
     assert (make(Square, size=2).shape, make(Square, size=2, colour="blue").colour) == (2, "blue")
     assert refusal(make, Square) == "widget.size: is missing; Square needs it"
     assert refusal(make, Square, size=1, color="blue").endswith("did you mean colour?")
@@ -402,9 +451,15 @@ def test_a_constructor_that_repeats_what_the_class_above_needs_passes_the_rest_i
 def test_options_of_a_data_source_are_checked_against_table_data():
     node = {"_target_": "goldilocks.data.embedded.EmbeddedData", "name": "iris"}
     assert build({**node, "batch_size": 7}, TableData, "data").batch_size == 7
-    assert refusal(build, {**node, "batch_size": 0}, TableData, "data").startswith("data.batch_size=0: ")
-    assert refusal(build, {**node, "batchsize": 7}, TableData, "data").endswith("did you mean batch_size?")
-    assert refusal(build, {**node, "name": "irish"}, TableData, "data").startswith("data.name=irish: ")
+    assert refusal(build, {**node, "batch_size": 0}, TableData, "data").startswith(
+        "data.batch_size=0: "
+    )
+    assert refusal(build, {**node, "batchsize": 7}, TableData, "data").endswith(
+        "did you mean batch_size?"
+    )
+    assert refusal(build, {**node, "name": "irish"}, TableData, "data").startswith(
+        "data.name=irish: "
+    )
 
 
 # --- what the constructors say ----------------------------------------------------------------------------------------

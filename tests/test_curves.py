@@ -16,7 +16,9 @@ RATE = 0.4
 
 def make_optimizer():
     layer = nn.Linear(2, 2)
-    return torch.optim.SGD([{"params": [layer.weight]}, {"params": [layer.bias], "lr": RATE / 8}], lr=RATE)
+    return torch.optim.SGD(
+        [{"params": [layer.weight]}, {"params": [layer.bias], "lr": RATE / 8}], lr=RATE
+    )
 
 
 def rates(make, steps):
@@ -27,7 +29,9 @@ def rates(make, steps):
         found.append(optimizer.param_groups[0]["lr"])
         assert optimizer.param_groups[1]["lr"] == pytest.approx(found[-1] / 8)
         optimizer.step()
-        with warnings.catch_warnings(action="ignore"):  # SequentialLR calls what torch itself warns of
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # SequentialLR calls what torch itself warns of
             schedule.step()
     return found
 
@@ -57,7 +61,10 @@ def level(steps):
 
 
 def straight(steps):
-    return (lambda o: library.LinearLR(o, start_factor=1.0, end_factor=0.0, total_iters=steps), steps)
+    return (
+        lambda o: library.LinearLR(o, start_factor=1.0, end_factor=0.0, total_iters=steps),
+        steps,
+    )
 
 
 def test_warmup_and_cosine_are_torchs_two_one_behind_the_other():
@@ -70,13 +77,20 @@ def test_warmup_and_cosine_are_torchs_two_one_behind_the_other():
 @pytest.mark.parametrize(("decay", "last"), [("cosine", falling(25)), ("linear", straight(25))])
 def test_warmup_stable_and_decay_are_torchs_three_one_behind_the_other(decay, last):
     expected = rates(sequence(rising(10), level(65), last), 100)
-    make = lambda o: curves.WarmupStableDecay(o, 100, warmup_fraction=0.1, decay_fraction=0.25, decay=decay)  # noqa: E731
+
+    def make(o):
+        return curves.WarmupStableDecay(
+            o, 100, warmup_fraction=0.1, decay_fraction=0.25, decay=decay
+        )
+
     assert rates(make, 100) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_root_decays_as_its_paper_says():
     """Haegele et al. 2024: 1 - sqrt of the part of the decay that is over."""
-    found = rates(lambda o: curves.WarmupStableDecay(o, 100, warmup_fraction=0, decay_fraction=0.36), 100)
+    found = rates(
+        lambda o: curves.WarmupStableDecay(o, 100, warmup_fraction=0, decay_fraction=0.36), 100
+    )
     assert found[:65] == [RATE] * 65
     assert [found[64 + i] for i in (0, 9, 36)] == pytest.approx([RATE, RATE / 2, 0])
 
@@ -84,8 +98,12 @@ def test_the_root_decays_as_its_paper_says():
 @pytest.mark.parametrize(("growth", "first", "cycles"), [(1, 25, 4), (2, 10, 4), (3, 25, 3)])
 def test_restarts_are_torchs(growth, first, cycles):
     total = sum(first * growth**cycle for cycle in range(cycles))
-    expected = rates(lambda o: library.CosineAnnealingWarmRestarts(o, T_0=first, T_mult=growth), total - 1)
-    found = rates(lambda o: curves.CosineRestarts(o, total, cycles=cycles, cycle_growth=growth), total)
+    expected = rates(
+        lambda o: library.CosineAnnealingWarmRestarts(o, T_0=first, T_mult=growth), total - 1
+    )
+    found = rates(
+        lambda o: curves.CosineRestarts(o, total, cycles=cycles, cycle_growth=growth), total
+    )
     assert found[:-1] == pytest.approx(expected, abs=1e-12)
     assert found[-1] == pytest.approx(0, abs=1e-12)
 
@@ -124,7 +142,9 @@ def test_the_schedule_of_realmlp_begins_and_ends_at_zero_with_four_tops():
     text = "0.5 * (1 - cos(2 * pi * log2(1 + 15 * t)))"
     schedule = curves.FormulaLR(make_optimizer(), 15_000, 100, formula=text)
     values = [schedule.multiplier(step) for step in range(15_001)]
-    tops = [step for step in range(1, 15_000) if values[step - 1] < values[step] >= values[step + 1]]
+    tops = [
+        step for step in range(1, 15_000) if values[step - 1] < values[step] >= values[step + 1]
+    ]
     assert tops == pytest.approx([1000 * (2 ** (k + 0.5) - 1) for k in range(4)], abs=1)
     bottoms = [values[1000 * (2**k - 1)] for k in range(5)]
     assert bottoms == pytest.approx([0] * 5, abs=1e-12)

@@ -38,7 +38,10 @@ def test_embedded_sets_have_the_published_sizes(name, task, rows, shape, outputs
     for stage, (x, y) in data.tensors.items():
         assert x.shape == (spec.num_rows[stage], *shape)
         assert y.shape == ((len(x),) if task == "multiclass" else (len(x), 1))
-        assert (x.dtype, y.dtype) == (torch.float32, torch.long if task == "multiclass" else torch.float32)
+        assert (x.dtype, y.dtype) == (
+            torch.float32,
+            torch.long if task == "multiclass" else torch.float32,
+        )
 
 
 def test_digits_are_the_images_of_their_rows():
@@ -64,12 +67,16 @@ def test_the_spec_survives_plain_containers():
 
 
 @pytest.mark.parametrize("stratify", [True, False])
-@pytest.mark.parametrize("fractions", [FRACTIONS, {"val": 0.0, "test": 0.3}, {"val": 0.5, "test": 0.1}])
+@pytest.mark.parametrize(
+    "fractions", [FRACTIONS, {"val": 0.0, "test": 0.3}, {"val": 0.5, "test": 0.1}]
+)
 def test_every_row_is_in_exactly_one_part_of_the_asked_size(stratify, fractions):
     target = np.arange(101) % 3
     parts = split_rows(target, fractions, 0, stratify=stratify)
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(101))
-    assert {stage: len(parts[stage]) for stage in fractions} == {s: round(f * 101) for s, f in fractions.items()}
+    assert {stage: len(parts[stage]) for stage in fractions} == {
+        s: round(f * 101) for s, f in fractions.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -86,7 +93,10 @@ def test_the_seed_decides_the_split_alone():
     np.random.seed(1)
     one = split_rows(target, FRACTIONS, 0, stratify=False)
     np.random.seed(2)
-    same, other = split_rows(target, FRACTIONS, 0, stratify=False), split_rows(target, FRACTIONS, 1, stratify=False)
+    same, other = (
+        split_rows(target, FRACTIONS, 0, stratify=False),
+        split_rows(target, FRACTIONS, 1, stratify=False),
+    )
     for stage in one:
         assert np.array_equal(one[stage], same[stage])
         assert set(one[stage]) != set(other[stage])
@@ -105,7 +115,14 @@ def test_the_test_rows_of_the_source_are_kept(fraction):
     target = np.arange(200) % 4
     given = np.arange(150, 200)
     data = ready(
-        Rows(np.arange(200.0)[:, None], target, given, scaling="none", val_fraction=fraction, test_fraction=0.5)
+        Rows(
+            np.arange(200.0)[:, None],
+            target,
+            given,
+            scaling="none",
+            val_fraction=fraction,
+            test_fraction=0.5,
+        )
     )
     rows = {stage: x.squeeze(1).int().tolist() for stage, (x, _) in data.tensors.items()}
     assert rows["test"] == given.tolist()
@@ -123,21 +140,29 @@ def test_a_fraction_of_zero_leaves_no_set():
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.9, 0.3)])
 def test_fractions_that_leave_nothing_to_train_on_are_refused(fractions):
     val, test = fractions
-    with pytest.raises(Refused, match=f"data.val_fraction={val} and data.test_fraction={test} leave no rows"):
+    with pytest.raises(
+        Refused, match=f"data.val_fraction={val} and data.test_fraction={test} leave no rows"
+    ):
         EmbeddedData("iris", val_fraction=val, test_fraction=test)
 
 
 @pytest.mark.parametrize("stage", ["val", "test"])
 @pytest.mark.parametrize("value", [1, -0.1, 1.5, "half", True])
 def test_a_fraction_out_of_range_is_refused(stage, value):
-    node = {"_target_": "goldilocks.data.embedded.EmbeddedData", "name": "iris", f"{stage}_fraction": value}
+    node = {
+        "_target_": "goldilocks.data.embedded.EmbeddedData",
+        "name": "iris",
+        f"{stage}_fraction": value,
+    }
     with pytest.raises(Refused, match=rf"^data\.{stage}_fraction={str(value).lower()}: "):
         build(node, TableData, "data")
 
 
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_a_part_too_small_for_every_class_is_refused(stage):
-    with pytest.raises(Refused, match=f"data.{stage}_fraction=0.01: 2 of 150 rows; at least 3 and at most"):
+    with pytest.raises(
+        Refused, match=f"data.{stage}_fraction=0.01: 2 of 150 rows; at least 3 and at most"
+    ):
         EmbeddedData("iris", **{f"{stage}_fraction": 0.01}).setup()
 
 

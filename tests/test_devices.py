@@ -21,12 +21,23 @@ from goldilocks.run import run
 from test_train import start, wait_for
 
 # No randomness beside the order, no statistics of a batch.
-PLAIN = ["data=wine", "model=deep", "model.norm=none", "optimizer=sgd", "optimizer.lr=0.05", "scheduler=onecycle"]
+PLAIN = [
+    "data=wine",
+    "model=deep",
+    "model.norm=none",
+    "optimizer=sgd",
+    "optimizer.lr=0.05",
+    "scheduler=onecycle",
+]
 PLAIN += ["trainer.max_epochs=4", "logger=[csv]", "callbacks=none"]
 PLAIN += ["+callbacks.last_checkpoint._target_=goldilocks.callbacks.LastCheckpoint"]
 ONE = ["trainer=cpu", "data.batch_size=32", *PLAIN]
 TWO = ["trainer=ddp_cpu", "data.batch_size=16", *PLAIN]
-CLIPPED = ["trainer.gradient_clip_val=0.5", "trainer.accumulate_grad_batches=2", "regularization=[l2,ema]"]
+CLIPPED = [
+    "trainer.gradient_clip_val=0.5",
+    "trainer.accumulate_grad_batches=2",
+    "regularization=[l2,ema]",
+]
 
 
 def run_of(place: Path) -> Path:
@@ -38,7 +49,11 @@ def trained(place: Path, *words: str, code: int = 0) -> Path:
     """The folder of a run that was started in a folder of its own."""
     place.mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *words], cwd=place, capture_output=True, text=True, timeout=240
+        [sys.executable, str(ROOT / "train.py"), *words],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == code, done.stderr
     return run_of(place)
@@ -75,14 +90,22 @@ def assert_same(one: Path, two: Path) -> None:
 )
 def test_each_row_is_seen_by_exactly_one_and_counts_the_same(rows, size, world, least):
     x = torch.arange(rows)[:, None]
-    words = {"batch_size": size, "shuffle_seed": 3, "world": world, "least": least, "batches_per_item": 2}
+    words = {
+        "batch_size": size,
+        "shuffle_seed": 3,
+        "world": world,
+        "least": least,
+        "batches_per_item": 2,
+    }
     loaders = [TensorLoader(x, x, rank=rank, **words) for rank in range(world)]
     assert len({len(loader) for loader in loaders}) == 1
     whole = TensorLoader(x, x, batch_size=world * size, shuffle_seed=3)
     seen, batches = [], [batch for item in whole for batch in item.split()]
     for items in zip(*loaders, strict=True):
         assert len({len(item.sizes) for item in items}) == 1
-        for parts in zip(*(zip(item.split(), item.weights, strict=True) for item in items), strict=True):
+        for parts in zip(
+            *(zip(item.split(), item.weights, strict=True) for item in items), strict=True
+        ):
             own = [part[:, 0].tolist() for (part, _), weight in parts if weight]
             seen += [row for rows_of_one in own for row in rows_of_one]
             mean = sum(weight * part.double().mean() for (part, _), weight in parts) / world
@@ -119,13 +142,21 @@ def test_sharded_weights_are_the_same(one, tmp_path):
 
 def test_what_a_process_alone_cannot_see_is_left_out(tmp_path):
     """Figures, importance, health and diagnosis: with all callbacks no process waits for another without end."""
-    words = ["data=digits", "model=cnn", "trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.max_epochs=2"]
+    words = [
+        "data=digits",
+        "model=cnn",
+        "trainer=ddp_cpu",
+        "trainer.strategy=fsdp",
+        "trainer.max_epochs=2",
+    ]
     folder = trained(tmp_path, *words, "regularization=[ema]", "trainer.limit_train_batches=4")
     assert read_result(folder)["status"] == "done"
     assert "test/accuracy" in read_result(folder)["metrics"]
     assert read_result(folder)["diagnosis"] is None
     assert not (folder / "figures").exists()
-    assert validated_again(folder) == pytest.approx(read_result(folder)["metrics"]["val/loss"], rel=1e-5)
+    assert validated_again(folder) == pytest.approx(
+        read_result(folder)["metrics"]["val/loss"], rel=1e-5
+    )
 
 
 def validated_again(folder: Path) -> float:
@@ -138,7 +169,12 @@ def validated_again(folder: Path) -> float:
 
 
 def test_killed_and_resumed_it_is_still_the_same(tmp_path):
-    longer = ["data=digits", "trainer.max_epochs=20", "scheduler=constant", "trainer.steps_per_execution=1"]
+    longer = [
+        "data=digits",
+        "trainer.max_epochs=20",
+        "scheduler=constant",
+        "trainer.steps_per_execution=1",
+    ]
     one, place = trained(tmp_path / "one", *ONE, *longer), tmp_path / "two"
     place.mkdir()
     process = start(*TWO, *longer, "+callbacks.last_checkpoint.min_seconds=0", cwd=place)
@@ -199,10 +235,18 @@ def children(pid: int) -> list[int]:
 
 def test_a_sweep_of_two_trials_on_two_devices_has_two_trials(one, tmp_path):
     words = [*TWO, "seed=0,1", "name=s", "hydra/launcher=process", "hydra.launcher.slots=1"]
-    done = subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *words], cwd=tmp_path, timeout=240, check=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-m", *words],
+        cwd=tmp_path,
+        timeout=240,
+        check=True,
+    )
     assert done.returncode == 0
     folder = tmp_path / "logs/sweeps/s"
-    assert {(row["status"], row["seed"]) for row in table(folder / "trials.csv")} == {("done", "0"), ("done", "1")}
+    assert {(row["status"], row["seed"]) for row in table(folder / "trials.csv")} == {
+        ("done", "0"),
+        ("done", "1"),
+    }
     assert len(list(folder.glob("*/result.json"))) == 2
     value = read_result(one)["objective"]["value"]
     assert read_result(folder / "0")["objective"]["value"] == pytest.approx(value, abs=1e-5)
@@ -233,7 +277,9 @@ def test_torchrun_trains_every_fold_on_all_devices(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("fold_1  done") == 1
     one = trained(tmp_path / "one", *ONE, "data.folds=3")
-    assert read_result(run_of(tmp_path))["metrics"] == pytest.approx(read_result(one)["metrics"], abs=1e-5)
+    assert read_result(run_of(tmp_path))["metrics"] == pytest.approx(
+        read_result(one)["metrics"], abs=1e-5
+    )
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -260,13 +306,19 @@ class Unlucky(Callback):
     ("how", "kind", "says"),
     [
         ("raises", "ValueError", "device 1: made up"),
-        pytest.param("dies", "Lost", "device 1: its process ended with exit code 7", marks=pytest.mark.slow),
+        pytest.param(
+            "dies", "Lost", "device 1: its process ended with exit code 7", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeypatch):
     (tmp_path / "unlucky.py").write_text(FAILING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    words = ["packages=[unlucky]", "+callbacks.unlucky._target_=unlucky.Unlucky", f"+callbacks.unlucky.how={how}"]
+    words = [
+        "packages=[unlucky]",
+        "+callbacks.unlucky._target_=unlucky.Unlucky",
+        f"+callbacks.unlucky.how={how}",
+    ]
     folder = trained(tmp_path, *TWO, *words, code=1)
     result = read_result(folder)
     assert result["status"] == "failed"
@@ -278,8 +330,12 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
 
 def test_what_a_device_said_before_it_was_resumed_is_forgotten(compose, tmp_path):
     """torchrun's processes leave it there: none of them has started the others, to clean up behind them."""
-    write_json(tmp_path / "failure_1.json", {"type": "ValueError", "message": "old", "traceback": ""})
-    cfg = compose("data=iris", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none")
+    write_json(
+        tmp_path / "failure_1.json", {"type": "ValueError", "message": "old", "traceback": ""}
+    )
+    cfg = compose(
+        "data=iris", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"
+    )
     assert run(cfg, [], {}, folder=tmp_path, resumed=True)["status"] == "done"
     assert not list(tmp_path.glob("failure_*"))
 
@@ -290,11 +346,17 @@ def test_a_first_process_that_waits_is_ended_by_what_another_says(tmp_path, monk
     monkeypatch.setattr(companions.os, "_exit", ended.append)
     monkeypatch.setattr(companions, "GRACE", 0.0)
     write_json(tmp_path / "result.json", {"status": "running", "error": None})
-    write_json(tmp_path / "failure_1.json", {"type": "ValueError", "message": "made up", "traceback": "trace"})
+    write_json(
+        tmp_path / "failure_1.json",
+        {"type": "ValueError", "message": "made up", "traceback": "trace"},
+    )
     companions.listen(tmp_path, threading.Event())
     assert ended == [1]
     result = read_result(tmp_path)
-    assert (result["status"], result["error"]) == ("failed", {"type": "ValueError", "message": "device 1: made up"})
+    assert (result["status"], result["error"]) == (
+        "failed",
+        {"type": "ValueError", "message": "device 1: made up"},
+    )
     assert (tmp_path / "traceback.txt").read_text() == "trace"
 
 
@@ -302,7 +364,11 @@ def test_a_first_process_that_waits_is_ended_by_what_another_says(tmp_path, monk
 def test_each_process_has_the_threads_that_were_chosen(tmp_path, monkeypatch):
     (tmp_path / "counting.py").write_text(COUNTING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    words = ["packages=[counting]", "+callbacks.counting._target_=counting.Counting", "trainer.threads=3"]
+    words = [
+        "packages=[counting]",
+        "+callbacks.counting._target_=counting.Counting",
+        "trainer.threads=3",
+    ]
     trained(tmp_path, *TWO, *words)
     assert [(tmp_path / f"threads_{rank}").read_text() for rank in range(2)] == ["3", "3"]
 
@@ -322,23 +388,44 @@ class Counting(Callback):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trainer.num_nodes=2"], r"^trainer\.num_nodes=2: each machine must start its part; write torchrun"),
+        (
+            ["trainer.num_nodes=2"],
+            r"^trainer\.num_nodes=2: each machine must start its part; write torchrun",
+        ),
         (
             ["trainer.devices=9999"],
             r"^trainer\.devices=9999: this machine has \d+ cores, one for a process; write trainer",
         ),
-        (["trainer=ddp_cpu", "trainer.strategy=fsdp", "regularization=max_norm"], "sharded weights; write trainer=ddp"),
-        (["trainer=ddp_cpu", "trainer.precision=16-mixed"], r"^trainer\.precision=16-mixed: needs a GPU"),
+        (
+            ["trainer=ddp_cpu", "trainer.strategy=fsdp", "regularization=max_norm"],
+            "sharded weights; write trainer=ddp",
+        ),
+        (
+            ["trainer=ddp_cpu", "trainer.precision=16-mixed"],
+            r"^trainer\.precision=16-mixed: needs a GPU",
+        ),
         (
             ["trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.precision=64"],
             "=64: not with fsdp",
         ),
         (
-            ["trainer=ddp_cpu", "trainer.strategy=fsdp", "trainer.channels_last=true", "data=digits", "model=cnn"],
+            [
+                "trainer=ddp_cpu",
+                "trainer.strategy=fsdp",
+                "trainer.channels_last=true",
+                "data=digits",
+                "model=cnn",
+            ],
             "not with fsdp; write trainer.strategy=ddp",
         ),
-        (["trainer=cpu", "trainer.precision=bf16-true", "regularization=ema"], "write trainer.precision=bf16-mixed"),
-        (["trainer=ddp_cpu", "data=diabetes", "data.val_fraction=0.003"], "2 processes share 1 rows of val; write"),
+        (
+            ["trainer=cpu", "trainer.precision=bf16-true", "regularization=ema"],
+            "write trainer.precision=bf16-mixed",
+        ),
+        (
+            ["trainer=ddp_cpu", "data=diabetes", "data.val_fraction=0.003"],
+            "2 processes share 1 rows of val; write",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(words, message, compose):
@@ -360,12 +447,19 @@ def test_without_a_gpu_they_are_composed_and_refused(option, compose):
 
 
 def test_torchrun_s_numbers_count(monkeypatch):
-    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "RANK": "5"}.items():
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "x",
+        "WORLD_SIZE": "8",
+        "LOCAL_WORLD_SIZE": "4",
+        "RANK": "5",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     found = devices.plan({"accelerator": "cpu"})
     assert (found.devices, found.nodes, found.size, found.strategy) == (4, 2, 8, "ddp")
-    with pytest.raises(Refused, match=r"^trainer\.devices=3: torchrun has started 4; write 4, or leave it out$"):
+    with pytest.raises(
+        Refused, match=r"^trainer\.devices=3: torchrun has started 4; write 4, or leave it out$"
+    ):
         devices.plan({"accelerator": "cpu", "devices": 3})
 
 

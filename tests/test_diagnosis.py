@@ -24,7 +24,12 @@ from goldilocks.parts import build_trainer, prepare
 from goldilocks.tasks import Objective, Task
 from tables import cars, write
 
-BARE = ["logger=none", "callbacks.progress_bar=null", "callbacks.evaluation=null", "trainer.accelerator=cpu"]
+BARE = [
+    "logger=none",
+    "callbacks.progress_bar=null",
+    "callbacks.evaluation=null",
+    "trainer.accelerator=cpu",
+]
 
 # By the name of a finding: runs that must have it, and no other.
 ILL = {
@@ -88,7 +93,9 @@ def trained(words: str, folder):
     (folder / "checkpoints").mkdir()
     trainer = build_trainer(parts, folder)
     trainer.fit(parts.module, parts.data)
-    status = "diverged" if parts.module.diverged or recorder_of(trainer).best_epoch is None else "done"
+    status = (
+        "diverged" if parts.module.diverged or recorder_of(trainer).best_epoch is None else "done"
+    )
     return SimpleNamespace(parts=parts, trainer=trainer, status=status)
 
 
@@ -100,7 +107,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("name", "words"), [(name, words) for name, runs in ILL.items() for words in runs])
+@pytest.mark.parametrize(
+    ("name", "words"), [(name, words) for name, runs in ILL.items() for words in runs]
+)
 def test_an_illness_is_named_and_nothing_else(name, words, tmp_path):
     made = trained(words, tmp_path)
     before = {key: tensor.clone() for key, tensor in made.parts.module.state_dict().items()}
@@ -118,7 +127,9 @@ def test_an_illness_is_named_and_nothing_else(name, words, tmp_path):
 
 
 def test_every_finding_has_a_run_an_advice_and_a_section():
-    sections = re.findall(r"^## (.+)$", (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8"), re.MULTILINE)
+    sections = re.findall(
+        r"^## (.+)$", (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert [section.lower() for section in sections] == list(RULES)
     assert list(ILL) == list(RULES) == list(ADVICE)
 
@@ -140,7 +151,10 @@ def test_the_advice_mends_what_it_says(tmp_path):
         evidence = gather(made.trainer, made.parts, folder, made.status)
         _, overrides = advise(diagnose(evidence)[0], evidence, made.parts.settings)
         (folder / "again").mkdir()
-        again = trained(next_command(words.split(), overrides).removeprefix("python train.py "), folder / "again")
+        again = trained(
+            next_command(words.split(), overrides).removeprefix("python train.py "),
+            folder / "again",
+        )
         better = gather(again.trainer, again.parts, folder / "again", again.status)
         assert better.val.loss < 0.8 * evidence.val.loss
 
@@ -163,7 +177,9 @@ def test_rows_against_formulas():
 
 def test_constant_predictions_of_the_other_tasks():
     binary = Task(Spec("binary", (2,), 1, class_names=("a", "b"), class_counts=(3, 1)))
-    assert constant_prediction(binary, torch.tensor([[0.0], [0], [0], [1]])).sigmoid().item() == pytest.approx(2 / 6)
+    assert constant_prediction(
+        binary, torch.tensor([[0.0], [0], [0], [1]])
+    ).sigmoid().item() == pytest.approx(2 / 6)
     values = torch.tensor([[0.0], [1], [8]])
     squared, absolute = (Task(Spec("regression", (2,), 1), loss=loss) for loss in ("mse", "mae"))
     assert constant_prediction(squared, values).item() == 3
@@ -174,22 +190,35 @@ def test_rows_that_are_not_finite_are_none():
     task = Task(Spec("regression", (1,), 1))
     network = nn.Linear(1, 1)
     nn.init.constant_(network.weight, math.inf)
-    assert look_at_rows(task, network, (torch.ones(2, 1), torch.ones(2, 1)), torch.ones(2, 1)) is None
+    assert (
+        look_at_rows(task, network, (torch.ones(2, 1), torch.ones(2, 1)), torch.ones(2, 1)) is None
+    )
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
 def known(**given) -> Evidence:
-    values = {"task": "multiclass", "status": "done", "best_epoch": 1, "planned_epochs": 9, "rate": 0.1, "clip": None}
+    values = {
+        "task": "multiclass",
+        "status": "done",
+        "best_epoch": 1,
+        "planned_epochs": 9,
+        "rate": 0.1,
+        "clip": None,
+    }
     rows = {"train": Rows(90, 0.2, 0.01, 1.0), "val": Rows(30, 0.25, 0.02, 1.0)}
-    return Evidence(**{"history": [{"train/loss": 0.4, "val/loss": 0.5}] * 3, **values, **rows, **given})
+    return Evidence(
+        **{"history": [{"train/loss": 0.4, "val/loss": 0.5}] * 3, **values, **rows, **given}
+    )
 
 
 def test_the_summary_is_about_the_rows_that_decide():
     expected = "epoch 1 of 3 has a validation loss of 0.25 ± 0.02, 25 % of a constant guess's 1"
     assert summary(known()) == f"{expected}; on the training rows it is 0.2"
-    assert summary(known(val=None)).startswith("epoch 1 of 3 has a training loss of 0.2 ± 0.01, 20 %")
+    assert summary(known(val=None)).startswith(
+        "epoch 1 of 3 has a training loss of 0.2 ± 0.01, 20 %"
+    )
     assert "no finite loss" in summary(known(status="diverged", train=None, val=None))
     assert diagnose(known(val=None, train=None)) == []
 
@@ -216,12 +245,22 @@ def test_an_optimizer_without_a_rate_gets_another():
 
 
 def test_a_run_is_told_on_the_screen_in_its_folder_and_in_its_result(command):
-    done = command("model=linear", "optimizer=sgd", "optimizer.lr=30", *SMALL, "data=digits", "trainer.max_epochs=6")
+    done = command(
+        "model=linear",
+        "optimizer=sgd",
+        "optimizer.lr=30",
+        *SMALL,
+        "data=digits",
+        "trainer.max_epochs=6",
+    )
     result = read_result(done.folder)
     finding = result["diagnosis"]["findings"][0]
     assert finding["name"] == "rate too high"
     assert result["diagnosis"]["summary"] in done.out
-    assert f"rate too high: {finding['measured']}; {finding['advice']}: {finding['overrides'][0]}" in done.out
+    assert (
+        f"rate too high: {finding['measured']}; {finding['advice']}: {finding['overrides'][0]}"
+        in done.out
+    )
     page = (done.folder / "diagnosis.md").read_text(encoding="utf-8")
     assert "## Rate too high" in page
     assert "    python train.py model=linear optimizer=sgd" in page
@@ -247,10 +286,19 @@ def test_what_the_data_card_warns_of_comes_first(command, tmp_path):
     head, *rows = cars(300)
     rows = [f"{row},{1.19 * float(row.rpartition(',')[2]):.3f}" for row in rows]
     path = write(tmp_path / "cars.csv", [f"{head},gross", *rows])
-    words = ["data=table", f"data.path={path}", "data.target=price", "trainer=cpu", "trainer.max_epochs=2"]
+    words = [
+        "data=table",
+        f"data.path={path}",
+        "data.target=price",
+        "trainer=cpu",
+        "trainer.max_epochs=2",
+    ]
     done = command(*words)
     first = read_result(done.folder)["diagnosis"]["findings"][0]
     assert (first["name"], first["overrides"]) == ("single features", [])
     assert first["measured"].startswith("in the data, gross alone: ")
-    assert "## Single features\n\nIn the data, gross alone: " in (done.folder / "diagnosis.md").read_text()
+    assert (
+        "## Single features\n\nIn the data, gross alone: "
+        in (done.folder / "diagnosis.md").read_text()
+    )
     assert "single features: in the data, gross alone" in done.out

@@ -15,7 +15,13 @@ from goldilocks.data.base import Table, TableData
 from goldilocks.data_checks import check_equal_rows, check_signal
 from goldilocks.doctor import examine, look_at_data
 from goldilocks.evaluate import compose
-from goldilocks.network_checks import constant_loss, distinct_batch, judge_gradients, learn_by_heart, probe_gradients
+from goldilocks.network_checks import (
+    constant_loss,
+    distinct_batch,
+    judge_gradients,
+    learn_by_heart,
+    probe_gradients,
+)
 from goldilocks.parts import prepare
 from goldilocks.verdict import Verdict
 
@@ -127,7 +133,10 @@ def test_damaged_data_are_named_by_the_line_that_is_meant_for_them(name, damage,
 def test_columns_are_named_as_the_data_name_them():
     assert "f13" in data_verdicts(*broken("wine", "constant"))["constant features"].measured
     assert "f13 is f1" in data_verdicts(*broken("wine", "repeated"))["repeated features"].measured
-    assert "f30 alone: 100%" in data_verdicts(*broken("breast_cancer", "leaked"))["single features"].measured
+    assert (
+        "f30 alone: 100%"
+        in data_verdicts(*broken("breast_cancer", "leaked"))["single features"].measured
+    )
 
 
 def test_features_on_scales_of_their_own_are_named_where_nothing_scales_them():
@@ -138,7 +147,9 @@ def test_features_on_scales_of_their_own_are_named_where_nothing_scales_them():
 
 
 def test_balanced_classes_are_no_longer_warned_of():
-    verdict = data_verdicts(*broken("breast_cancer", "rare", "task.class_weight=balanced"))["classes"]
+    verdict = data_verdicts(*broken("breast_cancer", "rare", "task.class_weight=balanced"))[
+        "classes"
+    ]
     assert verdict.status == "ok"
 
 
@@ -149,12 +160,20 @@ def test_a_huber_loss_takes_outliers():
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_numbers_that_are_too_large_end_the_check():
     verdicts = list(examine(configuration(*broken("wine", "huge", "data.scaling=none"))))
-    assert [verdict.status for verdict in verdicts if verdict.name == "missing values"] == ["failed"]
+    assert [verdict.status for verdict in verdicts if verdict.name == "missing values"] == [
+        "failed"
+    ]
     assert not {"first loss", "time"} & by_name(verdicts).keys()
 
 
 def test_thirty_layers_of_sigmoids_pass_no_gradient():
-    words = ["data=iris", "model=deep", "model.depth=30", "model.activation=sigmoid", "model.width=16"]
+    words = [
+        "data=iris",
+        "model=deep",
+        "model.depth=30",
+        "model.activation=sigmoid",
+        "model.width=16",
+    ]
     verdicts = by_name(examine(configuration(*words)))
     gradients = verdicts["gradients by layer"]
     assert (gradients.status, verdicts["learns a batch by heart"].status) == ("failed", "failed")
@@ -178,7 +197,9 @@ def test_a_rate_that_hardly_moves_the_weights_is_named():
 
 
 def test_a_linear_model_cannot_know_rows_by_heart():
-    verdict = by_name(examine(configuration("data=diabetes", "model=linear")))["learns a batch by heart"]
+    verdict = by_name(examine(configuration("data=diabetes", "model=linear")))[
+        "learns a batch by heart"
+    ]
     assert verdict.status == "warning"
     assert verdict.advice.endswith("write model=shallow")
 
@@ -205,12 +226,17 @@ def test_the_rate_that_is_found_is_used():
 
 def test_equal_rows_of_few_possible_values_are_no_leak():
     random = np.random.default_rng(0)
-    parts = {stage: (random.integers(0, 2, (200, 3)).astype(np.float32), np.zeros(200)) for stage in ("train", "val")}
+    parts = {
+        stage: (random.integers(0, 2, (200, 3)).astype(np.float32), np.zeros(200))
+        for stage in ("train", "val")
+    }
     verdict = check_equal_rows(parts)
     assert (verdict.status, "by coincidence" in verdict.measured) == ("ok", True)
 
 
-@pytest.mark.parametrize(("seed", "weight"), [(seed, weight) for seed in range(5) for weight in (0.0, 0.5)])
+@pytest.mark.parametrize(
+    ("seed", "weight"), [(seed, weight) for seed in range(5) for weight in (0.0, 0.5)]
+)
 def test_a_weak_signal_is_told_from_none(seed, weight):
     """Of 500 rows, with an R2 of a fifth or of nothing."""
     random = np.random.default_rng(seed)
@@ -224,13 +250,20 @@ def test_a_weak_signal_is_told_from_none(seed, weight):
 
 def start(folder: Path, *words: str) -> subprocess.CompletedProcess:
     path = [sys.executable, str(SCRIPT), *words]
-    return subprocess.run(path, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(
+        path, cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )
 
 
 def test_the_command_prints_a_line_each_and_writes_nothing(tmp_path, tmp_path_factory, monkeypatch):
     cache = tmp_path_factory.mktemp("cache")  # where matplotlib keeps its list of fonts
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    words = ["data=iris", "trainer=cpu", "model=deep", "model.width=400"]  # enough work for threads to be measured
+    words = [
+        "data=iris",
+        "trainer=cpu",
+        "model=deep",
+        "model.width=400",
+    ]  # enough work for threads to be measured
     done = start(tmp_path, *words, "optimizer.lr=5", "data.batch_size=64")
     assert (done.returncode, done.stderr) == (1, "")
     assert list(tmp_path.iterdir()) == [] and not (cache / "goldilocks").exists()
@@ -244,7 +277,10 @@ def test_the_command_prints_a_line_each_and_writes_nothing(tmp_path, tmp_path_fa
     ("word", "line"),
     [
         ("optimizer=nadm", "error: optimizer=nadm: no such option; did you mean nadam?"),
-        ("resume=last", "error: resume=last: the check is for a run that has not begun; leave it out"),
+        (
+            "resume=last",
+            "error: resume=last: the check is for a run that has not begun; leave it out",
+        ),
     ],
 )
 def test_a_wrong_word_is_refused_in_a_line(tmp_path, word, line):

@@ -21,15 +21,23 @@ def draw_members(task, members=4, rows=64):
         ("regression", {}),
         ("regression", {"output": "tanh"}),
         ("regression", {"loss": "huber"}),
-        *(("binary", options) for options in ({}, {"label_smoothing": 0.1}, {"class_weight": "balanced"})),
-        *(("multiclass", options) for options in ({}, {"label_smoothing": 0.1}, {"class_weight": "balanced"})),
+        *(
+            ("binary", options)
+            for options in ({}, {"label_smoothing": 0.1}, {"class_weight": "balanced"})
+        ),
+        *(
+            ("multiclass", options)
+            for options in ({}, {"label_smoothing": 0.1}, {"class_weight": "balanced"})
+        ),
     ],
 )
 def test_an_ensemble_is_trained_on_the_mean_of_its_members_losses(task, options):
     output, target = draw_members(task)
     counts = {"regression": (), "binary": (30, 10), "multiclass": (30, 10, 5, 5, 14)}[task]
     module = make(task, output.shape[2], facts={"class_counts": counts}, **options)
-    expected = torch.stack([module.loss(output[:, k], target, smooth=True) for k in range(4)]).mean()
+    expected = torch.stack(
+        [module.loss(output[:, k], target, smooth=True) for k in range(4)]
+    ).mean()
     assert torch.allclose(module.loss(output, target, smooth=True), expected, rtol=1e-5)
 
 
@@ -47,7 +55,9 @@ def test_an_ensemble_predicts_the_mean_of_its_members(task):
     else:
         loss = F.mse_loss(output.mean(1), target)
     assert torch.allclose(module.loss(output, target), loss, rtol=1e-5)
-    assert score(module, output, target) == pytest.approx(score(module, module.combine(output), target))
+    assert score(module, output, target) == pytest.approx(
+        score(module, module.combine(output), target)
+    )
 
 
 def test_the_members_values_are_averaged_behind_the_output_function():
@@ -92,7 +102,9 @@ def test_an_ensemble_trains(task):
     first, last = fitted.history.metrics[0], fitted.history.metrics[-1]
     assert last["val/loss"] < first["val/loss"]
     x, y = fitted.data.tensors["val"]
-    said = torch.stack([module.task.predict(member(x)) for member in module.network.members]).mean(0)
+    said = torch.stack([module.task.predict(member(x)) for member in module.network.members]).mean(
+        0
+    )
     assert torch.allclose(module(x), said, atol=1e-5)
     if task == "multiclass":
         assert last["val/accuracy"] == pytest.approx((said.argmax(1) == y).float().mean().item())

@@ -38,7 +38,9 @@ def test_classes_are_told_apart(word: str, bar: float, tmp_path, monkeypatch) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["data=diabetes"], ["experiment=diabetes"]])
-def test_diabetes_is_predicted_as_well_as_by_ridge_regression(words: list[str], tmp_path, monkeypatch) -> None:
+def test_diabetes_is_predicted_as_well_as_by_ridge_regression(
+    words: list[str], tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     ours = mean_score(words, "test/r2")
     theirs = []

@@ -86,10 +86,14 @@ def test_a_run_leaves_figures_in_its_folder_and_in_tensorboard(data, drawn, trai
         assert event.step == result["steps"] - 1
     (text,) = events.Tensors("most_wrong/text_summary")
     written = (folder / "figures" / "most_wrong.txt").read_text(encoding="utf-8")
-    assert [line[4:] for line in text.tensor_proto.string_val[0].decode().splitlines()] == written.splitlines()
+    assert [
+        line[4:] for line in text.tensor_proto.string_val[0].decode().splitlines()
+    ] == written.splitlines()
     names = parts.data.spec.class_names
     curves = {tag for tag in events.Tags()["tensors"] if tag.startswith("precision_recall/")}
-    assert curves == {f"precision_recall/{name}" for name in (names[1:] if len(names) == 2 else names)}
+    assert curves == {
+        f"precision_recall/{name}" for name in (names[1:] if len(names) == 2 else names)
+    }
     assert {events.summary_metadata[tag].plugin_data.plugin_name for tag in curves} <= {"pr_curves"}
 
 
@@ -102,10 +106,14 @@ def best_predictions(parts, folder):
         return parts.module.eval()(x).double().numpy(), y.numpy()
 
 
-@pytest.mark.parametrize(("data", "model"), [("digits", "shallow"), ("breast_cancer", "shallow"), ("iris", "tabm")])
+@pytest.mark.parametrize(
+    ("data", "model"), [("digits", "shallow"), ("breast_cancer", "shallow"), ("iris", "tabm")]
+)
 def test_what_is_shown_of_classes_is_so(data, model, train, given_to):
     drawn = given_to("draw_confusion")
-    parts, result, folder = train(f"data={data}", f"model={model}", "trainer.max_epochs=12", "optimizer.lr=0.02")
+    parts, result, folder = train(
+        f"data={data}", f"model={model}", "trainer.max_epochs=12", "optimizer.lr=0.02"
+    )
     assert result["best_epoch"] < result["epochs"] or data != "digits"
     probabilities, y = best_predictions(parts, folder)
     true = y.reshape(-1).astype(int)
@@ -117,7 +125,9 @@ def test_what_is_shown_of_classes_is_so(data, model, train, given_to):
     assert np.trace(counts) / len(true) == pytest.approx(result["metrics"]["val/accuracy"])
     losses = -np.log(probabilities[range(len(true)), true])
     order = np.argsort(-losses)[:25]
-    header, *lines = (folder / "figures" / "most_wrong.txt").read_text(encoding="utf-8").splitlines()
+    header, *lines = (
+        (folder / "figures" / "most_wrong.txt").read_text(encoding="utf-8").splitlines()
+    )
     shown = [re.split(r"  +", line.strip()) for line in lines]
     assert header.split() == ["row", "true", "predicted", "probability", "loss"]
     assert len(shown) == min(25, len(true))
@@ -144,8 +154,13 @@ def test_what_is_shown_of_a_regression_is_so(model, train, given_to):
     assert np.allclose(shown_true, true, rtol=1e-5)
     assert np.allclose(shown, predicted, rtol=1e-5)
     assert names == ["target"]
-    assert [value is other for value, other in zip(residuals[0], drawn[0], strict=True)][:2] == [True, True]
-    assert np.sqrt(np.mean((shown - shown_true) ** 2)) == pytest.approx(result["metrics"]["val/rmse"], rel=1e-5)
+    assert [value is other for value, other in zip(residuals[0], drawn[0], strict=True)][:2] == [
+        True,
+        True,
+    ]
+    assert np.sqrt(np.mean((shown - shown_true) ** 2)) == pytest.approx(
+        result["metrics"]["val/rmse"], rel=1e-5
+    )
     lines = (folder / "figures" / "most_wrong.txt").read_text(encoding="utf-8").splitlines()
     order = np.argsort(-np.abs(predicted - true)[:, 0])[:25]
     assert [int(line.split()[0]) for line in lines[1:]] == numbers[order].tolist()
@@ -154,20 +169,30 @@ def test_what_is_shown_of_a_regression_is_so(model, train, given_to):
 def test_pictures_are_those_of_the_rows(train, given_to):
     drawn = given_to("draw_pictures")
     parts, _, folder = train("data=digits", "data.scaling=robust")
-    numbers = [int(line.split()[0]) for line in (folder / "figures" / "most_wrong.txt").read_text().splitlines()[1:]]
+    numbers = [
+        int(line.split()[0])
+        for line in (folder / "figures" / "most_wrong.txt").read_text().splitlines()[1:]
+    ]
     expected = parts.data.load().features[numbers, 0] / 16
     ((pictures, captions, wrong, _),) = drawn
     assert np.allclose(pictures, expected, atol=1e-4)
-    lines = [line.split() for line in (folder / "figures" / "most_wrong.txt").read_text().splitlines()[1:]]
+    lines = [
+        line.split()
+        for line in (folder / "figures" / "most_wrong.txt").read_text().splitlines()[1:]
+    ]
     assert [line[1] != line[2] for line in lines] == wrong
     assert [pair[0] for pair in captions] == [f"{line[1]} → {line[2]}" for line in lines]
-    assert [float(pair[1]) for pair in captions] == pytest.approx([float(line[3]) for line in lines], abs=6e-3)
+    assert [float(pair[1]) for pair in captions] == pytest.approx(
+        [float(line[3]) for line in lines], abs=6e-3
+    )
 
 
 # --- what is left alone -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [["data=iris", "model=deep", "model.norm=batch"], ["data=diabetes", "model=tabm"]])
+@pytest.mark.parametrize(
+    "words", [["data=iris", "model=deep", "model.norm=batch"], ["data=diabetes", "model=tabm"]]
+)
 def test_a_run_is_the_same_to_the_bit_without_them(words, train, tmp_path):
     words = [*words, "regularization=dropout"]
     _, with_them, folder = train(*words)
@@ -177,8 +202,13 @@ def test_a_run_is_the_same_to_the_bit_without_them(words, train, tmp_path):
     assert with_them["metrics"] == without["metrics"]
     assert any(name.startswith("test/") for name in without["metrics"])
     for name in ("best.ckpt", "last.ckpt"):
-        ours, theirs = (results.load_checkpoint(path / "checkpoints" / name) for path in (folder, other))
-        assert all(torch.equal(ours["state_dict"][key], theirs["state_dict"][key]) for key in theirs["state_dict"])
+        ours, theirs = (
+            results.load_checkpoint(path / "checkpoints" / name) for path in (folder, other)
+        )
+        assert all(
+            torch.equal(ours["state_dict"][key], theirs["state_dict"][key])
+            for key in theirs["state_dict"]
+        )
 
 
 def random_states():
@@ -203,7 +233,13 @@ def test_neither_weights_nor_modes_nor_random_numbers_are_touched(train, tmp_pat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EvaluationFigures, "on_train_end", watched)
-        train("data=iris", "model=deep", "model.norm=batch", "regularization=[dropout,ema]", "optimizer.lr=0.1")
+        train(
+            "data=iris",
+            "model=deep",
+            "model.norm=batch",
+            "regularization=[dropout,ema]",
+            "optimizer.lr=0.1",
+        )
     ((before, after),) = seen
     assert all(torch.equal(before[0][key], after[0][key]) for key in before[0])
     assert before[1:] == after[1:]
@@ -212,12 +248,21 @@ def test_neither_weights_nor_modes_nor_random_numbers_are_touched(train, tmp_pat
 
 @pytest.mark.parametrize("averaging", ["none", "ema", "swa"])
 def test_the_best_weights_are_shown_if_there_are_any_else_the_last(averaging, train):
-    words = [f"regularization={averaging}", "data=iris", "optimizer.lr=0.5", "trainer.max_epochs=20"]
+    words = [
+        f"regularization={averaging}",
+        "data=iris",
+        "optimizer.lr=0.5",
+        "trainer.max_epochs=20",
+    ]
     parts, result, folder = train(*words, test=False)
     path = folder / "checkpoints" / "best.ckpt"
     x, _ = parts.data.tensors["val"]
-    best, last = (evaluation.best_network(parts.module, where)(x) for where in (path, folder / "none.ckpt"))
-    assert result["best_epoch"] < 15 or averaging != "swa"  # before averaging begins: the checkpoint's mean is empty
+    best, last = (
+        evaluation.best_network(parts.module, where)(x) for where in (path, folder / "none.ckpt")
+    )
+    assert (
+        result["best_epoch"] < 15 or averaging != "swa"
+    )  # before averaging begins: the checkpoint's mean is empty
     assert torch.equal(last, parts.module.eval().evaluated(x))
     results.load_weights(parts.module, results.load_checkpoint(path), path)
     assert torch.equal(best, parts.module.evaluated(x))
@@ -251,7 +296,9 @@ def table_of(monkeypatch, target, features=6):
 
 
 @pytest.mark.parametrize(("targets", "columns"), [(2, 2), (6, 4)])
-def test_several_targets_are_columns_up_to_four(targets, columns, train, given_to, draws, monkeypatch):
+def test_several_targets_are_columns_up_to_four(
+    targets, columns, train, given_to, draws, monkeypatch
+):
     target = draws.normal(size=(100, targets)) * 10.0 ** np.arange(targets)
     table_of(monkeypatch, target)
     drawn = given_to("draw_predicted")
@@ -310,7 +357,10 @@ def test_a_run_does_not_fail_with_its_figures(train, monkeypatch, capsys):
     _, result, _ = train("data=iris")
     assert result["status"] == "done"
     assert "test/loss" in result["metrics"]
-    assert capsys.readouterr().err == "warning: the figures were not drawn: OSError: no space left on device\n"
+    assert (
+        capsys.readouterr().err
+        == "warning: the figures were not drawn: OSError: no space left on device\n"
+    )
 
 
 def test_a_run_that_diverges_at_once_has_none(train, capsys):

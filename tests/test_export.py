@@ -29,7 +29,9 @@ def onnxruntime():
     """The packages of the extra `onnx`, or the test is skipped."""
     for name in ("onnx", "onnxscript"):
         pytest.importorskip(name, reason="needs pip install -e '.[onnx]' -c constraints.txt")
-    return pytest.importorskip("onnxruntime", reason="needs pip install -e '.[onnx]' -c constraints.txt")
+    return pytest.importorskip(
+        "onnxruntime", reason="needs pip install -e '.[onnx]' -c constraints.txt"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,9 @@ def prepared_by_the_json(rules, rows):
                 word = column.get("truth", {}).get(word, word)
                 if column["written"] == "numbers" and not gone and float(word) == int(float(word)):
                     word = str(int(float(word)))
-                x[at, place] = column["missing"] if gone else column["categories"].get(word, column["unseen"])
+                x[at, place] = (
+                    column["missing"] if gone else column["categories"].get(word, column["unseen"])
+                )
     return x
 
 
@@ -74,7 +78,10 @@ def test_checkpoint_python_and_onnx_agree(name, made, tmp_path):
     model = goldilocks.load(runs[name])
     done = export(model, tmp_path / "export", "onnx")
     assert done.difference <= 1e-5 and done.real and done.rows == 150
-    assert {file.name for file in (tmp_path / "export").iterdir()} == {"model.onnx", "preparation.json"}
+    assert {file.name for file in (tmp_path / "export").iterdir()} == {
+        "model.onnx",
+        "preparation.json",
+    }
     rules = json.loads((tmp_path / "export" / "preparation.json").read_text(encoding="utf-8"))
     with open(path, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -89,21 +96,34 @@ def test_checkpoint_python_and_onnx_agree(name, made, tmp_path):
     assert rules["output"]["target"] == [name]
     assert rules["output"].get("classes", []) == list(model.spec.class_names)
     for part in (x[:1], x[:77]):
-        np.testing.assert_allclose(session.run(None, {"x": part})[0], expected[: len(part)], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            session.run(None, {"x": part})[0], expected[: len(part)], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_words_of_numbers_and_of_truth_and_times_of_day(tmp_path):
     random = np.random.default_rng(0)
     lines = ["doors,abs,code,sold,y"]
     for n in range(60):
-        words = [["1.0", "2.0", "3.0", "?"][n % 4], ["TRUE", "false", ""][n % 3], ["01", "1", "x"][n % 3]]
+        words = [
+            ["1.0", "2.0", "3.0", "?"][n % 4],
+            ["TRUE", "false", ""][n % 3],
+            ["01", "1", "x"][n % 3],
+        ]
         sold = "" if n % 7 == 3 else f"2024-{n % 12 + 1:02}-05 {n % 24:02}:30:00"
         lines.append(",".join([*words, sold, f"{random.normal():.3f}"]))
     path = write(tmp_path / "cars.csv", lines)
     kinds = ["data.columns.doors=categorical", "data.columns.code=categorical"]
-    model = goldilocks.load(finished(tmp_path, "data=table", f"data.path={path}", "data.target=y", *kinds))
+    model = goldilocks.load(
+        finished(tmp_path, "data=table", f"data.path={path}", "data.target=y", *kinds)
+    )
     rules = json.loads(json.dumps(exporting.description(model)))
-    assert [column.get("written") for column in rules["columns"]] == [None, "numbers", "truth", "words"]
+    assert [column.get("written") for column in rules["columns"]] == [
+        None,
+        "numbers",
+        "truth",
+        "words",
+    ]
     with open(path, encoding="utf-8") as file:
         x = prepared_by_the_json(rules, list(csv.DictReader(file)))
     rows, _ = exporting.some_rows(model)
@@ -123,7 +143,8 @@ def test_torch_export_agrees(name, made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["data=digits", "model=cnn"], ["data=diabetes", "data.scaling=quantile", "model=realmlp"]]
+    "words",
+    [["data=digits", "model=cnn"], ["data=diabetes", "data.scaling=quantile", "model=realmlp"]],
 )
 def test_other_sources_and_networks(words, tmp_path):
     runtime = onnxruntime()
@@ -158,7 +179,9 @@ def test_rows_are_drawn_where_the_data_are_gone(name, made, tmp_path):
     assert np.isfinite(model.outputs(rows)).all()
 
 
-@pytest.mark.parametrize("options", [[], ["data.scaling=none"], ["data.scaling=quantile"], ["data.scaling=minmax"]])
+@pytest.mark.parametrize(
+    "options", [[], ["data.scaling=none"], ["data.scaling=quantile"], ["data.scaling=minmax"]]
+)
 def test_the_graph_prepares_as_the_checkpoint_does(options, made, tmp_path):
     words = ["data=table", f"data.path={made[1]}", "data.target=price", "data.pieces=5", *options]
     model = goldilocks.load(finished(tmp_path, *words))
@@ -172,12 +195,20 @@ def test_the_graph_prepares_as_the_checkpoint_does(options, made, tmp_path):
 def test_quantiles_are_scikit_learns():
     random = np.random.default_rng(0)
     x = np.stack(
-        [random.normal(size=3000), random.integers(0, 5, 3000), np.zeros(3000), 1e6 * random.exponential(size=3000)], 1
+        [
+            random.normal(size=3000),
+            random.integers(0, 5, 3000),
+            np.zeros(3000),
+            1e6 * random.exponential(size=3000),
+        ],
+        1,
     )
     scaler = fit_scaler(x[:1500], "quantile")
     found = to_normal(torch.from_numpy(x), scaler["quantiles"]).float().numpy()
     np.testing.assert_allclose(found, apply_scaler(x, scaler), atol=1e-6)
-    p = torch.cat([torch.logspace(-7, -1, 1000), torch.linspace(0.1, 1 - 1e-7, 1000, dtype=torch.double)]).double()
+    p = torch.cat(
+        [torch.logspace(-7, -1, 1000), torch.linspace(0.1, 1 - 1e-7, 1000, dtype=torch.double)]
+    ).double()
     np.testing.assert_allclose(normal_quantile(p), norm.ppf(p), rtol=1e-12, atol=1e-12)
 
 
@@ -190,14 +221,19 @@ def test_the_command_says_what_it_wrote(made, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("largest difference to the checkpoint's predictions ")
     assert lines[0].endswith(" of the largest, on 150 of the rows")
-    assert lines[1:] == [str(folder / "export" / "model.pt2"), str(folder / "export" / "preparation.json")]
+    assert lines[1:] == [
+        str(folder / "export" / "model.pt2"),
+        str(folder / "export" / "preparation.json"),
+    ]
 
 
 def test_a_graph_that_differs_is_not_kept(made, tmp_path, monkeypatch, capsys):
     real = Graph.forward
     monkeypatch.setattr(Graph, "forward", lambda self, x: real(self, x) * 1.0001)
     output = tmp_path / "export"
-    assert command(monkeypatch, made[0]["price"], "--format", "torch_export", "--output", output) == 1
+    assert (
+        command(monkeypatch, made[0]["price"], "--format", "torch_export", "--output", output) == 1
+    )
     assert capsys.readouterr().err == "error: that is more than 1e-05; nothing was kept\n"
     assert not output.exists()
 

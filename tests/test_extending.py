@@ -24,7 +24,13 @@ BLOCK = re.compile(
 )
 BRIEF = ["trainer=cpu", "trainer.max_epochs=2", "callbacks.progress_bar=null"]
 # Beside the page: its regularizer at zero strength, to compare with.
-WITHOUT = ["train.py", "regularization=[dropout,outputs]", "regularization.outputs=0", *BRIEF, "log_dir=without"]
+WITHOUT = [
+    "train.py",
+    "regularization=[dropout,outputs]",
+    "regularization.outputs=0",
+    *BRIEF,
+    "log_dir=without",
+]
 # Runs each command in one process: the libraries are imported once.
 DRIVER = """
 import json, runpy, sys
@@ -61,7 +67,9 @@ def blocks() -> Iterator[Block]:
 
 def commands() -> list[list[str]]:
     """The words of the page's commands, `python` left out."""
-    lines = [line for block in blocks() if block.language == "bash" for line in block.text.splitlines()]
+    lines = [
+        line for block in blocks() if block.language == "bash" for line in block.text.splitlines()
+    ]
     assert all(line.startswith("python ") for line in lines), lines
     return [line.split()[1:] for line in lines]
 
@@ -76,8 +84,12 @@ def follow(block: Block, root: Path) -> None:
         path.write_text(block.text, encoding="utf-8")
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    found = [number for number, line in enumerate(lines) if line.strip().startswith(block.line or "")]
-    assert len(found) == 1, f"docs/extending.md: {len(found)} lines of {block.file} begin with {block.line!r}"
+    found = [
+        number for number, line in enumerate(lines) if line.strip().startswith(block.line or "")
+    ]
+    assert len(found) == 1, (
+        f"docs/extending.md: {len(found)} lines of {block.file} begin with {block.line!r}"
+    )
     first = found[0] + (block.how == "below")
     lines[first : found[0] + 1] = [block.text]
     path.write_text("".join(lines), encoding="utf-8")
@@ -88,12 +100,16 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the page was followed and all its commands were run for two epochs."""
     root = tmp_path_factory.mktemp("clone")
     for name in ("src", "conf"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     shutil.copy(ROOT / "train.py", root)
     for block in blocks():
         if block.language != "bash":
             follow(block, root)
-    words = [[*command, *(BRIEF if command[0] == "train.py" else [])] for command in commands()] + [WITHOUT]
+    words = [[*command, *(BRIEF if command[0] == "train.py" else [])] for command in commands()] + [
+        WITHOUT
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(words)],
@@ -122,7 +138,9 @@ def run_of(clone: Path, command: str) -> Path:
 
 
 def test_every_command_of_the_page_leaves_a_finished_run(clone):
-    runs = [json.loads(path.read_text()) for path in (clone / "logs" / "runs").glob("*/result.json")]
+    runs = [
+        json.loads(path.read_text()) for path in (clone / "logs" / "runs").glob("*/result.json")
+    ]
     assert len(runs) == sum(command[0] == "train.py" for command in commands()) >= 8
     assert {run["status"] for run in runs} == {"done"}
     assert {run["epochs"] for run in runs} == {2}
@@ -136,7 +154,9 @@ def test_the_run_used_the_copy_of_the_package(clone):
 
 
 def test_the_own_model_takes_its_options_and_the_dropout(clone):
-    config = (run_of(clone, "model=residual model.blocks=3 regularization=dropout") / "config.yaml").read_text()
+    config = (
+        run_of(clone, "model=residual model.blocks=3 regularization=dropout") / "config.yaml"
+    ).read_text()
     assert "mine.residual.ResidualNet" in config
     assert re.search(r"blocks: 3\n  dropout: 0\.[1-9]", config)
 
@@ -145,9 +165,13 @@ def test_the_optimizer_of_a_library_steps_in_two_groups(clone):
     import torch
 
     folder = run_of(clone, "optimizer=adafactor")
-    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][
+        0
+    ]
     assert [group["weight_decay"] for group in state["param_groups"]] == [0.01, 0.0]
-    assert sum("row_var" in entry for entry in state["state"].values()) == 2  # the weights of both layers
+    assert (
+        sum("row_var" in entry for entry in state["state"].values()) == 2
+    )  # the weights of both layers
 
 
 def test_the_own_data_are_read_split_and_described(clone):
@@ -169,7 +193,9 @@ def test_what_the_own_callback_logs_is_in_the_table(clone):
 
 
 def test_the_own_metric_decides_where_it_is_the_objective(clone):
-    result = json.loads((run_of(clone, "data=diabetes objective.metric=val/mape") / "result.json").read_text())
+    result = json.loads(
+        (run_of(clone, "data=diabetes objective.metric=val/mape") / "result.json").read_text()
+    )
     assert (result["objective"]["metric"], result["objective"]["mode"]) == ("val/mape", "min")
     assert result["metrics"]["val/mape"] == result["objective"]["value"]
     assert "test/mape" in result["metrics"]

@@ -45,9 +45,9 @@ def test_the_cpu_s_allocator_is_known_too():
 
 
 def test_the_advice_keeps_the_step(monkeypatch):
-    assert failures.memory_advice({"batch_size": 32}, {"accelerator": "cpu", "accumulate_grad_batches": 2}) == [
-        "data.batch_size=16 trainer.accumulate_grad_batches=4"
-    ]
+    assert failures.memory_advice(
+        {"batch_size": 32}, {"accelerator": "cpu", "accumulate_grad_batches": 2}
+    ) == ["data.batch_size=16 trainer.accumulate_grad_batches=4"]
     assert failures.memory_advice({"batch_size": 1}, {"accelerator": "cpu"}) == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -70,10 +70,14 @@ def test_a_run_says_what_helps(command, monkeypatch):
 def test_a_trial_that_runs_out_of_memory_does_not_stop_the_others(command, monkeypatch, tmp_path):
     step = TrainingModule.training_step
     monkeypatch.setattr(
-        TrainingModule, "training_step", lambda self, *given: too_much() if self.seed == 1 else step(self, *given)
+        TrainingModule,
+        "training_step",
+        lambda self, *given: too_much() if self.seed == 1 else step(self, *given),
     )
     ended = command("-m", *SMALL, "seed=0,1,2", "name=s")
-    found = [json.loads((tmp_path / f"logs/sweeps/s/{n}/result.json").read_text()) for n in range(3)]
+    found = [
+        json.loads((tmp_path / f"logs/sweeps/s/{n}/result.json").read_text()) for n in range(3)
+    ]
     assert [result["status"] for result in found] == ["done", "failed", "done"]
     assert found[1]["error"]["type"] == "OutOfMemory"
     assert ended.code == 1

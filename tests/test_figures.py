@@ -26,7 +26,10 @@ def test_average_precision_is_scikit_learns(draws):
     positive, scores = draws.random(200) < 0.3, draws.random(200).round(1)  # with ties
     precision, recall, average = figures.precision_recall(positive, scores)
     assert average == pytest.approx(average_precision_score(positive, scores))
-    assert (precision[0], recall[0]) == (pytest.approx(positive.mean()), 1.0)  # the lowest threshold takes all rows
+    assert (precision[0], recall[0]) == (
+        pytest.approx(positive.mean()),
+        1.0,
+    )  # the lowest threshold takes all rows
 
 
 def test_calibration_is_scikit_learns(draws):
@@ -44,28 +47,48 @@ NAMES = ["a", "benign", "an extremely long name", *(f"class {number}" for number
 
 
 def confusion(draws, classes, largest=50):
-    return figures.draw_confusion(draws.integers(0, largest, (classes, classes)), NAMES[:classes], "Of rows")
+    return figures.draw_confusion(
+        draws.integers(0, largest, (classes, classes)), NAMES[:classes], "Of rows"
+    )
 
 
 def some_figures(draws):
     true, said = draws.normal(size=(2, 40, 4)) * [1, 1e7, 1e-6, 300] + [0, 1e8, 0, 5000]
-    curves = {name: figures.precision_recall(draws.random(90) < 0.4, draws.random(90)) for name in NAMES[:10]}
+    curves = {
+        name: figures.precision_recall(draws.random(90) < 0.4, draws.random(90))
+        for name in NAMES[:10]
+    }
     captions = [("ankle boot → an extremely l…", "0.97")] * 25
-    yield from (confusion(draws, classes, largest) for classes, largest in ((2, 90), (20, 9999), (21, 9), (45, 9)))
+    yield from (
+        confusion(draws, classes, largest)
+        for classes, largest in ((2, 90), (20, 9999), (21, 9), (45, 9))
+    )
     yield figures.draw_precision_recall(curves, "Precision and recall: 90 rows")
     for sure in (draws.random(90), np.ones(1)):
-        yield figures.draw_calibration(sure, draws.random(len(sure)) < sure, "probability of benign", "Calibration")
+        yield figures.draw_calibration(
+            sure, draws.random(len(sure)) < sure, "probability of benign", "Calibration"
+        )
     for count, scale in ((1, 1.0), (25, 1e-6), (3, 0.0)):
         means, spreads = scale * draws.normal(size=(2, count))
-        yield figures.draw_importance(NAMES[:count], means, abs(spreads), "rise of val/loss", "Importance: 90 rows")
-    yield figures.draw_pictures(draws.random((25, 8, 8)), captions, [True, False] * 13, "Highest loss of 90 rows")
-    yield figures.draw_pictures(draws.random((2, 12, 30, 3)), captions[:2], [True, False], "Highest loss of 2 rows")
+        yield figures.draw_importance(
+            NAMES[:count], means, abs(spreads), "rise of val/loss", "Importance: 90 rows"
+        )
+    yield figures.draw_pictures(
+        draws.random((25, 8, 8)), captions, [True, False] * 13, "Highest loss of 90 rows"
+    )
+    yield figures.draw_pictures(
+        draws.random((2, 12, 30, 3)), captions[:2], [True, False], "Highest loss of 2 rows"
+    )
     for targets in (1, 4):
         values = true[:, :targets], said[:, :targets], NAMES[:targets]
         yield figures.draw_predicted(*values, "Predicted and true: 40 rows")
         yield figures.draw_residuals(*values, "Residuals: 40 rows")
-    yield figures.draw_predicted(true[:1, :1], true[:1, :1], NAMES[:1], "A single row that is right")
-    yield figures.draw_residuals(true[:1, :1], true[:1, :1], NAMES[:1], "A single row that is right")
+    yield figures.draw_predicted(
+        true[:1, :1], true[:1, :1], NAMES[:1], "A single row that is right"
+    )
+    yield figures.draw_residuals(
+        true[:1, :1], true[:1, :1], NAMES[:1], "A single row that is right"
+    )
 
 
 @pytest.fixture
@@ -108,7 +131,9 @@ def overlap(one, other):
 
 def test_counts_are_written_where_they_are_legible(draws, written):
     figures.draw_confusion(np.diag(np.arange(101, 121)), NAMES[:20], "")
-    assert {text for text, _ in written if text.isdigit()} == {str(number) for number in range(101, 121)}
+    assert {text for text, _ in written if text.isdigit()} == {
+        str(number) for number in range(101, 121)
+    }
     written.clear()
     confusion(draws, 21, 1000)
     assert max(int(text) for text, _ in written if text.isdigit()) <= 21  # numbers of classes

@@ -42,7 +42,9 @@ class Network(nn.Module):
 def build(name, network, **implementation):
     weights, rest = split_parameters(network)
     groups = [{"params": weights}, {"params": rest, "lr": 0.02}]
-    return getattr(torch.optim, name)(groups, **OPTIONS.get(name, {}), **(implementation or {"foreach": False}))
+    return getattr(torch.optim, name)(
+        groups, **OPTIONS.get(name, {}), **(implementation or {"foreach": False})
+    )
 
 
 def train(network, optimizer, flat=None, steps=20):
@@ -89,7 +91,9 @@ def test_a_fused_step_differs_by_rounding_at_most(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize(("saved_flat", "loaded_flat"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("saved_flat", "loaded_flat"), [(True, False), (False, True), (True, True)]
+)
 def test_checkpoints_are_torchs_own_and_go_both_ways(name, saved_flat, loaded_flat):
     before, after, reference = Network(), Network(), Network()
     optimizer = build(name, before)
@@ -151,7 +155,8 @@ def scalar():
 
 
 @pytest.mark.parametrize(
-    ("network", "kind"), [(Network, Own), (wide, torch.optim.SGD), (mixed, torch.optim.SGD), (scalar, torch.optim.SGD)]
+    ("network", "kind"),
+    [(Network, Own), (wide, torch.optim.SGD), (mixed, torch.optim.SGD), (scalar, torch.optim.SGD)],
 )
 def test_what_is_left_as_it_is(network, kind):
     assert not can_be_flat(kind(network().parameters(), lr=0.1))

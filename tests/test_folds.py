@@ -24,11 +24,15 @@ from test_train import LONG, start, wait_for
 def parts(target, folds, **options):
     """Row numbers by stage, for each fold."""
     features = np.arange(len(target) * 2.0).reshape(-1, 2)
-    made = [ready(Rows(features, target, folds=folds, fold=fold, **options)) for fold in range(folds)]
+    made = [
+        ready(Rows(features, target, folds=folds, fold=fold, **options)) for fold in range(folds)
+    ]
     return [data.row_numbers for data in made]
 
 
-@pytest.mark.parametrize("target", [np.arange(60) % 3, np.linspace(0, 1, 60)], ids=["classes", "regression"])
+@pytest.mark.parametrize(
+    "target", [np.arange(60) % 3, np.linspace(0, 1, 60)], ids=["classes", "regression"]
+)
 def test_every_row_validates_once_and_the_test_rows_stay(target):
     found = parts(target, 4)
     without = ready(Rows(np.zeros((60, 2)), target)).row_numbers
@@ -36,7 +40,9 @@ def test_every_row_validates_once_and_the_test_rows_stay(target):
         assert set(rows["test"]) == set(without["test"])
         assert sorted(np.concatenate(list(rows.values()))) == list(range(60))
         assert len(rows["val"]) == 12
-    assert sorted(np.concatenate([rows["val"] for rows in found])) == sorted(set(range(60)) - set(without["test"]))
+    assert sorted(np.concatenate([rows["val"] for rows in found])) == sorted(
+        set(range(60)) - set(without["test"])
+    )
 
 
 def test_folds_keep_the_shares_of_the_classes():
@@ -71,7 +77,10 @@ def test_the_rows_of_a_group_are_in_one_fold(stratify):
     ("options", "said"),
     [
         ({"folds": 100}, "data.folds=100: there are 48 rows; write 48 at most, and at least 2"),
-        ({"folds": 3, "fold": 3}, "data.fold=3: there are 3 folds; write data.folds above it, or leave it out"),
+        (
+            {"folds": 3, "fold": 3},
+            "data.fold=3: there are 3 folds; write data.folds above it, or leave it out",
+        ),
         ({"fold": 0}, "data.fold=0: there are 0 folds"),
     ],
 )
@@ -84,8 +93,16 @@ def test_a_table_folds_by_its_groups_and_not_by_time(command, tmp_path: Path):
     header, *rows = cars(120)
     lines = [f"{header},dealer", *(f"{line},d{row // 4}" for row, line in enumerate(rows))]
     path = write(tmp_path / "cars.csv", lines)
-    words = ["data=table", f"data.path={path}", "data.target=price", "trainer.max_epochs=1", "trainer=cpu"]
-    ended = command(*words, "data.group_column=dealer", "data.folds=2", "callbacks=none", "logger=none")
+    words = [
+        "data=table",
+        f"data.path={path}",
+        "data.target=price",
+        "trainer.max_epochs=1",
+        "trainer=cpu",
+    ]
+    ended = command(
+        *words, "data.group_column=dealer", "data.folds=2", "callbacks=none", "logger=none"
+    )
     assert ended.code == 0, ended.err
     assert "fold 1 of 2, drawn with data.seed=0; groups by dealer" in (
         ended.folder / "fold_1" / "data_card.md"
@@ -105,7 +122,16 @@ def test_a_run_has_a_folder_a_fold_and_their_means_and_spread(command) -> None:
     ended = command(*SMALL, "data.folds=3")
     assert ended.code == 0, ended.err
     assert sorted(path.name for path in ended.folder.iterdir()) == [
-        *(".lock", "config.yaml", "environment.json", "fold_0", "fold_1", "fold_2", "overrides.yaml", "result.json"),
+        *(
+            ".lock",
+            "config.yaml",
+            "environment.json",
+            "fold_0",
+            "fold_1",
+            "fold_2",
+            "overrides.yaml",
+            "result.json",
+        ),
     ]
     found = [read_result(ended.folder / f"fold_{fold}") for fold in range(3)]
     result = read_result(ended.folder)
@@ -139,7 +165,9 @@ def test_a_trial_is_folded_too_and_never_tested(command, tmp_path: Path) -> None
         assert not (trial / "fold_0" / "figures").exists()
 
 
-def test_the_fold_that_failed_is_named_and_done_again(command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fold_that_failed_is_named_and_done_again(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from goldilocks.module import TrainingModule
 
     original, runs = TrainingModule.on_fit_start, []
@@ -154,7 +182,11 @@ def test_the_fold_that_failed_is_named_and_done_again(command, monkeypatch: pyte
     ended = command(*SMALL, "data.folds=3")
     assert ended.code == 1
     result = read_result(ended.folder)
-    assert (result["status"], result["metrics"], result["objective"]["value"]) == ("failed", {}, None)
+    assert (result["status"], result["metrics"], result["objective"]["value"]) == (
+        "failed",
+        {},
+        None,
+    )
     assert result["error"] == {"type": "RuntimeError", "message": "fold_1: unlucky"}
     assert not (ended.folder / "fold_2").exists()
     stamp = (ended.folder / "fold_0" / "result.json").stat().st_mtime_ns
@@ -163,7 +195,10 @@ def test_the_fold_that_failed_is_named_and_done_again(command, monkeypatch: pyte
     assert again.code == 0, again.err
     assert (ended.folder / "fold_0" / "result.json").stat().st_mtime_ns == stamp
     assert len(runs) == 4
-    assert read_result(ended.folder)["metrics"] == read_result(command(*SMALL, "data.folds=3").folder)["metrics"]
+    assert (
+        read_result(ended.folder)["metrics"]
+        == read_result(command(*SMALL, "data.folds=3").folder)["metrics"]
+    )
 
 
 def test_ctrl_c_ends_all_folds_and_resuming_goes_on(command, tmp_path: Path) -> None:
@@ -173,7 +208,9 @@ def test_ctrl_c_ends_all_folds_and_resuming_goes_on(command, tmp_path: Path) -> 
     process.communicate(timeout=60)
     assert process.returncode == 130
     (folder,) = tmp_path.glob("logs/runs/*")
-    assert read_result(folder)["status"] == read_result(folder / "fold_0")["status"] == "interrupted"
+    assert (
+        read_result(folder)["status"] == read_result(folder / "fold_0")["status"] == "interrupted"
+    )
     assert not (folder / "fold_1").exists()
     refused = command(f"resume={folder}", "trainer.max_epochs=3")
     assert refused.code == 2
@@ -198,6 +235,9 @@ def test_what_needs_one_network_says_where_they_are(command, tmp_path: Path) -> 
     done = subprocess.run([*evaluate, str(folder)], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, f"error: {said[1:-1]}\n")
     done = subprocess.run(
-        [sys.executable, str(script), str(folder / "fold_1")], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, str(script), str(folder / "fold_1")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

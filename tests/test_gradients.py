@@ -22,14 +22,18 @@ def clip(value, algorithm, steps):
 
 def test_by_norm_every_step_counts():
     found, last = clip(2.5, "norm", [[3.0, 4.0], [0.3, 0.4], [6.0, 8.0]])
-    assert found == pytest.approx({"gradient_norm": 15.5 / 3, "gradient_norm_clipped": 5.5 / 3, "clipped_share": 2 / 3})
+    assert found == pytest.approx(
+        {"gradient_norm": 15.5 / 3, "gradient_norm_clipped": 5.5 / 3, "clipped_share": 2 / 3}
+    )
     assert last == pytest.approx([1.5, 2.0], rel=1e-5)
 
 
 def test_by_value():
     found, last = clip(1.0, "value", [[3.0, 0.5]])
     before, after = math.hypot(3, 0.5), math.hypot(1, 0.5)
-    assert found == pytest.approx({"gradient_norm": before, "gradient_norm_clipped": after, "clipped_share": 1.0})
+    assert found == pytest.approx(
+        {"gradient_norm": before, "gradient_norm_clipped": after, "clipped_share": 1.0}
+    )
     assert last == [1.0, 0.5]
     assert clip(5.0, "value", [[3.0, 0.5]])[0]["clipped_share"] == 0
 
@@ -53,13 +57,20 @@ def test_a_run_reports_them_whatever_the_steps_in_a_call(clip_value):
     epochs = [
         [
             {key: value for key, value in metrics.items() if "gradient" in key or "clipped" in key}
-            for metrics in fit(gradient_clip_val=clip_value, steps_per_execution=steps).history.metrics
+            for metrics in fit(
+                gradient_clip_val=clip_value, steps_per_execution=steps
+            ).history.metrics
         ]
         for steps in (1, 7)
     ]
     assert epochs[0] == epochs[1]
-    names = {"gradient_norm"} | ({"gradient_norm_clipped", "clipped_share"} if clip_value else set())
+    names = {"gradient_norm"} | (
+        {"gradient_norm_clipped", "clipped_share"} if clip_value else set()
+    )
     assert all(epoch.keys() == names for epoch in epochs[0])
     if clip_value:
         assert all(epoch["gradient_norm_clipped"] <= clip_value + 1e-6 for epoch in epochs[0])
-        assert all(epoch["gradient_norm"] > clip_value and epoch["clipped_share"] > 0 for epoch in epochs[0])
+        assert all(
+            epoch["gradient_norm"] > clip_value and epoch["clipped_share"] > 0
+            for epoch in epochs[0]
+        )

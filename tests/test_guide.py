@@ -18,12 +18,24 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from guide.experiments import CHANCE, Claim, Experiment, Variant, experiment, load
 from guide.measure import Store, jobs_of
 from guide.page import BLOCK, ROWS, blocks, mean_ranks, renewed, sentence
-from guide.verdicts import FAILS, HOLDS, NOISE, Comparison, chosen, compare, comparisons, scores, verdict
+from guide.verdicts import (
+    FAILS,
+    HOLDS,
+    NOISE,
+    Comparison,
+    chosen,
+    compare,
+    comparisons,
+    scores,
+    verdict,
+)
 
 PAGE = ROOT / "docs" / "guide.md"
 FIGURES = ROOT / "docs" / "figures"
 TEXT = PAGE.read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## (G\d+): .*?\n(.*?)(?=^## |\Z)", TEXT, flags=re.MULTILINE | re.DOTALL))
+SECTIONS = dict(
+    re.findall(r"^## (G\d+): .*?\n(.*?)(?=^## |\Z)", TEXT, flags=re.MULTILINE | re.DOTALL)
+)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -51,13 +63,19 @@ def test_a_row_has_a_command_and_an_option_that_exists(row, compose):
         if key in groups():
             assert set(value.strip("[]").split(",")) - {""} <= set(options(key)), f"{key}={value}"
             continue
-        node = compose("optimizer=momentum") if key.startswith("optimizer.m") else OmegaConf.create(cfg)
+        node = (
+            compose("optimizer=momentum")
+            if key.startswith("optimizer.m")
+            else OmegaConf.create(cfg)
+        )
         assert OmegaConf.select(node, key, default="absent") != "absent", key
     assert re.search(r"^python train\.py .*=", SECTIONS[row], flags=re.MULTILINE)
 
 
 def test_every_figure_is_there_shown_and_small():
-    assert {f"figures/{path.name}" for path in FIGURES.glob("*.png")} == set(re.findall(r"!\[.*?\]\((.*?)\)", TEXT))
+    assert {f"figures/{path.name}" for path in FIGURES.glob("*.png")} == set(
+        re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
+    )
     assert max(path.stat().st_size for path in FIGURES.glob("*.png")) < 60_000
 
 
@@ -76,7 +94,8 @@ def test_everything_was_measured():
 
 def test_links_within_the_page_lead_to_its_headings():
     anchors = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", TEXT, re.M)
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", TEXT, re.M)
     }
     links = set(re.findall(r"\]\(#(.*?)\)", TEXT))
     assert links
@@ -91,7 +110,9 @@ def test_what_guessing_reaches(data):
         assert CHANCE[data] == 0  # R2 of the mean
         return
     target = load_embedded(data).target
-    assert CHANCE[data] == pytest.approx(np.unique(target, return_counts=True)[1].max() / len(target), abs=0.006)
+    assert CHANCE[data] == pytest.approx(
+        np.unique(target, return_counts=True)[1].max() / len(target), abs=0.006
+    )
 
 
 # --- the rule ---------------------------------------------------------------------------------------------------------
@@ -135,9 +156,15 @@ def compared(*words: str) -> list[Comparison]:
 def test_a_row_has_one_word():
     assert sentence(compared(HOLDS)) == "holds"
     assert sentence(compared(HOLDS, HOLDS, NOISE)) == "holds (holds in 2, within noise in 1 of 3)"
-    assert sentence(compared(HOLDS, NOISE, NOISE)) == "within noise (holds in 1, within noise in 2 of 3)"
+    assert (
+        sentence(compared(HOLDS, NOISE, NOISE))
+        == "within noise (holds in 1, within noise in 2 of 3)"
+    )
     assert sentence(compared(HOLDS, FAILS)) == "mixed (holds in 1, does not hold in 1 of 2)"
-    assert sentence(compared(FAILS, FAILS, FAILS, HOLDS)) == "does not hold (holds in 1, does not hold in 3 of 4)"
+    assert (
+        sentence(compared(FAILS, FAILS, FAILS, HOLDS))
+        == "does not hold (holds in 1, does not hold in 3 of 4)"
+    )
     assert sentence(compared(NOISE, NOISE)) == "within noise (within noise in 2 of 2)"
     later = [replace(one, claim=replace(one.claim, later=True)) for one in compared(FAILS)]
     assert sentence([*later, *compared(HOLDS)]) == "holds"
@@ -151,10 +178,15 @@ RATES = {
     "tune": ["optimizer.lr=0.1", "optimizer.lr=0.2", "optimizer.lr=0.4"],
     "variants": {
         "chosen": "",
-        "half": {"tune": ["optimizer.lr=0.1", "optimizer.lr=0.2", "optimizer.lr=0.4"], "pick": "half"},
+        "half": {
+            "tune": ["optimizer.lr=0.1", "optimizer.lr=0.2", "optimizer.lr=0.4"],
+            "pick": "half",
+        },
         "other": {"words": "scheduler=cosine", "pick": "chosen"},
     },
-    "claims": [{"row": "G12", "text": "half serves", "better": "half", "than": "chosen", "margin": 0.01}],
+    "claims": [
+        {"row": "G12", "text": "half serves", "better": "half", "than": "chosen", "margin": 0.01}
+    ],
 }
 
 
@@ -167,10 +199,21 @@ def rates(tmp_path) -> tuple[Experiment, Store]:
             made.words(made.variants["chosen"], "digits"), losses, (0.9, 0.8, 0.99), strict=True
         ):
             store.put(
-                words, seed, {"status": "done", "val": loss, "accuracy": accuracy if loss else None, "seconds": 1}
+                words,
+                seed,
+                {
+                    "status": "done",
+                    "val": loss,
+                    "accuracy": accuracy if loss else None,
+                    "seconds": 1,
+                },
             )
         for words in made.words(made.variants["other"], "digits"):
-            store.put(words, seed, {"status": "done", "val": 1.0, "accuracy": float(words[1][-3:]), "seconds": 1})
+            store.put(
+                words,
+                seed,
+                {"status": "done", "val": 1.0, "accuracy": float(words[1][-3:]), "seconds": 1},
+            )
     return made, store
 
 
@@ -178,7 +221,10 @@ def test_validation_chooses_for_each_seed(rates):
     made, store = rates
     assert scores(store, made, made.variants["chosen"], "digits", "accuracy") == {0: 0.8, 1: 0.9}
     assert [chosen(store, made, made.variants["half"], "digits", seed) for seed in (0, 1)] == [1, 1]
-    assert [chosen(store, made, made.variants["other"], "digits", seed) for seed in (0, 1)] == [1, 0]
+    assert [chosen(store, made, made.variants["other"], "digits", seed) for seed in (0, 1)] == [
+        1,
+        0,
+    ]
 
 
 def test_a_difference_speaks_for_the_guide_when_it_is_positive(rates):
@@ -224,20 +270,40 @@ def test_the_store_reads_what_it_wrote(rates, tmp_path):
 
 
 def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
-    path = [sys.executable, str(ROOT / "scripts" / "guide_figures.py"), *words, "--to", str(tmp_path)]
+    path = [
+        sys.executable,
+        str(ROOT / "scripts" / "guide_figures.py"),
+        *words,
+        "--to",
+        str(tmp_path),
+    ]
     return subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
 
 def test_it_runs_small_and_does_not_measure_twice(tmp_path):
-    words = ["--only", "tanh_20", "--only", "outliers", "--seeds", "1", "trainer.max_epochs=1", "model.width=4"]
+    words = [
+        "--only",
+        "tanh_20",
+        "--only",
+        "outliers",
+        "--seeds",
+        "1",
+        "trainer.max_epochs=1",
+        "model.width=4",
+    ]
     done = run(tmp_path, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("5 of 5 runs")
     stored = json.loads((tmp_path / "figures" / "guide.json").read_text())["runs"]
     assert len(stored) == 5
-    assert all((row["seed"], row["status"], row["epochs"]) == ([0], ["done"], [1]) for row in stored.values())
     assert all(
-        len(row["gradients"][0]) == 21 and len(row["curve"][0]) == 1 for key, row in stored.items() if "tanh" in key
+        (row["seed"], row["status"], row["epochs"]) == ([0], ["done"], [1])
+        for row in stored.values()
+    )
+    assert all(
+        len(row["gradients"][0]) == 21 and len(row["curve"][0]) == 1
+        for key, row in stored.items()
+        if "tanh" in key
     )
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"guide.json", "tanh_20.png"}
     page = (tmp_path / "guide.md").read_text()

@@ -66,7 +66,11 @@ def test_channels_and_members_of_an_ensemble_are_units(outputs, units):
             self.weight, self.activation = nn.Parameter(torch.ones(1, 1)), nn.ReLU()
 
         def forward(self, x):
-            return self.activation(self.weight * torch.ones(1).expand(outputs)).flatten(1).mean(1, keepdim=True)
+            return (
+                self.activation(self.weight * torch.ones(1).expand(outputs))
+                .flatten(1)
+                .mean(1, keepdim=True)
+            )
 
     health = probe(Given(), torch.ones(5, 1), torch.zeros(5, 1))
     assert health.activations[0].outputs.shape[1] == units

@@ -48,7 +48,11 @@ def test_the_files_of_one_part_are_all_rows(part, end, mark, tmp_path):
     assert np.array_equal(table.target, labels)
     data = ready(IdxImages("mnist_784", str(tmp_path), val_fraction=0.2, test_fraction=0.2))
     assert data.spec.num_rows == {"train": 60, "val": 20, "test": 20}
-    assert (data.spec.task, data.spec.input_shape, data.spec.num_outputs) == ("multiclass", (1, 6, 5), 10)
+    assert (data.spec.task, data.spec.input_shape, data.spec.num_outputs) == (
+        "multiclass",
+        (1, 6, 5),
+        10,
+    )
     assert data.spec.class_names == tuple("0123456789")
 
 
@@ -114,20 +118,46 @@ def broken(tmp_path, change):
     """A folder whose images have been changed."""
     images, labels = draw(60)
     write(tmp_path, "t10k", images, labels)
-    change(tmp_path / "t10k-images-idx3-ubyte.gz", tmp_path / "t10k-labels-idx1-ubyte.gz", images, labels)
+    change(
+        tmp_path / "t10k-images-idx3-ubyte.gz",
+        tmp_path / "t10k-labels-idx1-ubyte.gz",
+        images,
+        labels,
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda i, t, x, y: i.unlink(), "holds no images; train-images-idx3-ubyte or t10k-images-idx3-ubyte"),
+        (
+            lambda i, t, x, y: i.unlink(),
+            "holds no images; train-images-idx3-ubyte or t10k-images-idx3-ubyte",
+        ),
         (lambda i, t, x, y: t.unlink(), "t10k-labels-idx1-ubyte is missing beside its images"),
-        (lambda i, t, x, y: i.write_bytes(b"not gzip"), r"t10k-images-idx3-ubyte.gz cannot be read \("),
-        (lambda i, t, x, y: i.write_bytes(i.read_bytes()[:-30]), r"t10k-images-idx3-ubyte.gz cannot be read \("),
-        (lambda i, t, x, y: i.write_bytes(gzip.compress(idx(x)[:-1])), r"is cut short or too long for its sizes"),
-        (lambda i, t, x, y: i.write_bytes(gzip.compress(idx(x)[:9])), r"is not an IDX file of bytes in 3 dimensions"),
-        (lambda i, t, x, y: i.write_bytes(gzip.compress(idx(y))), r"is not an IDX file of bytes in 3 dimensions"),
-        (lambda i, t, x, y: t.write_bytes(gzip.compress(idx(y[:-1]))), "t10k has 60 images and 59 labels"),
+        (
+            lambda i, t, x, y: i.write_bytes(b"not gzip"),
+            r"t10k-images-idx3-ubyte.gz cannot be read \(",
+        ),
+        (
+            lambda i, t, x, y: i.write_bytes(i.read_bytes()[:-30]),
+            r"t10k-images-idx3-ubyte.gz cannot be read \(",
+        ),
+        (
+            lambda i, t, x, y: i.write_bytes(gzip.compress(idx(x)[:-1])),
+            r"is cut short or too long for its sizes",
+        ),
+        (
+            lambda i, t, x, y: i.write_bytes(gzip.compress(idx(x)[:9])),
+            r"is not an IDX file of bytes in 3 dimensions",
+        ),
+        (
+            lambda i, t, x, y: i.write_bytes(gzip.compress(idx(y))),
+            r"is not an IDX file of bytes in 3 dimensions",
+        ),
+        (
+            lambda i, t, x, y: t.write_bytes(gzip.compress(idx(y[:-1]))),
+            "t10k has 60 images and 59 labels",
+        ),
     ],
 )
 def test_a_broken_folder_is_refused_in_one_line(change, said, tmp_path):
@@ -153,5 +183,16 @@ def test_the_real_test_images_of_mnist():
     """The published counts of its test set."""
     table = read_folder(SHARED)
     assert table.features.shape == (10_000, 1, 28, 28)
-    assert np.bincount(table.target).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(table.target).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
     assert table.target[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]

@@ -28,7 +28,9 @@ def train(compose, tmp_path):
         assert run(cfg, [], {}, folder=folder, parts=parts)["status"] == "done"
         path = folder / "figures" / "importance.csv"
         assert path.exists() == (folder / "figures" / "importance.png").exists()
-        return parts, list(csv.reader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else None
+        return parts, list(
+            csv.reader(path.read_text(encoding="utf-8").splitlines())
+        ) if path.exists() else None
 
     return trained
 
@@ -55,9 +57,16 @@ def test_importance_is_scikit_learns():
         network.weight[:] = torch.tensor([2.0, 0.5, 0.0, -1.0])
     y = network(x).detach() + 0.1 * torch.randn(80, 1)
     orders = torch.stack([torch.randperm(80) for _ in range(400)])
-    found = importance.shuffled_scores(make("regression"), network, (x, y), [[0], [1], [2], [3]], orders, "loss")
+    found = importance.shuffled_scores(
+        make("regression"), network, (x, y), [[0], [1], [2], [3]], orders, "loss"
+    )
     expected = permutation_importance(
-        Regressor(network), x.numpy(), y.numpy(), scoring="neg_mean_squared_error", n_repeats=400, random_state=0
+        Regressor(network),
+        x.numpy(),
+        y.numpy(),
+        scoring="neg_mean_squared_error",
+        n_repeats=400,
+        random_state=0,
     )
     assert found.shape == (4, 400)
     assert found.mean(1) == pytest.approx(expected.importances_mean, rel=0.05, abs=1e-6)
@@ -82,7 +91,9 @@ def test_inputs_of_a_column_are_shuffled_together():
 
 @pytest.mark.parametrize("metric", ["loss", "accuracy", "auroc", "ece"])
 def test_a_run_tells_the_fall_or_rise_of_its_objective(metric, train):
-    parts, rows = train("data=breast_cancer", f"objective.metric=val/{metric}", "trainer.max_epochs=60")
+    parts, rows = train(
+        "data=breast_cancer", f"objective.metric=val/{metric}", "trainer.max_epochs=60"
+    )
     header, *lines = rows
     word = "rise" if metric in ("loss", "ece") else "fall"
     assert header == ["column", f"{word} of val/{metric}", "standard deviation"]
@@ -94,10 +105,18 @@ def test_a_run_tells_the_fall_or_rise_of_its_objective(metric, train):
 
 def test_the_columns_of_a_table_are_the_users(train, tmp_path):
     path = write(tmp_path / "cars.csv", cars(300))
-    words = ["data=table", f"data.path={path}", "data.target=price", "optimizer.lr=0.01", "data.columns.id=drop"]
+    words = [
+        "data=table",
+        f"data.path={path}",
+        "data.target=price",
+        "optimizer.lr=0.01",
+        "data.columns.id=drop",
+    ]
     parts, (_, *lines) = train(*words, "data.pieces=4", "trainer.max_epochs=60")
     assert {line[0] for line in lines} == {"size", "age", "make", "fuel", "colour", "sold"}
-    assert {line[0] for line in lines[:3]} == {"size", "age", "make"}, "the price follows from these"
+    assert {line[0] for line in lines[:3]} == {"size", "age", "make"}, (
+        "the price follows from these"
+    )
     assert len(parts.data.owners()) > 15
 
 
@@ -111,7 +130,9 @@ def test_every_precision_is_measured(precision, train, capsys):
 def test_neither_weights_nor_random_numbers_are_touched(train):
     words = ["data=wine", "trainer.max_epochs=30"]
     found = [
-        torch.cat([p.detach().flatten() for p in train(*words, *more)[0].module.network.parameters()])
+        torch.cat(
+            [p.detach().flatten() for p in train(*words, *more)[0].module.network.parameters()]
+        )
         for more in ((), ("callbacks.importance=null",))
     ]
     assert torch.equal(*found)
@@ -126,7 +147,12 @@ def test_neither_weights_nor_random_numbers_are_touched(train):
         ("data=digits", "trainer.max_epochs=1"),  # images
         ("data=iris", "trainer.max_epochs=1"),  # 90 rows were trained on
         ("data=wine", "trainer.max_epochs=30", "callbacks.importance.repeats=0"),
-        ("data=wine", "trainer.max_epochs=30", "data.val_fraction=0", "objective.metric=train/loss"),
+        (
+            "data=wine",
+            "trainer.max_epochs=30",
+            "data.val_fraction=0",
+            "objective.metric=train/loss",
+        ),
     ],
     ids=["images", "short", "none asked", "no validation rows"],
 )

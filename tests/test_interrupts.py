@@ -108,7 +108,9 @@ def test_a_logger_that_is_interrupted_finishes_first():
 
 def test_what_trains_several_runs_ends_with_the_one_that_is_interrupted(monkeypatch):
     seen = []
-    monkeypatch.setattr(evaluate, "start", lambda *words: seen.append(words) or (None, {"status": "interrupted"}))
+    monkeypatch.setattr(
+        evaluate, "start", lambda *words: seen.append(words) or (None, {"status": "interrupted"})
+    )
     with pytest.raises(KeyboardInterrupt):
         evaluate.scores_by_split(["data=iris"], 5)
     assert len(seen) == 1
@@ -116,7 +118,9 @@ def test_what_trains_several_runs_ends_with_the_one_that_is_interrupted(monkeypa
 
 
 @pytest.mark.parametrize("words", [[], ["data.folds=3"]])
-def test_what_is_interrupted_before_it_begins_leaves_nothing_but_what_can_be_resumed(words, command, monkeypatch):
+def test_what_is_interrupted_before_it_begins_leaves_nothing_but_what_can_be_resumed(
+    words, command, monkeypatch
+):
     def interrupt(parts):
         os.kill(os.getpid(), signal.SIGTERM)
 

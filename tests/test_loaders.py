@@ -27,8 +27,15 @@ SHAPES = [(1, 4), (2, 4), (4, 4), (5, 4), (9, 4), (10, 4), (33, 8), (100, 32), (
 @pytest.mark.parametrize(("num_rows", "batch_size"), SHAPES)
 @pytest.mark.parametrize("batches_per_item", [1, 3, 64])
 @pytest.mark.parametrize("shuffle_seed", [None, 5])
-def test_every_row_comes_once_an_epoch_with_its_target(num_rows, batch_size, batches_per_item, shuffle_seed):
-    loader = make(num_rows, batch_size=batch_size, batches_per_item=batches_per_item, shuffle_seed=shuffle_seed)
+def test_every_row_comes_once_an_epoch_with_its_target(
+    num_rows, batch_size, batches_per_item, shuffle_seed
+):
+    loader = make(
+        num_rows,
+        batch_size=batch_size,
+        batches_per_item=batches_per_item,
+        shuffle_seed=shuffle_seed,
+    )
     for epoch in range(3):
         found = batches(loader, epoch)
         assert sorted(torch.cat([y for _, y in found]).tolist()) == list(range(num_rows))
@@ -86,7 +93,8 @@ def test_max_batches_takes_the_first_of_the_epoch(max_batches, expected):
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "batches_per_item", "items"), [(40, 1, 5), (40, 2, 3), (40, 5, 1), (40, 64, 1), (3, 9, 1)]
+    ("num_rows", "batches_per_item", "items"),
+    [(40, 1, 5), (40, 2, 3), (40, 5, 1), (40, 64, 1), (3, 9, 1)],
 )
 def test_the_length_is_the_number_of_items(num_rows, batches_per_item, items):
     loader = make(num_rows, batch_size=8, batches_per_item=batches_per_item)

@@ -40,8 +40,14 @@ def read_back(folder):
 
 def hparams(folder):
     """What the HPARAMS tab finds: by tag, the plugin's message."""
-    content = {tag: meta.plugin_data.content for tag, meta in read_back(folder).summary_metadata.items()}
-    return {tag: HParamsPluginData.FromString(content[tag]) for tag in content if tag.startswith("_hparams_")}
+    content = {
+        tag: meta.plugin_data.content for tag, meta in read_back(folder).summary_metadata.items()
+    }
+    return {
+        tag: HParamsPluginData.FromString(content[tag])
+        for tag in content
+        if tag.startswith("_hparams_")
+    }
 
 
 def scalars(folder, tag):
@@ -61,14 +67,18 @@ def test_scalars_are_read_back_at_their_steps(tmp_path):
     for step in (9, 19, 29):
         logger.log_metrics({"val/loss": 1 / step, "train/loss": 2.0}, step=step)
     logger.close("done")
-    assert scalars(tmp_path, "val/loss") == [(step, pytest.approx(1 / step)) for step in (9, 19, 29)]
+    assert scalars(tmp_path, "val/loss") == [
+        (step, pytest.approx(1 / step)) for step in (9, 19, 29)
+    ]
     assert scalars(tmp_path, "train/loss") == [(9, 2.0), (19, 2.0), (29, 2.0)]
 
 
 def test_values_of_several_kinds_are_scalars(tmp_path):
     """An epoch's numbers are one event; a group of curves is the library's business."""
     logger = TensorBoardLogger(str(tmp_path))
-    logger.log_metrics({"plain": 1, "tensor": torch.tensor(2.0), "group": {"a": 3.0, "b": 4.0}}, step=5)
+    logger.log_metrics(
+        {"plain": 1, "tensor": torch.tensor(2.0), "group": {"a": 3.0, "b": 4.0}}, step=5
+    )
     logger.close("done")
     assert scalars(tmp_path, "plain") == [(5, 1.0)]
     assert scalars(tmp_path, "tensor") == [(5, 2.0)]
@@ -144,18 +154,23 @@ def test_a_resumed_run_hides_what_it_will_write_again(tmp_path):
         killed.log_metrics({"val/loss": 100.0 + step}, step=step)
     killed.save()
     (written,) = tmp_path.iterdir()
-    written.rename(tmp_path / "events.out.tfevents.1000000000.host.1.0")  # of an earlier second: files are read by name
+    written.rename(
+        tmp_path / "events.out.tfevents.1000000000.host.1.0"
+    )  # of an earlier second: files are read by name
     resumed = TensorBoardLogger(str(tmp_path), resume_step=5)
     for step in range(5, 10):
         resumed.log_metrics({"val/loss": float(step)}, step=step)
     resumed.close("done")
     assert len(list(tmp_path.iterdir())) == 2
-    expected = [(step, 100.0 + step) for step in range(5)] + [(step, float(step)) for step in range(5, 10)]
+    expected = [(step, 100.0 + step) for step in range(5)] + [
+        (step, float(step)) for step in range(5, 10)
+    ]
     assert sorted(scalars(tmp_path, "val/loss")) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(True, True), (3, 3), (0.5, 0.5), ("a", "a"), (None, "null"), ([1, 2], "[1, 2]")]
+    ("value", "expected"),
+    [(True, True), (3, 3), (0.5, 0.5), ("a", "a"), (None, "null"), ([1, 2], "[1, 2]")],
 )
 def test_values_are_what_tensorboard_takes(value, expected):
     assert plain(value) == expected
@@ -164,19 +179,31 @@ def test_values_are_what_tensorboard_takes(value, expected):
 
 def tab(folder):
     """What TensorBoard shows under HPARAMS, by its own code: option names, and by run its status, options, metrics."""
-    events = EventMultiplexer(size_guidance={"scalars": 0, "tensors": 0}).AddRunsFromDirectory(str(folder)).Reload()
+    events = (
+        EventMultiplexer(size_guidance={"scalars": 0, "tensors": 0})
+        .AddRunsFromDirectory(str(folder))
+        .Reload()
+    )
     context = Context(TBContext(data_provider=MultiplexerDataProvider(events, str(folder))))
-    experiment = get_experiment.Handler(RequestContext(), context, "", api_pb2.GetExperimentRequest()).run()
+    experiment = get_experiment.Handler(
+        RequestContext(), context, "", api_pb2.GetExperimentRequest()
+    ).run()
     names = {info.name for info in experiment.hparam_infos}
     columns = [api_pb2.ColParams(hparam=name, include_in_result=True) for name in names]
     columns += [api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos]
     asked = api_pb2.ListSessionGroupsRequest(
-        slice_size=100, allowed_statuses=[status for _, status in Status.items()], col_params=columns
+        slice_size=100,
+        allowed_statuses=[status for _, status in Status.items()],
+        col_params=columns,
     )
     shown = {}
-    for group in list_session_groups.Handler(RequestContext(), context, "", asked).run().session_groups:
+    for group in (
+        list_session_groups.Handler(RequestContext(), context, "", asked).run().session_groups
+    ):
         (session,) = group.sessions
-        options = {name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()}
+        options = {
+            name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()
+        }
         metrics = {value.name.tag: value.value for value in group.metric_values}
         shown[group.name] = SimpleNamespace(status=session.status, options=options, metrics=metrics)
     return names, shown
@@ -191,15 +218,26 @@ def in_its_first_epoch(folder, cfg):
     return trainer
 
 
-def test_the_tab_has_runs_and_trials_with_options_and_results_and_killed_ones_too(command, compose, tmp_path):
+def test_the_tab_has_runs_and_trials_with_options_and_results_and_killed_ones_too(
+    command, compose, tmp_path
+):
     assert command(*SMALL).code == 0
     varied = ["optimizer=sgd,nadam", "callbacks.early_stopping.patience=3,7", "model.width=8,[9]"]
     assert command("-m", *SMALL, *varied, "name=first").code == 0
-    _kept = in_its_first_epoch(tmp_path / "logs" / "sweeps" / "first" / "8", compose(*SMALL, "optimizer=sgd"))
+    _kept = in_its_first_epoch(
+        tmp_path / "logs" / "sweeps" / "first" / "8", compose(*SMALL, "optimizer=sgd")
+    )
     names, shown = tab(tmp_path / "logs")
     folders = [path.parent for path in tmp_path.glob("logs/*/**/events.*")]
     assert len(folders) == len(shown) == 1 + 8 + 1
-    assert {"data", "optimizer", "optimizer.lr", "model.width", "seed", "callbacks.early_stopping.patience"} <= names
+    assert {
+        "data",
+        "optimizer",
+        "optimizer.lr",
+        "model.width",
+        "seed",
+        "callbacks.early_stopping.patience",
+    } <= names
     assert "data.name" not in names  # the same as data
     for folder in folders:
         row = shown[folder.relative_to(tmp_path / "logs").as_posix()]
@@ -216,7 +254,10 @@ def test_the_tab_has_runs_and_trials_with_options_and_results_and_killed_ones_to
             tag = name if name.startswith("test/") else f"best/{name}"
             assert row.metrics[tag] == pytest.approx(value, rel=1e-6)
     combinations = {
-        tuple(row.options[key] for key in ("optimizer", "callbacks.early_stopping.patience", "model.width"))
+        tuple(
+            row.options[key]
+            for key in ("optimizer", "callbacks.early_stopping.patience", "model.width")
+        )
         for name, row in shown.items()
         if name.startswith("sweeps/") and not name.endswith("/8")
     }
@@ -248,14 +289,18 @@ def test_the_best_is_left_out_for_the_rows_tell_it(tmp_path):
 
 def test_a_metric_that_comes_later_or_not_at_all_leaves_an_empty_cell(tmp_path):
     logger = CSVLogger(str(tmp_path))
-    for step, metrics in enumerate([{"train/loss": 3.0}, {"train/loss": 2.0, "val/loss": 5.0}, {"train/loss": 1.0}]):
+    for step, metrics in enumerate(
+        [{"train/loss": 3.0}, {"train/loss": 2.0, "val/loss": 5.0}, {"train/loss": 1.0}]
+    ):
         logger.log_metrics(metrics, step=step)
         logger.save()
     assert [row["train/loss"] for row in rows(tmp_path)] == ["3.0", "2.0", "1.0"]
     assert [row["val/loss"] for row in rows(tmp_path)] == ["", "5.0", ""]
 
 
-@pytest.mark.parametrize(("resume_step", "kept"), [(10, [9]), (19, [9]), (20, [9, 19]), (100, [9, 19, 29]), (0, [])])
+@pytest.mark.parametrize(
+    ("resume_step", "kept"), [(10, [9]), (19, [9]), (20, [9, 19]), (100, [9, 19, 29]), (0, [])]
+)
 def test_resuming_drops_the_rows_that_will_be_written_again(resume_step, kept, tmp_path):
     before = CSVLogger(str(tmp_path))
     for step in (9, 19, 29):
@@ -267,7 +312,11 @@ def test_resuming_drops_the_rows_that_will_be_written_again(resume_step, kept, t
     logger.log_metrics({"val/loss": 2.0, "val/f1": 0.7}, step=201)
     logger.save()
     assert [int(row["step"]) for row in rows(tmp_path)] == [*kept, 200, 201]
-    assert [row["val/loss"] for row in rows(tmp_path)] == [*(str(100.0 + step) for step in kept), "1.0", "2.0"]
+    assert [row["val/loss"] for row in rows(tmp_path)] == [
+        *(str(100.0 + step) for step in kept),
+        "1.0",
+        "2.0",
+    ]
     assert rows(tmp_path)[-1]["val/f1"] == "0.7"
 
 
@@ -278,11 +327,16 @@ def test_resuming_without_a_table_begins_one(tmp_path):
     assert rows(tmp_path) == [{"step": "10", "val/loss": "1.0"}]
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("tensorboard", [TensorBoardLogger]), ("csv", [CSVLogger]), ("none", [])])
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("tensorboard", [TensorBoardLogger]), ("csv", [CSVLogger]), ("none", [])]
+)
 def test_each_option_is_built_into_the_run_folder(name, kinds, tmp_path, compose):
     node = compose(f"logger={name}").logger
     offered = {"save_dir": str(tmp_path), "resume_step": None}
-    built = [build(dict(option), Logger, f"logger.{key}", offered=offered) for key, option in node.items()]
+    built = [
+        build(dict(option), Logger, f"logger.{key}", offered=offered)
+        for key, option in node.items()
+    ]
     assert [type(logger) for logger in built] == kinds
     for logger in built:
         logger.log_metrics({"val/loss": 1.0}, step=0)

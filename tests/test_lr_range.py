@@ -12,7 +12,14 @@ from conftest import SMALL, read_result
 from fitting import make
 from goldilocks.errors import Refused
 from goldilocks.lr_range import range_test
-from goldilocks.lr_rules import RangeOptions, RangeTest, draw_range_test, read_curve, read_curves, valley
+from goldilocks.lr_rules import (
+    RangeOptions,
+    RangeTest,
+    draw_range_test,
+    read_curve,
+    read_curves,
+    valley,
+)
 
 RATES = RangeOptions().rates()
 
@@ -29,7 +36,11 @@ def synthetic(random, noise):
     places = np.log10(RATES)
     fall, basin = random.uniform(-4, -1), random.uniform(1, 2)
     depth, width = random.uniform(1, 2), random.uniform(0.1, 0.2)
-    clean = 2.3 - depth / (1 + np.exp(-(places - fall) / width)) + depth * 10 ** (4 * (places - fall - basin))
+    clean = (
+        2.3
+        - depth / (1 + np.exp(-(places - fall) / width))
+        + depth * 10 ** (4 * (places - fall - basin))
+    )
     curves = []
     for _ in range(3):
         noisy = clean + noise * random.normal(size=len(clean))
@@ -51,13 +62,23 @@ def test_on_synthetic_curves_the_suggestion_is_within_a_factor_of_ten(noise):
 
 def test_the_points_of_a_curve():
     """Flat for 100 steps, down for 40, a basin of 20, up by a jump, blown up at step 180."""
-    curve = [2.0] * 101 + list(np.linspace(2.0, 1.0, 40)) + [1.0] * 19 + [0.8] + [1.2] * 10 + [3.0] * 9 + [50.0]
+    curve = (
+        [2.0] * 101
+        + list(np.linspace(2.0, 1.0, 40))
+        + [1.0] * 19
+        + [0.8]
+        + [1.2] * 10
+        + [3.0] * 9
+        + [50.0]
+    )
     found = read_curve(RATES, curve)
     assert found["lowest_loss"] == pytest.approx(RATES[159])
     assert found["minimum"] == pytest.approx(RATES[159] / 5)
     assert RATES[136] / 1.5 < found["fall"] < RATES[142] / 1.5
     assert RATES[100] < found["steepest"] < RATES[140]
-    assert found["divergence"] == pytest.approx(RATES[170])  # 3 and half of 1.2, the mean of which is 2.1
+    assert found["divergence"] == pytest.approx(
+        RATES[170]
+    )  # 3 and half of 1.2, the mean of which is 2.1
     assert found["half_divergence"] == pytest.approx(RATES[170] / 2)
 
 
@@ -101,10 +122,15 @@ def test_options_are_checked():
 
 
 def test_the_network_and_the_random_generators_are_left_as_they_were():
-    fit = make(network={"norm": "batch", "dropout": 0.2}, regularization={"mixup": 0.2, "noise": 0.1, "l2": 0.01})
+    fit = make(
+        network={"norm": "batch", "dropout": 0.2},
+        regularization={"mixup": 0.2, "noise": 0.1, "l2": 0.01},
+    )
     before = {key: value.clone() for key, value in fit.module.state_dict().items()}
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
-    test = range_test(fit.module, fit.data, {"accelerator": "cpu"}, RangeOptions(steps=20, repeats=1))
+    test = range_test(
+        fit.module, fit.data, {"accelerator": "cpu"}, RangeOptions(steps=20, repeats=1)
+    )
     assert len(test.curves[0]) > 2
     assert all(torch.equal(value, before[key]) for key, value in fit.module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), states[0])
@@ -126,9 +152,18 @@ def test_what_changes_a_step_changes_the_curve():
 
     def curve(regularization=None, **trainer):
         fit = make(regularization=regularization)
-        return tuple(range_test(fit.module, fit.data, {"accelerator": "cpu", **trainer}, options).curves[0])
+        return tuple(
+            range_test(fit.module, fit.data, {"accelerator": "cpu", **trainer}, options).curves[0]
+        )
 
-    strengths = ({"l2": 0.1}, {"l1": 0.1}, {"max_norm": 0.5}, {"noise": 0.5}, {"mixup": 0.5}, {"label_smoothing": 0.2})
+    strengths = (
+        {"l2": 0.1},
+        {"l1": 0.1},
+        {"max_norm": 0.5},
+        {"noise": 0.5},
+        {"mixup": 0.5},
+        {"label_smoothing": 0.2},
+    )
     curves = [
         curve(),
         curve(gradient_clip_val=0.01),
@@ -176,7 +211,9 @@ def test_the_picture_marks_the_rate_that_is_used():
 
 
 def test_auto_finds_a_rate_trains_with_it_and_says_so(command):
-    ended = command(*SMALL, "optimizer.lr=auto", "scheduler=onecycle", "callbacks.early_stopping=null")
+    ended = command(
+        *SMALL, "optimizer.lr=auto", "scheduler=onecycle", "callbacks.early_stopping=null"
+    )
     assert ended.code == 0
     result = read_result(ended.folder)
     rate = result["learning_rate"]
@@ -205,7 +242,10 @@ def test_a_resumed_run_keeps_its_rate(command):
     ended = command(f"resume={first.folder}", "trainer.max_epochs=3")
     after = read_result(first.folder)
     assert ended.code == 0 and after["epochs"] == 3
-    assert after["learning_rate"] == before["learning_rate"] and after["lr_range"] == before["lr_range"]
+    assert (
+        after["learning_rate"] == before["learning_rate"]
+        and after["lr_range"] == before["lr_range"]
+    )
 
 
 def test_auto_is_a_value_of_a_sweep(command, tmp_path):
@@ -216,9 +256,14 @@ def test_auto_is_a_value_of_a_sweep(command, tmp_path):
 
 
 def test_a_rule_that_finds_nothing_ends_the_run_with_a_line_that_says_what_to_write(command):
-    ended = command(*SMALL, "optimizer.lr=auto", "lr_range.rule=half_divergence", "lr_range.max_lr=1e-5")
+    ended = command(
+        *SMALL, "optimizer.lr=auto", "lr_range.rule=half_divergence", "lr_range.max_lr=1e-5"
+    )
     assert ended.code == 1
-    assert "there is no half_divergence; write a rate, or another lr_range.rule" in ended.out.replace("\n", " ")
+    assert (
+        "there is no half_divergence; write a rate, or another lr_range.rule"
+        in ended.out.replace("\n", " ")
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,7 +274,10 @@ def test_a_rule_that_finds_nothing_ends_the_run_with_a_line_that_says_what_to_wr
             "lr_range.rule=min",
             "lr_range.rule=min: one of fall, minimum, steepest, valley, half_divergence is expected",
         ),
-        ("lr_range.min_lr=20", "lr_range.min_lr=20.0: must be below lr_range.max_lr, which is 10.0"),
+        (
+            "lr_range.min_lr=20",
+            "lr_range.min_lr=20.0: must be below lr_range.max_lr, which is 10.0",
+        ),
         ("lr_range.steps=1", "lr_range.steps=1: must be greater than or equal to 10"),
     ],
 )

@@ -22,11 +22,15 @@ FUNCTIONS = {
     "relu": F.relu,
     "leaky_relu": lambda x: torch.where(x > 0, x, 0.01 * x),
     "elu": lambda x: torch.where(x > 0, x, x.exp() - 1),
-    "selu": lambda x: 1.0507009873554805 * torch.where(x > 0, x, 1.6732632423543772 * (x.exp() - 1)),
+    "selu": lambda x: (
+        1.0507009873554805 * torch.where(x > 0, x, 1.6732632423543772 * (x.exp() - 1))
+    ),
     "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
     "silu": lambda x: x * torch.sigmoid(x),
     "mish": lambda x: x * torch.tanh(torch.log1p(x.exp())),
-    "rrelu": lambda x: torch.where(x > 0, x, (1 / 8 + 1 / 3) / 2 * x),  # outside of training: the mean slope
+    "rrelu": lambda x: torch.where(
+        x > 0, x, (1 / 8 + 1 / 3) / 2 * x
+    ),  # outside of training: the mean slope
     "prelu": lambda x: torch.where(x > 0, x, 0.25 * x),  # before training
 }
 
@@ -74,7 +78,9 @@ def test_weights_have_the_variance_of_their_scheme(family, shape, fan_out, fan_i
     init_weight(weight, f"{family}_{shape}")
     variance = SHARES[family](fan_in, fan_out)
     count = weight.numel()
-    spread = math.sqrt((2 if shape == "normal" else 0.8) / count)  # relative standard error of a sample's variance
+    spread = math.sqrt(
+        (2 if shape == "normal" else 0.8) / count
+    )  # relative standard error of a sample's variance
     assert weight.var().item() == pytest.approx(variance, rel=5 * spread)
     assert abs(weight.mean().item()) < 5 * math.sqrt(variance / count)
     bound = math.sqrt(3 * variance)
@@ -82,7 +88,9 @@ def test_weights_have_the_variance_of_their_scheme(family, shape, fan_out, fan_i
         assert 0.999 * bound < weight.abs().max() <= bound
     else:
         assert weight.abs().max() > 2 * bound
-        assert (weight.abs() < math.sqrt(variance)).float().mean().item() == pytest.approx(0.6827, abs=0.01)
+        assert (weight.abs() < math.sqrt(variance)).float().mean().item() == pytest.approx(
+            0.6827, abs=0.01
+        )
 
 
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30), (40, 40)])
@@ -197,7 +205,14 @@ def test_the_output_is_what_the_weights_say():
 
 @pytest.mark.parametrize(
     ("depth", "width", "widths"),
-    [(3, 10, [10, 10, 10]), (None, [8, 4], [8, 4]), (2, [8, 4], [8, 4]), (0, 10, []), (None, [], []), (0, [], [])],
+    [
+        (3, 10, [10, 10, 10]),
+        (None, [8, 4], [8, 4]),
+        (2, [8, 4], [8, 4]),
+        (0, 10, []),
+        (None, [], []),
+        (0, [], []),
+    ],
 )
 def test_widths_of_the_layers(depth, width, widths):
     network = MLP((6,), 2, depth=depth, width=width)
@@ -208,10 +223,22 @@ def test_widths_of_the_layers(depth, width, widths):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth": 3, "width": [8, 4]}, "model.width=[8,4]: 2 values for 3 hidden layers; write one for each"),
-        ({"depth": None, "width": 100}, "model.depth=null needs a list of widths; write model.width=[256,128] or"),
-        ({"depth": 3, "dropout": [0.1, 0.2]}, "regularization.dropout=[0.1,0.2]: 2 values for 3 hidden layers;"),
-        ({"depth": None, "width": [8, 4], "dropout": [0.1]}, "regularization.dropout=[0.1]: 1 values for 2 hidden"),
+        (
+            {"depth": 3, "width": [8, 4]},
+            "model.width=[8,4]: 2 values for 3 hidden layers; write one for each",
+        ),
+        (
+            {"depth": None, "width": 100},
+            "model.depth=null needs a list of widths; write model.width=[256,128] or",
+        ),
+        (
+            {"depth": 3, "dropout": [0.1, 0.2]},
+            "regularization.dropout=[0.1,0.2]: 2 values for 3 hidden layers;",
+        ),
+        (
+            {"depth": None, "width": [8, 4], "dropout": [0.1]},
+            "regularization.dropout=[0.1]: 1 values for 2 hidden",
+        ),
     ],
 )
 def test_lists_that_do_not_fit_the_depth_are_refused(options, message):
@@ -222,7 +249,16 @@ def test_lists_that_do_not_fit_the_depth_are_refused(options, message):
 
 def test_each_layer_has_its_own_dropout_and_the_output_none():
     network = MLP((6,), 2, depth=3, width=4, dropout=[0.1, 0.0, 0.3])
-    assert kinds(network)[:-1] == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Dropout]
+    assert kinds(network)[:-1] == [
+        nn.Linear,
+        nn.ReLU,
+        nn.Dropout,
+        nn.Linear,
+        nn.ReLU,
+        nn.Linear,
+        nn.ReLU,
+        nn.Dropout,
+    ]
     assert [layer.p for layer in network if isinstance(layer, nn.Dropout)] == [0.1, 0.3]
     assert one_for_each("dropout", 0.2, 3) == [0.2, 0.2, 0.2]
 
@@ -297,7 +333,9 @@ def test_every_option_is_built_with_and_without_memory(name, compose):
     built = []
     for device in ("cpu", "meta"):
         with torch.device(device):
-            built.append(build(node, nn.Module, "model", packages=YOURS, input_shape=shape, num_outputs=3))
+            built.append(
+                build(node, nn.Module, "model", packages=YOURS, input_shape=shape, num_outputs=3)
+            )
     network, empty = built
     assert network(torch.randn(5, *shape)).shape in ((5, 3), (5, 32, 3))
     assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}

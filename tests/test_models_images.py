@@ -23,7 +23,8 @@ from goldilocks.results import load_checkpoint
 @pytest.mark.parametrize("shape", [(13,), (8, 8)])
 def test_a_table_is_refused(kind, shape):
     with pytest.raises(
-        Refused, match=r"^model=(cnn|pretrained): needs images \(channels,height,width\), [^\n]*; write"
+        Refused,
+        match=r"^model=(cnn|pretrained): needs images \(channels,height,width\), [^\n]*; write",
     ):
         kind(shape, 3)
 
@@ -32,7 +33,8 @@ def test_a_table_is_refused(kind, shape):
 
 
 @pytest.mark.parametrize(
-    ("init", "variance"), [("he_normal", 2 / 180), ("lecun_uniform", 1 / 180), ("glorot_normal", 2 / (180 + 2700))]
+    ("init", "variance"),
+    [("he_normal", 2 / 180), ("lecun_uniform", 1 / 180), ("glorot_normal", 2 / (180 + 2700))],
 )
 def test_a_convolution_counts_the_pixels_that_it_sees(init, variance):
     """fan_in: 20 channels of 3 x 3; fan_out: 300 of 3 x 3, as in torch."""
@@ -40,10 +42,14 @@ def test_a_convolution_counts_the_pixels_that_it_sees(init, variance):
     weight = torch.empty(300, 20, 3, 3)
     init_weight(weight, init)
     assert weight.var().item() == pytest.approx(variance, rel=0.05)
-    torchs = {"he_normal": nn.init.kaiming_normal_, "glorot_normal": nn.init.xavier_normal_}.get(init)
+    torchs = {"he_normal": nn.init.kaiming_normal_, "glorot_normal": nn.init.xavier_normal_}.get(
+        init
+    )
     if torchs:
         options = {"nonlinearity": "relu"} if init == "he_normal" else {}
-        assert torchs(torch.empty(300, 20, 3, 3), **options).var().item() == pytest.approx(variance, rel=0.05)
+        assert torchs(torch.empty(300, 20, 3, 3), **options).var().item() == pytest.approx(
+            variance, rel=0.05
+        )
 
 
 def test_a_convolution_starts_without_bias():
@@ -61,16 +67,22 @@ def test_the_default_is_small():
 
 
 @pytest.mark.parametrize("pool", ["mean", "all"])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (2, 9, 30), (1, 1, 5), (4, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (2, 9, 30), (1, 1, 5), (4, 1, 1)]
+)
 def test_images_of_any_size_pass(shape, pool):
-    assert CNN(shape, 3, channels=[4, 6, 8, 10], convs=1, pool=pool)(torch.randn(5, *shape)).shape == (5, 3)
+    assert CNN(shape, 3, channels=[4, 6, 8, 10], convs=1, pool=pool)(
+        torch.randn(5, *shape)
+    ).shape == (5, 3)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
 @pytest.mark.parametrize("pool", ["mean", "all"])
 def test_the_output_is_what_the_weights_say(norm, pool):
     torch.manual_seed(0)
-    network = CNN((2, 6, 6), 4, channels=[3, 5], convs=1, norm=norm, pool=pool, dense=7, dropout=0.5).eval()
+    network = CNN(
+        (2, 6, 6), 4, channels=[3, 5], convs=1, norm=norm, pool=pool, dense=7, dropout=0.5
+    ).eval()
     convs = [layer for layer in network if isinstance(layer, nn.Conv2d)]
     norms = [layer for layer in network if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm)]
     dense, output = (layer for layer in network if isinstance(layer, nn.Linear))
@@ -80,7 +92,10 @@ def test_the_output_is_what_the_weights_say(norm, pool):
         if norm == "batch":  # as it starts: mean 0, variance 1
             x = x / (1 + norms[number].eps) ** 0.5
         elif norm == "layer":
-            mean, variance = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), correction=0, keepdim=True)
+            mean, variance = (
+                x.mean((1, 2, 3), keepdim=True),
+                x.var((1, 2, 3), correction=0, keepdim=True),
+            )
             x = (x - mean) / (variance + norms[number].eps).sqrt()
         x = F.max_pool2d(F.relu(x), 2, ceil_mode=True)
     assert x.shape == (8, 5, 2, 2)
@@ -92,7 +107,14 @@ def test_the_output_is_what_the_weights_say(norm, pool):
 
 def test_each_stage_has_its_convolutions_and_halves_the_image():
     network = CNN((3, 16, 16), 2, channels=[4, 8], convs=3, dense=0)
-    assert [layer.out_channels for layer in network if isinstance(layer, nn.Conv2d)] == [4, 4, 4, 8, 8, 8]
+    assert [layer.out_channels for layer in network if isinstance(layer, nn.Conv2d)] == [
+        4,
+        4,
+        4,
+        8,
+        8,
+        8,
+    ]
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in network) == 2
     assert network[-1].in_features == 8 * 4 * 4
 
@@ -104,7 +126,9 @@ def test_dropout_stands_before_the_output_only():
     assert not any(isinstance(layer, nn.Dropout) for layer in CNN((1, 8, 8), 2))
 
 
-@pytest.mark.parametrize("given", [{"channels": []}, {"channels": [0]}, {"convs": 0}, {"dense": -1}, {"norm": "group"}])
+@pytest.mark.parametrize(
+    "given", [{"channels": []}, {"channels": [0]}, {"convs": 0}, {"dense": -1}, {"norm": "group"}]
+)
 def test_options_out_of_range_are_refused(given):
     node = {"_target_": "goldilocks.models.cnn.CNN", **given}
     with pytest.raises(Refused, match=r"^model\.\w+="):
@@ -119,10 +143,16 @@ class Features(nn.Module):
 
     def __init__(self, channels, size=None):
         super().__init__()
-        self.conv, self.norm, self.size = nn.Conv2d(channels, 5, 3, padding=1), nn.BatchNorm2d(5), size
+        self.conv, self.norm, self.size = (
+            nn.Conv2d(channels, 5, 3, padding=1),
+            nn.BatchNorm2d(5),
+            size,
+        )
 
     def forward(self, x):
-        assert self.size is None or x.shape[-1] == self.size, f"Input height doesn't match model ({self.size})"
+        assert self.size is None or x.shape[-1] == self.size, (
+            f"Input height doesn't match model ({self.size})"
+        )
         return self.norm(self.conv(x)).mean((2, 3))
 
 
@@ -151,7 +181,9 @@ def test_a_network_of_timm_gets_a_last_layer_of_ours(timm):
     assert timm.made == [("resnet50", {"pretrained": True, "in_chans": 3, "num_classes": 0})]
     x = torch.randn(4, 3, 32, 32)
     features = network.backbone(x)
-    assert torch.allclose(network(x), features @ network.output.weight.T + network.output.bias, atol=1e-6)
+    assert torch.allclose(
+        network(x), features @ network.output.weight.T + network.output.bias, atol=1e-6
+    )
     assert network(x).shape == (4, 7)
     assert network.dropout.p == 0.25
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -181,7 +213,9 @@ def test_trying_the_network_leaves_it_as_it_came(timm):
 def test_a_frozen_network_trains_the_last_layer_only(timm):
     network = Pretrained((1, 8, 8), 2, freeze=True).train()
     weights, rest = split_parameters(network)
-    assert {id(parameter) for parameter in weights + rest} == {id(p) for p in network.output.parameters()}
+    assert {id(parameter) for parameter in weights + rest} == {
+        id(p) for p in network.output.parameters()
+    }
     assert network.training and network.output.training
     assert not network.backbone.training and not network.backbone.norm.training
     before = network.backbone.norm.running_mean.clone()
@@ -208,7 +242,10 @@ def test_a_sweeps_check_downloads_nothing(timm):
     [
         ("resnet5", "model.name=resnet5: timm has no such network; did you mean resnet50?"),
         ("zzz", "model.name=zzz: timm has no such network; timm.list_models() lists them"),
-        ("offline", "model.name=offline: cannot reach the server; write model.weights=false for random weights"),
+        (
+            "offline",
+            "model.name=offline: cannot reach the server; write model.weights=false for random weights",
+        ),
         ("vit_tiny", "model.name=vit_tiny: does not take images of 1x8x8: Input height"),
     ],
 )
@@ -222,6 +259,7 @@ def test_what_timm_cannot_give_is_refused(timm, name, message):
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
-        Refused, match=r"^model=pretrained: needs the package timm, [^\n]*; pip install -e '\.\[pretrained\]'$"
+        Refused,
+        match=r"^model=pretrained: needs the package timm, [^\n]*; pip install -e '\.\[pretrained\]'$",
     ):
         Pretrained((1, 8, 8), 2)

@@ -52,7 +52,9 @@ def test_a_block_adds_two_linear_layers_behind_a_norm(norm):
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 def test_the_network_is_stem_blocks_and_head(norm):
-    network = shaken(ResNet((2, 3), 4, blocks=2, width=5, hidden_factor=1.5, activation="tanh", norm=norm))
+    network = shaken(
+        ResNet((2, 3), 4, blocks=2, width=5, hidden_factor=1.5, activation="tanh", norm=norm)
+    )
     _, stem, one, two, last, _, output = network
     assert [one.linear1.out_features, two.linear2.in_features] == [8, 8]  # 1.5 * 5, rounded
     x = torch.randn(7, 2, 3)
@@ -73,9 +75,14 @@ def test_without_blocks_stem_and_head_are_left():
 def test_dropout_acts_within_a_block_and_residual_dropout_on_what_it_adds():
     torch.manual_seed(0)
     seen = []
-    inside, outside = Block(40, 80, "sigmoid", "layer", 0.3, 0.0), Block(40, 80, "sigmoid", "layer", 0.0, 0.6)
+    inside, outside = (
+        Block(40, 80, "sigmoid", "layer", 0.3, 0.0),
+        Block(40, 80, "sigmoid", "layer", 0.0, 0.6),
+    )
     for block in (inside, outside):
-        block.linear2.register_forward_pre_hook(lambda _, given: seen.append((given[0] == 0).float().mean().item()))
+        block.linear2.register_forward_pre_hook(
+            lambda _, given: seen.append((given[0] == 0).float().mean().item())
+        )
     x = torch.randn(500, 40)
     added = [block(x) - x for block in (inside, outside)]
     assert seen == pytest.approx([0.3, 0.0], abs=0.01)
@@ -122,7 +129,9 @@ def test_adam_moves_an_ntk_layer_as_an_ordinary_one_at_a_rate_times_the_root():
         plain.bias.copy_(ntk.bias)
     x, y = torch.randn(8, 16), torch.randn(8, 3)
     for layer, rate in ((ntk, 0.04), (plain, 0.01)):
-        optimizer = torch.optim.Adam([{"params": [layer.weight], "lr": rate}, {"params": [layer.bias], "lr": 0.01}])
+        optimizer = torch.optim.Adam(
+            [{"params": [layer.weight], "lr": rate}, {"params": [layer.bias], "lr": 0.01}]
+        )
         for _ in range(5):
             optimizer.zero_grad()
             F.mse_loss(layer(x), y).backward()
@@ -146,7 +155,12 @@ def test_realmlp_starts_at_zero_with_a_scaling_of_one():
     network = RealMLP((5,), 3)
     assert torch.equal(network[0].scale, torch.ones(5))
     assert torch.equal(network(torch.randn(4, 5)), torch.zeros(4, 3))
-    assert [layer.weight.shape[0] for layer in network if isinstance(layer, NTKLinear)] == [256, 256, 256, 3]
+    assert [layer.weight.shape[0] for layer in network if isinstance(layer, NTKLinear)] == [
+        256,
+        256,
+        256,
+        3,
+    ]
 
 
 def test_the_factors_name_every_parameter_and_keep_the_ratios_of_the_paper():
@@ -214,9 +228,13 @@ def test_its_gradients_are_those_of_k_linear_layers():
     for member, plain in enumerate(members):
         plain(x[:, member]).square().sum().backward()
     r, s = layer.r.view(3, 5), layer.s.view(3, 4)
-    expected = sum(s[m][:, None] * plain.weight.grad * r[m][None, :] for m, plain in enumerate(members))
+    expected = sum(
+        s[m][:, None] * plain.weight.grad * r[m][None, :] for m, plain in enumerate(members)
+    )
     assert torch.allclose(layer.weight.grad, expected, rtol=1e-4, atol=1e-4)
-    assert torch.allclose(layer.bias.grad, torch.cat([plain.bias.grad for plain in members]), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(
+        layer.bias.grad, torch.cat([plain.bias.grad for plain in members]), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_heads_are_k_linear_layers():
@@ -224,7 +242,9 @@ def test_heads_are_k_linear_layers():
     x = torch.randn(6, 3, 5)
     for member in range(3):
         bias = heads.bias.view(3, 2)[member]
-        assert torch.allclose(heads(x)[:, member], x[:, member] @ heads.weight[member] + bias, atol=1e-5)
+        assert torch.allclose(
+            heads(x)[:, member], x[:, member] @ heads.weight[member] + bias, atol=1e-5
+        )
 
 
 def test_each_member_is_a_multilayer_perceptron():
@@ -296,7 +316,9 @@ def test_numbers_become_vectors_of_waves_and_other_features_stay(kind):
             linear = torch.cos(angles + vectors.phase[n]) @ vectors.weight[n] + vectors.bias[n]
             expected += [x[:, n, None], linear]
         else:
-            linear = torch.cat([angles.cos(), angles.sin()], 1) @ vectors.weight[n] + vectors.bias[n]
+            linear = (
+                torch.cat([angles.cos(), angles.sin()], 1) @ vectors.weight[n] + vectors.bias[n]
+            )
             expected.append(linear.clamp(min=0))
     out = vectors(x)
     assert torch.allclose(out, torch.cat([*expected, x[:, 2:]], 1), atol=1e-5)
@@ -310,7 +332,9 @@ def test_frequencies_phases_and_weights_start_as_in_the_papers(kind):
     spread = {"periodic": 0.01, "pbld": 0.1}[kind]
     assert vectors.frequency.std().item() == pytest.approx(spread, rel=0.05)
     assert vectors.weight.abs().max().item() == pytest.approx(inputs**-0.5, rel=0.01)
-    assert vectors.phase is None or vectors.phase.abs().max().item() == pytest.approx(math.pi, rel=0.01)
+    assert vectors.phase is None or vectors.phase.abs().max().item() == pytest.approx(
+        math.pi, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("network", [MLP, ResNet, RealMLP, TabM])
@@ -322,7 +346,9 @@ def test_every_network_for_tables_embeds_its_numbers(network):
     assert len(vectors) == 1
     assert not any(isinstance(module, NumberVectors) for module in plain.modules())
     assert embedded(torch.randn(7, 5)).shape == plain(torch.randn(7, 5)).shape
-    with pytest.raises(Refused, match=r"^model\.embedding=pbld: these data have no columns of numbers"):
+    with pytest.raises(
+        Refused, match=r"^model\.embedding=pbld: these data have no columns of numbers"
+    ):
         network((5,), 3, embedding="pbld")
 
 

@@ -46,14 +46,18 @@ def test_a_schedule_of_steps_sets_the_rate_of_every_step(accumulate, steps, seve
         accumulate_grad_batches=accumulate,
         steps_per_execution=several,
     )
-    expected = rates_by_hand(lambda o: library.OneCycleLR(o, RATE, total_steps=3 * steps, pct_start=0.4), "step", steps)
+    expected = rates_by_hand(
+        lambda o: library.OneCycleLR(o, RATE, total_steps=3 * steps, pct_start=0.4), "step", steps
+    )
     assert len(set(expected)) > 20
     assert fitted.log.rates == expected
 
 
 @pytest.mark.parametrize("several", [1, 7, 64])
 def test_a_schedule_of_epochs_is_stepped_once_an_epoch(several):
-    fitted = fit(optimizer=sgd, schedule=options_of("ExponentialLR", gamma=0.5), steps_per_execution=several)
+    fitted = fit(
+        optimizer=sgd, schedule=options_of("ExponentialLR", gamma=0.5), steps_per_execution=several
+    )
     assert fitted.log.rates == [0.1] * 22 + [0.05] * 22 + [0.025] * 22
 
 
@@ -66,7 +70,13 @@ def test_a_schedule_over_the_whole_run_ends_where_max_steps_ends_it():
 
 def never_better(**options):
     """A plateau on which only the first epoch counts as an improvement."""
-    judged = {"monitor": "val/loss", "mode": "min", "patience": 0, "threshold": 1e9, "threshold_mode": "abs"}
+    judged = {
+        "monitor": "val/loss",
+        "mode": "min",
+        "patience": 0,
+        "threshold": 1e9,
+        "threshold_mode": "abs",
+    }
     return options_of("ReduceLROnPlateau", factor=0.5, **{**judged, **options})
 
 
@@ -79,7 +89,15 @@ def test_a_plateau_halves_the_rate_epoch_by_epoch(monitor):
 
 def test_a_plateau_counts_only_epochs_with_validation():
     fitted = fit(optimizer=sgd, schedule=never_better(), max_epochs=7, check_val_every_n_epoch=2)
-    assert fitted.log.rates[::22] == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.025]  # judged after the 2nd, 4th and 6th
+    assert fitted.log.rates[::22] == [
+        0.1,
+        0.1,
+        0.1,
+        0.1,
+        0.05,
+        0.05,
+        0.025,
+    ]  # judged after the 2nd, 4th and 6th
 
 
 def test_a_plateau_follows_the_metric_itself():
@@ -98,7 +116,9 @@ def test_a_plateau_follows_the_metric_itself():
 
 
 def test_the_validation_loss_and_accuracy_are_those_of_all_rows():
-    fitted = fit(limit_val_batches=4)  # three batches of 8 and the fourth: a mean over rows, not over batches
+    fitted = fit(
+        limit_val_batches=4
+    )  # three batches of 8 and the fourth: a mean over rows, not over batches
     x, y = (tensor[:32] for tensor in fitted.data.tensors["val"])
     fitted.network.eval()
     output = fitted.network(x)
@@ -130,7 +150,8 @@ def test_penalties_and_smoothing_are_not_part_of_what_is_reported():
 
 def test_an_epoch_without_validation_reports_training_alone():
     stages = [
-        {key.partition("/")[0] for key in m} for m in fit(check_val_every_n_epoch=2, max_epochs=4).history.metrics
+        {key.partition("/")[0] for key in m}
+        for m in fit(check_val_every_n_epoch=2, max_epochs=4).history.metrics
     ]
     assert stages == [{"train", "gradient_norm"}, {"train", "val", "gradient_norm"}] * 2
 
@@ -165,11 +186,24 @@ def test_the_same_seed_trains_the_same_and_another_does_not():
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["callbacks.early_stopping=null"], ["callbacks=none"], ["scheduler=plateau"], ["objective.metric=val/r2"]],
+    [
+        [],
+        ["callbacks.early_stopping=null"],
+        ["callbacks=none"],
+        ["scheduler=plateau"],
+        ["objective.metric=val/r2"],
+    ],
     ids=lambda words: words[0] if words else "default",
 )
 def test_a_rate_without_sense_ends_the_run_as_diverged(words, compose, tmp_path):
-    words = ["data=diabetes", "optimizer=sgd", "optimizer.lr=1e6", "trainer=cpu", "trainer.max_epochs=30", *words]
+    words = [
+        "data=diabetes",
+        "optimizer=sgd",
+        "optimizer.lr=1e6",
+        "trainer=cpu",
+        "trainer.max_epochs=30",
+        *words,
+    ]
     cfg = compose(*words)
     result = run(cfg, words, {}, folder=tmp_path, parts=prepare(cfg))
     assert result["status"] == "diverged"
@@ -183,7 +217,10 @@ def test_a_rate_without_sense_ends_the_run_as_diverged(words, compose, tmp_path)
 @pytest.mark.parametrize("several", [1, 64])
 def test_divergence_stops_after_the_epoch_in_which_it_shows(several):
     fitted = fit(
-        task="regression", optimizer=lambda groups: sgd(groups, lr=1e6), max_epochs=9, steps_per_execution=several
+        task="regression",
+        optimizer=lambda groups: sgd(groups, lr=1e6),
+        max_epochs=9,
+        steps_per_execution=several,
     )
     assert fitted.module.diverged
     assert fitted.recorder.epochs < 9
@@ -218,7 +255,9 @@ def test_the_same_gpu_gives_the_same_weights_twice():
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
 def test_mixed_precision_trains_on_a_gpu(precision):
     fitted = fit(precision=precision, gradient_clip_val=0.5, max_epochs=10, **GPU)
-    assert fitted.module.raw == (precision == "bf16-mixed")  # a gradient scaler needs Lightning's own path
+    assert fitted.module.raw == (
+        precision == "bf16-mixed"
+    )  # a gradient scaler needs Lightning's own path
     assert fitted.history.metrics[-1]["train/loss"] < 0.7 * fitted.history.metrics[0]["train/loss"]
     clipped = torch.stack(fitted.log.gradients).norm(dim=1).cpu()
     assert clipped[clipped.isfinite()].max() == pytest.approx(0.5, rel=1e-3)  # after unscaling

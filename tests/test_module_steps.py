@@ -64,7 +64,9 @@ def single():
     return of
 
 
-@pytest.mark.parametrize(("case", "several"), [*itertools.product(CASES, [2, 7, 16, 64]), ("everything", "auto")])
+@pytest.mark.parametrize(
+    ("case", "several"), [*itertools.product(CASES, [2, 7, 16, 64]), ("everything", "auto")]
+)
 def test_several_steps_at_once_give_the_same_bits(case, several, single):
     reference = single(case)
     found = short(case, steps_per_execution=several)
@@ -94,7 +96,10 @@ def bare_loop(made, case, optimizer, epochs=2):
     network, (x, y) = made.network, made.data.tensors["train"]
     strengths = {"l1": 0.0, "l2": 0.0, "label_smoothing": 0.0, **case.get("regularization", {})}
     clip, by = case.get("gradient_clip_val"), case.get("gradient_clip_algorithm", "norm")
-    accumulate, mixed = case.get("accumulate_grad_batches", 1), case.get("precision") == "bf16-mixed"
+    accumulate, mixed = (
+        case.get("accumulate_grad_batches", 1),
+        case.get("precision") == "bf16-mixed",
+    )
     parameters = list(network.parameters())
     optimizer = optimizer(parameters)
     scheduler = None
@@ -110,11 +115,16 @@ def bare_loop(made, case, optimizer, epochs=2):
             window = batches[start : start + accumulate]
             for rows in window:
                 with torch.autocast("cpu", torch.bfloat16, enabled=mixed, cache_enabled=False):
-                    loss = F.cross_entropy(network(x[rows]), y[rows], label_smoothing=strengths["label_smoothing"])
+                    loss = F.cross_entropy(
+                        network(x[rows]), y[rows], label_smoothing=strengths["label_smoothing"]
+                    )
                 (loss / len(window)).backward()
             if strengths["l1"] or strengths["l2"]:
                 weights = [parameter for parameter in parameters if parameter.ndim == 2]
-                penalty = sum(strengths["l1"] * w.abs().sum() + strengths["l2"] / 2 * w.square().sum() for w in weights)
+                penalty = sum(
+                    strengths["l1"] * w.abs().sum() + strengths["l2"] / 2 * w.square().sum()
+                    for w in weights
+                )
                 penalty.backward()
             if clip and by == "norm":
                 torch.nn.utils.clip_grad_norm_(parameters, clip)
@@ -127,14 +137,20 @@ def bare_loop(made, case, optimizer, epochs=2):
     return vector(network)
 
 
-BARE = [case for case in CASES if case not in ("regression", "max_steps", "max_steps and accumulation", "limit")]
+BARE = [
+    case
+    for case in CASES
+    if case not in ("regression", "max_steps", "max_steps and accumulation", "limit")
+]
 
 
 def fused_adamw(parameters):
     return torch.optim.AdamW(parameters, lr=5e-3, weight_decay=0.0, fused=True)
 
 
-@pytest.mark.parametrize(("case", "optimizer"), [*((case, nadam) for case in BARE), ("everything", fused_adamw)])
+@pytest.mark.parametrize(
+    ("case", "optimizer"), [*((case, nadam) for case in BARE), ("everything", fused_adamw)]
+)
 def test_a_loop_without_lightning_gives_the_same_weights(case, optimizer):
     """To the bit; with penalties to 1e-6, for here they are added to the gradients and there to the loss."""
     options = CASES[case]
@@ -183,7 +199,9 @@ def test_an_accumulated_step_is_the_step_of_one_big_batch():
 
 def test_the_last_window_is_a_mean_over_the_batches_it_has():
     """22 batches in windows of 4: the gradient of the last is that of the mean of its two batches, 8 and 3 rows."""
-    found = make(optimizer=lambda groups: sgd(groups, lr=0.0), accumulate_grad_batches=4, max_epochs=1)
+    found = make(
+        optimizer=lambda groups: sgd(groups, lr=0.0), accumulate_grad_batches=4, max_epochs=1
+    )
     found.trainer.fit(found.module, found.data)
     (x, y), generator = found.data.tensors["train"], torch.Generator().manual_seed(epoch_seed(3, 0))
     *_, last, rest = torch.randperm(len(x), generator=generator).split(8)
@@ -191,13 +209,20 @@ def test_the_last_window_is_a_mean_over_the_batches_it_has():
     losses = [F.cross_entropy(found.network(x[rows]), y[rows]) for rows in (last, rest)]
     expected = torch.autograd.grad(sum(losses) / 2, list(found.network.parameters()))
     torch.testing.assert_close(
-        found.log.gradients[-1], torch.cat([gradient.flatten() for gradient in expected]), rtol=0, atol=1e-7
+        found.log.gradients[-1],
+        torch.cat([gradient.flatten() for gradient in expected]),
+        rtol=0,
+        atol=1e-7,
     )
 
 
 def test_epochs_and_seeds_have_randomness_of_their_own():
     """A rate of zero: only dropout and the order of the rows change the loss."""
-    still = {"optimizer": lambda groups: sgd(groups, lr=0.0), "network": {"dropout": 0.5}, "schedule": CONSTANT}
+    still = {
+        "optimizer": lambda groups: sgd(groups, lr=0.0),
+        "network": {"dropout": 0.5},
+        "schedule": CONSTANT,
+    }
     losses = [m["train/loss"] for seed in (3, 4) for m in fit(seed=seed, **still).history.metrics]
     assert len(set(losses)) == 6
     assert losses[:3] == [m["train/loss"] for m in fit(**still).history.metrics]
@@ -211,7 +236,13 @@ class Waits(TorchDispatchMode):
         self.found = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.name().split("::")[1] in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2"):
+        if function.name().split("::")[1] in (
+            "_local_scalar_dense",
+            "nonzero",
+            "masked_select",
+            "equal",
+            "_unique2",
+        ):
             self.found.append(function.name())
         return function(*args, **(kwargs or {}))
 
@@ -220,9 +251,20 @@ class Waits(TorchDispatchMode):
 def test_nothing_within_an_epoch_waits_for_the_device(task):
     """SGD, which keeps no step counts; others keep theirs where torch does not wait for them."""
     waits = Waits()
-    options = {"regularization": {"l1": 1e-4, "l2": 1e-3}, "gradient_clip_val": 0.5, "schedule": ONE_CYCLE}
+    options = {
+        "regularization": {"l1": 1e-4, "l2": 1e-3},
+        "gradient_clip_val": 0.5,
+        "schedule": ONE_CYCLE,
+    }
     momentum = {"optimizer": lambda groups: sgd(groups, momentum=0.9)}
-    made = make(task=task, steps_per_execution=4, max_epochs=2, network={"dropout": 0.2}, **options, **momentum)
+    made = make(
+        task=task,
+        steps_per_execution=4,
+        max_epochs=2,
+        network={"dropout": 0.2},
+        **options,
+        **momentum,
+    )
     step = made.module.training_step
 
     def watched(*given):

@@ -14,7 +14,12 @@ from goldilocks.muon import MuonWithAdamW
 from goldilocks.optimizers import build_optimizer, learning_rate, try_optimizer
 from goldilocks.schedulers import build_schedule
 
-NODE = {"_target_": "goldilocks.muon.MuonWithAdamW", "lr": 0.02, "weight_decay": 0.1, "betas": [0.8, 0.99]}
+NODE = {
+    "_target_": "goldilocks.muon.MuonWithAdamW",
+    "lr": 0.02,
+    "weight_decay": 0.1,
+    "betas": [0.8, 0.99],
+}
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 
 
@@ -35,7 +40,12 @@ def separate(network, muon=None, adamw=None):
     hidden, output = [named["0.weight"], named["3.weight"]], named["6.weight"]
     spared = [parameter for name, parameter in named.items() if parameter.ndim == 1]
     groups = [{"params": [output], "weight_decay": 0.1}, {"params": spared, "weight_decay": 0.0}]
-    muon = {"weight_decay": 0.1, "momentum": 0.95, "adjust_lr_fn": "match_rms_adamw", **(muon or {})}
+    muon = {
+        "weight_decay": 0.1,
+        "momentum": 0.95,
+        "adjust_lr_fn": "match_rms_adamw",
+        **(muon or {}),
+    }
     return (
         torch.optim.Muon(hidden, lr=0.02, **muon),
         torch.optim.AdamW(groups, lr=0.02, betas=(0.8, 0.99), fused=True, **(adamw or {})),
@@ -43,7 +53,10 @@ def separate(network, muon=None, adamw=None):
 
 
 def assert_same_weights(ours, theirs):
-    assert all(torch.equal(mine, other) for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert all(
+        torch.equal(mine, other)
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
 
 
 @needs_muon
@@ -69,7 +82,9 @@ def test_a_schedule_moves_the_rate_and_the_momentum_of_both():
     optimizer, pair = build_optimizer(NODE, ours), separate(theirs)
     node = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "interval": "step"}
     schedule = build_schedule(node, optimizer, steps_per_epoch=5, max_epochs=2)
-    schedules = [torch.optim.lr_scheduler.OneCycleLR(one, max_lr=0.02, total_steps=10) for one in pair]
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(one, max_lr=0.02, total_steps=10) for one in pair
+    ]
     momenta = set()
     for step in range(10):
         give_gradients(ours, step)
@@ -123,7 +138,10 @@ class Kinds(nn.Module):
 def test_muon_takes_the_hidden_matrices_only():
     network = Kinds()
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    assert {names[id(p)] for p in MuonWithAdamW.group_keys(network)} == {"hidden.weight", "second.weight"}
+    assert {names[id(p)] for p in MuonWithAdamW.group_keys(network)} == {
+        "hidden.weight",
+        "second.weight",
+    }
     assert MuonWithAdamW.group_keys(nn.Linear(3, 2)) == {}
 
 
@@ -143,8 +161,12 @@ def test_every_parameter_is_in_one_group_with_its_factor_and_its_decay():
     assert found["second.weight"] == (True, 0.02, 0.1)
     assert found["output.weight"] == (False, 0.01, 0.1)
     assert found["norm.bias"] == (False, 0.01, 0.0)
-    assert {found[name] for name in ("words.weight", "kernel.weight", "members")} == {(False, 0.02, 0.1)}
-    assert {found[name] for name in ("output.bias", "norm.weight", "hidden.bias")} == {(False, 0.02, 0.0)}
+    assert {found[name] for name in ("words.weight", "kernel.weight", "members")} == {
+        (False, 0.02, 0.1)
+    }
+    assert {found[name] for name in ("output.bias", "norm.weight", "hidden.bias")} == {
+        (False, 0.02, 0.0)
+    }
 
 
 @needs_muon
@@ -152,7 +174,10 @@ def test_a_linear_model_is_adamws():
     ours, theirs = nn.Linear(4, 2), nn.Linear(4, 2)
     theirs.load_state_dict(ours.state_dict())
     node = {"_target_": "torch.optim.AdamW", "lr": 0.02, "weight_decay": 0.1, "betas": [0.8, 0.99]}
-    for network, optimizer in ((ours, build_optimizer(NODE, ours)), (theirs, build_optimizer(node, theirs))):
+    for network, optimizer in (
+        (ours, build_optimizer(NODE, ours)),
+        (theirs, build_optimizer(node, theirs)),
+    ):
         for step in range(3):
             give_gradients(network, step)
             optimizer.step()
@@ -177,7 +202,10 @@ def test_the_closure_is_called_once():
 
 def test_a_torch_without_muon_is_refused_in_one_line(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(Refused, match=r"^optimizer=muon: is in torch from 2\.9 on, [^\n]+ optimizer=adamw or [^\n]+$"):
+    with pytest.raises(
+        Refused,
+        match=r"^optimizer=muon: is in torch from 2\.9 on, [^\n]+ optimizer=adamw or [^\n]+$",
+    ):
         try_optimizer(NODE)
     with pytest.raises(Refused, match=r"^optimizer=muon: "):
         build(NODE, torch.optim.Optimizer, "optimizer", params=[nn.Parameter(torch.ones(2, 2))])

@@ -28,7 +28,14 @@ from goldilocks.verdict import Verdict, lines_of
 
 @pytest.mark.parametrize(
     ("configured", "status"),
-    [(0.01, "ok"), (0.0011, "ok"), (0.0009, "warning"), (1e-6, "warning"), (0.11, "warning"), (1.1, "failed")],
+    [
+        (0.01, "ok"),
+        (0.0011, "ok"),
+        (0.0009, "warning"),
+        (1e-6, "warning"),
+        (0.11, "warning"),
+        (1.1, "failed"),
+    ],
 )
 def test_a_rate_beside_the_suggested_one(configured, status):
     verdict = rate_verdict(configured, 0.01)
@@ -52,7 +59,9 @@ def test_losses_of_the_own_steps(losses, status):
     assert judge_progress(losses, 0.1).status == status
 
 
-@pytest.mark.parametrize(("first", "status"), [(1.0, "ok"), (1.6, "warning"), (20.0, "failed"), (0.4, "warning")])
+@pytest.mark.parametrize(
+    ("first", "status"), [(1.0, "ok"), (1.6, "warning"), (20.0, "failed"), (0.4, "warning")]
+)
 def test_the_first_loss_beside_a_guess(first, status):
     verdict = judge_first_loss(first, 1.0, "the target's mean", "write model.init=auto")
     assert verdict.status == status
@@ -82,7 +91,11 @@ def test_learning_by_heart_leaves_the_network_alone_and_ends_when_time_is_up():
 
 
 def health(sizes, loss=1.0, activations=()):
-    return Health(loss, [LayerHealth(str(place), size, 1.0) for place, size in enumerate(sizes)], list(activations))
+    return Health(
+        loss,
+        [LayerHealth(str(place), size, 1.0) for place, size in enumerate(sizes)],
+        list(activations),
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +129,13 @@ def test_an_output_layer_that_starts_at_zero_is_no_cut():
 
 @pytest.mark.parametrize(
     ("dead", "saturated", "status"),
-    [(0.1, 0.2, "ok"), (0.6, None, "warning"), (None, 0.6, "warning"), (1.0, 0.1, "failed"), (None, None, "ok")],
+    [
+        (0.1, 0.2, "ok"),
+        (0.6, None, "warning"),
+        (None, 0.6, "warning"),
+        (1.0, 0.1, "failed"),
+        (None, None, "ok"),
+    ],
 )
 def test_dead_and_saturated_units(dead, saturated, status):
     part = ActivationHealth("1", "ReLU", torch.zeros(2, 2), dead, saturated)
@@ -126,7 +145,10 @@ def test_dead_and_saturated_units(dead, saturated, status):
 def test_time_and_memory():
     assert "2 epochs of 50 steps take 1.0 s at most" in judge_time(100, 50, 2, True).measured
     assert judge_time(1, 1000, 1000, False).status == "warning"
-    assert "network 2.0 MB; 90 of 100 MB" in judge_memory_use({"network": 2_000_000}, 90_000_000, 100_000_000).measured
+    assert (
+        "network 2.0 MB; 90 of 100 MB"
+        in judge_memory_use({"network": 2_000_000}, 90_000_000, 100_000_000).measured
+    )
     assert judge_memory_use({}, 90, 100).status == "warning"
     assert judge_memory_use({}, 99, 100).status == "failed"
     assert judge_memory_use({}, None, None).status == "ok"
@@ -137,7 +159,9 @@ def test_the_optimizers_memory_is_that_of_its_state():
     optimizer = torch.optim.Adam(layer.parameters())
     layer(torch.ones(1, 100)).sum().backward()
     optimizer.step()
-    assert optimizer_bytes(optimizer) == pytest.approx(2 * 4 * 1010, abs=16)  # two moments, and counts of steps
+    assert optimizer_bytes(optimizer) == pytest.approx(
+        2 * 4 * 1010, abs=16
+    )  # two moments, and counts of steps
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")

@@ -38,7 +38,9 @@ def test_a_table_of_numbers(stored):
     assert table.feature_names == ("sepallength", "sepalwidth", "petallength", "petalwidth")
     assert table.target_names == ("class",)
     assert table.features.shape == (150, 4)
-    assert np.count_nonzero(table.features != bunch.data) <= 3  # two rows of the copies are known to differ
+    assert (
+        np.count_nonzero(table.features != bunch.data) <= 3
+    )  # two rows of the copies are known to differ
     assert table.target.tolist() == [f"Iris-{bunch.target_names[index]}" for index in bunch.target]
     data = OpenML("iris", 1)
     data.setup()
@@ -72,29 +74,42 @@ def test_a_missing_category_is_all_zeros():
 def fetched(data, columns, categories=None, target=None):
     """In place of `fetch`: these columns of a table."""
     details = {"default_target_attribute": target, "version": "1"}
-    found = SimpleNamespace(data=data, feature_names=columns, categories=categories or {}, details=details)
+    found = SimpleNamespace(
+        data=data, feature_names=columns, categories=categories or {}, details=details
+    )
     return lambda *arguments: found
 
 
 def test_missing_numbers_are_refused_by_name(monkeypatch):
     values = np.column_stack([np.arange(30.0), np.arange(30) % 2])
     values[7, 0] = np.nan
-    monkeypatch.setattr(openml, "fetch", fetched(values, ["size", "ill"], {"ill": ["no", "yes"]}, "ill"))
-    with pytest.raises(Refused, match=r"^data: feature size holds 1 missing or infinite values; fill or drop them$"):
+    monkeypatch.setattr(
+        openml, "fetch", fetched(values, ["size", "ill"], {"ill": ["no", "yes"]}, "ill")
+    )
+    with pytest.raises(
+        Refused, match=r"^data: feature size holds 1 missing or infinite values; fill or drop them$"
+    ):
         OpenML("anything").setup()
 
 
 def test_rows_without_a_target_are_refused(monkeypatch):
     values = np.column_stack([np.arange(30.0), np.arange(30) % 2])
     values[[7, 9], 1] = np.nan
-    monkeypatch.setattr(openml, "fetch", fetched(values, ["size", "ill"], {"ill": ["no", "yes"]}, "ill"))
-    with pytest.raises(Refused, match=r"^data.target=ill: 2 rows have none; choose another column$"):
+    monkeypatch.setattr(
+        openml, "fetch", fetched(values, ["size", "ill"], {"ill": ["no", "yes"]}, "ill")
+    )
+    with pytest.raises(
+        Refused, match=r"^data.target=ill: 2 rows have none; choose another column$"
+    ):
         OpenML("anything").setup()
 
 
 def test_a_table_without_a_target_asks_for_one(monkeypatch):
     monkeypatch.setattr(openml, "fetch", fetched(np.ones((9, 2)), ["size", "weight"]))
-    with pytest.raises(Refused, match=r"^data.name=bears: OpenML names no target; write data.target=COLUMN: size, w"):
+    with pytest.raises(
+        Refused,
+        match=r"^data.name=bears: OpenML names no target; write data.target=COLUMN: size, w",
+    ):
         OpenML("bears").setup()
 
 
@@ -122,9 +137,27 @@ def test_the_target_can_be_chosen(stored):
 @pytest.mark.parametrize(
     ("number", "name", "version", "target", "said"),
     [
-        (561, "cpu", 1, ("clas",), r"^data.target=clas: cpu has no such column; did you mean class\?"),
-        (561, "cpu", 1, ("class", "vendor"), r"^data.target=vendor: holds words, and several targets must be numbers"),
-        (40675, "glass2", None, (), r"^data.name=glass2: No active dataset glass2 found. openml.org lists the names"),
+        (
+            561,
+            "cpu",
+            1,
+            ("clas",),
+            r"^data.target=clas: cpu has no such column; did you mean class\?",
+        ),
+        (
+            561,
+            "cpu",
+            1,
+            ("class", "vendor"),
+            r"^data.target=vendor: holds words, and several targets must be numbers",
+        ),
+        (
+            40675,
+            "glass2",
+            None,
+            (),
+            r"^data.name=glass2: No active dataset glass2 found. openml.org lists the names",
+        ),
     ],
 )
 def test_what_a_table_does_not_have_is_refused(number, name, version, target, said, stored):
@@ -138,15 +171,17 @@ def test_a_version_that_was_chosen_for_the_user_is_told(version, stored, capsys)
     stored(61)
     load_openml("iris", version)
     told = capsys.readouterr().err
-    expected = (
-        "warning: data.name=iris: OpenML has several versions, and this is version 1; write data.version=1 to keep it"
-    )
+    expected = "warning: data.name=iris: OpenML has several versions, and this is version 1; write data.version=1 to keep it"
     assert told.strip() == ("" if version else expected)
 
 
 @pytest.mark.parametrize(
     "error",
-    [URLError("no route"), HTTPError("https://www.openml.org", 503, "busy", None, None), TimeoutError("too slow")],
+    [
+        URLError("no route"),
+        HTTPError("https://www.openml.org", 503, "busy", None, None),
+        TimeoutError("too slow"),
+    ],
 )
 def test_without_a_network_one_line_says_so(error, monkeypatch, tmp_path):
     tried = []
@@ -161,7 +196,9 @@ def test_without_a_network_one_line_says_so(error, monkeypatch, tmp_path):
         OpenML("adult").setup()
     assert len(tried) >= 4
     line = str(refusal.value)
-    assert line.startswith(f"data.name=adult: is not in scikit-learn's cache, {tmp_path}, and openml.org could not be")
+    assert line.startswith(
+        f"data.name=adult: is not in scikit-learn's cache, {tmp_path}, and openml.org could not be"
+    )
     assert str(error) in line
     assert "\n" not in line
 
@@ -185,7 +222,9 @@ def test_trials_share_a_table(stored):
     assert OpenML("iris", 1).load() is OpenML("iris", 1, batch_size=8).load()
 
 
-@pytest.mark.parametrize(("key", "value"), [("version", 0), ("version", "new"), ("target", 3), ("name", None)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("version", 0), ("version", "new"), ("target", 3), ("name", None)]
+)
 def test_options_are_checked(key, value):
     node = {"_target_": "goldilocks.data.openml.OpenML", "name": "adult", key: value}
     with pytest.raises(Refused, match=rf"^data\.{key}="):

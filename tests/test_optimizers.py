@@ -11,7 +11,13 @@ from goldilocks.cli import options
 from goldilocks.errors import Refused
 from goldilocks.flat import FlatParameters, can_be_flat
 from goldilocks.models.mlp import MLP
-from goldilocks.optimizers import FUSED_ON_CPU, build_optimizer, learning_rate, split_parameters, try_optimizer
+from goldilocks.optimizers import (
+    FUSED_ON_CPU,
+    build_optimizer,
+    learning_rate,
+    split_parameters,
+    try_optimizer,
+)
 
 NAMES = options("optimizer")
 COMPOSED = {}
@@ -34,7 +40,12 @@ def make_network(seed=0):
     """With every kind of parameter: weights, biases, of two norms and of an activation."""
     torch.manual_seed(seed)
     network = nn.Sequential(
-        nn.Linear(6, 5), nn.LayerNorm(5), nn.PReLU(), nn.Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 2)
+        nn.Linear(6, 5),
+        nn.LayerNorm(5),
+        nn.PReLU(),
+        nn.Linear(5, 4, bias=False),
+        nn.BatchNorm1d(4),
+        nn.Linear(4, 2),
     )
     with torch.no_grad():
         for parameter in network.parameters():
@@ -71,7 +82,9 @@ def test_frozen_parameters_are_in_neither():
     network = make_network()
     network[0].requires_grad_(False)
     weights, rest = split_parameters(network)
-    assert not {id(parameter) for parameter in network[0].parameters()} & {id(p) for p in weights + rest}
+    assert not {id(parameter) for parameter in network[0].parameters()} & {
+        id(p) for p in weights + rest
+    }
     assert len(weights) == 2
 
 
@@ -103,7 +116,9 @@ def test_where_it_is_asked_for_everything_shrinks(name, option):
     before = snapshot(network)
     give_gradients(network, 0, scale=0.0)
     optimizer.step()
-    assert all(parameter.norm() < before[key].norm() for key, parameter in network.named_parameters())
+    assert all(
+        parameter.norm() < before[key].norm() for key, parameter in network.named_parameters()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,7 +148,9 @@ def test_a_network_without_matrices_or_with_nothing_else_has_its_optimizer():
     for network in (nn.LayerNorm(3), nn.Linear(3, 2, bias=False)):
         optimizer = build_optimizer({"_target_": "torch.optim.AdamW", "weight_decay": 0.1}, network)
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        assert {id(parameter) for parameter in held} == {id(parameter) for parameter in network.parameters()}
+        assert {id(parameter) for parameter in held} == {
+            id(parameter) for parameter in network.parameters()
+        }
 
 
 # --- factors of the rate ----------------------------------------------------------------------------------------------
@@ -147,21 +164,31 @@ class Factored(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.scale, self.last = nn.Linear(4, 3), nn.Parameter(torch.ones(3)), nn.Linear(3, 2)
+        self.first, self.scale, self.last = (
+            nn.Linear(4, 3),
+            nn.Parameter(torch.ones(3)),
+            nn.Linear(3, 2),
+        )
 
     def lr_factors(self):
         return self.FACTORS
 
 
 def rate_of(optimizer, parameter):
-    (group,) = [group for group in optimizer.param_groups if any(parameter is p for p in group["params"])]
+    (group,) = [
+        group for group in optimizer.param_groups if any(parameter is p for p in group["params"])
+    ]
     return group["lr"]
 
 
 def test_a_network_asks_for_factors_of_the_rate(option):
     """Without a decay there is a group for each factor; with one, for each pair of factor and decay."""
     network = Factored()
-    for node, groups in ((option("adam"), 3), ({**option("adam"), "weight_decay": 0.1}, 3), (option("sgd"), 3)):
+    for node, groups in (
+        (option("adam"), 3),
+        ({**option("adam"), "weight_decay": 0.1}, 3),
+        (option("sgd"), 3),
+    ):
         optimizer = build_optimizer(node, network)
         assert len(optimizer.param_groups) == groups
         assert learning_rate(optimizer) == node["lr"]
@@ -172,7 +199,9 @@ def test_a_network_asks_for_factors_of_the_rate(option):
 def test_factors_and_decay_together():
     network = Factored()
     network.FACTORS = {"first.weight": 2.0, "first.bias": 2.0}
-    optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.1}, network)
+    optimizer = build_optimizer(
+        {"_target_": "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.1}, network
+    )
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     found = {
         (group["lr"], group["weight_decay"], *(names[id(p)] for p in group["params"]))
@@ -206,10 +235,14 @@ def test_each_parameter_moves_at_its_own_rate():
 def test_the_nominal_rate_is_told_where_every_parameter_has_a_factor():
     network = nn.Linear(2, 1)
     network.lr_factors = lambda: {"weight": 0.3, "bias": 0.7}
-    assert learning_rate(build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, network)) == pytest.approx(0.1)
+    assert learning_rate(
+        build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, network)
+    ) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("factors", [{"first": 2.0}, {"first.bias": 0.0}, {"first.bias": float("nan")}])
+@pytest.mark.parametrize(
+    "factors", [{"first": 2.0}, {"first.bias": 0.0}, {"first.bias": float("nan")}]
+)
 def test_a_factor_without_sense_is_the_networks_mistake(factors):
     network = Factored()
     network.FACTORS = factors
@@ -222,7 +255,9 @@ def test_a_factor_without_sense_is_the_networks_mistake(factors):
 
 def plain_optimizer(node, network):
     """The library's class on weights and rest, without anything of ours."""
-    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "_target_"}
+    arguments = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "_target_"
+    }
     assert arguments.pop("decay_all") is False
     weights, rest = split_parameters(network)
     spare = {key: 0.0 for key in ("weight_decay", "lambd") if key in arguments}
@@ -240,7 +275,11 @@ def test_the_fast_step_is_the_plain_one(name, decay, option):
     optimizer = build_optimizer(node, ours)
     if hasattr(torch.optim, node["_target_"].rpartition(".")[2]):
         fused = node["_target_"].rpartition(".")[2] in FUSED_ON_CPU
-        assert (optimizer.defaults["fused"] is True) if fused else (optimizer.defaults["foreach"] is False)
+        assert (
+            (optimizer.defaults["fused"] is True)
+            if fused
+            else (optimizer.defaults["foreach"] is False)
+        )
     reference = plain_optimizer(node, plain)
     for step in range(12):
         for network, stepper in ((ours, optimizer), (plain, reference)):
@@ -267,23 +306,34 @@ def test_each_option_moves_as_its_paper_says(option):
     lr = option("sgd")["lr"]
     assert first_steps(option("sgd"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - 3 * lr])
     lr = option("momentum")["lr"]
-    assert first_steps(option("momentum"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - lr - (0.9 + 2) * lr])
+    assert first_steps(option("momentum"), [1.0, 2.0]) == pytest.approx(
+        [1 - lr, 1 - lr - (0.9 + 2) * lr]
+    )
     lr = option("nesterov")["lr"]
     one = 1 - (1 + 0.9) * lr
-    assert first_steps(option("nesterov"), [1.0, 2.0]) == pytest.approx([one, one - (2 + 0.9 * (0.9 + 2)) * lr])
+    assert first_steps(option("nesterov"), [1.0, 2.0]) == pytest.approx(
+        [one, one - (2 + 0.9 * (0.9 + 2)) * lr]
+    )
     lr = option("rmsprop")["lr"]
     one = 1 - lr / 0.01**0.5
     assert first_steps(option("rmsprop"), [1.0, 2.0]) == pytest.approx(
         [one, one - lr * 2 / (0.99 * 0.01 + 0.01 * 4) ** 0.5], rel=1e-5
     )
     lr = option("adam")["lr"]
-    first, second = (0.9 * 0.1 + 0.1 * 2) / (1 - 0.9**2), (0.999 * 0.001 + 0.001 * 4) / (1 - 0.999**2)
+    first, second = (
+        (0.9 * 0.1 + 0.1 * 2) / (1 - 0.9**2),
+        (0.999 * 0.001 + 0.001 * 4) / (1 - 0.999**2),
+    )
     two = 1 - lr - lr * first / second**0.5
     assert first_steps(option("adam"), [1.0, 2.0]) == pytest.approx([1 - lr, two], rel=1e-5)
     lr = option("adamax")["lr"]
-    assert first_steps(option("adamax"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - lr - lr * first / 2], rel=1e-5)
+    assert first_steps(option("adamax"), [1.0, 2.0]) == pytest.approx(
+        [1 - lr, 1 - lr - lr * first / 2], rel=1e-5
+    )
     lr = option("adagrad")["lr"]
-    assert first_steps(option("adagrad"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - lr - lr * 2 / 5**0.5], rel=1e-5)
+    assert first_steps(option("adagrad"), [1.0, 2.0]) == pytest.approx(
+        [1 - lr, 1 - lr - lr * 2 / 5**0.5], rel=1e-5
+    )
     lr, eps = option("adadelta")["lr"], 1e-6
     update = (eps / (0.1 + eps)) ** 0.5
     size = ((0.1 * update**2 + eps) / (0.9 * 0.1 + 0.1 * 4 + eps)) ** 0.5
@@ -291,7 +341,9 @@ def test_each_option_moves_as_its_paper_says(option):
         [1 - lr * update, 1 - lr * update - lr * 2 * size], rel=1e-5
     )
     lr = option("radam")["lr"]  # rectified from the sixth step on: before, a plain momentum
-    assert first_steps(option("radam"), [1.0, 2.0]) == pytest.approx([1 - lr, 1 - lr - lr * first], rel=1e-5)
+    assert first_steps(option("radam"), [1.0, 2.0]) == pytest.approx(
+        [1 - lr, 1 - lr - lr * first], rel=1e-5
+    )
     lr, decay = option("asgd")["lr"], 1e-4
     one = 1 - decay * lr - lr
     rate = lr / (1 + decay * lr) ** 0.75
@@ -305,7 +357,9 @@ def test_each_option_moves_as_its_paper_says(option):
 def test_lion_moves_by_the_sign_of_its_momentum(option):
     """From gradients 1 and -0.05: the momentum, 0.01, outweighs a tenth of the second gradient."""
     lr = option("lion")["lr"]
-    assert first_steps(option("lion"), [1.0, -0.05]) == pytest.approx([1 - lr, 1 - 2 * lr], rel=1e-6)
+    assert first_steps(option("lion"), [1.0, -0.05]) == pytest.approx(
+        [1 - lr, 1 - 2 * lr], rel=1e-6
+    )
     assert first_steps(option("lion"), [1.0, -0.5]) == pytest.approx([1 - lr, 1.0], rel=1e-6)
 
 
@@ -371,7 +425,9 @@ def test_values_that_the_optimizer_rejects_are_refused_in_one_line(name, key, va
 
 
 def test_an_unknown_key_names_the_near_miss(option):
-    with pytest.raises(Refused, match=r"^optimizer\.momentun: SGD has no such key; did you mean momentum\?$"):
+    with pytest.raises(
+        Refused, match=r"^optimizer\.momentun: SGD has no such key; did you mean momentum\?$"
+    ):
         try_optimizer({**option("sgd"), "momentun": 0.9})
 
 
@@ -393,7 +449,9 @@ def test_the_option_may_choose_the_implementation(given):
 
 def test_the_learning_rate_is_a_plain_number():
     network = make_network()
-    assert learning_rate(build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.25}, network)) == 0.25
+    assert (
+        learning_rate(build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.25}, network)) == 0.25
+    )
     weights, _ = split_parameters(copy.deepcopy(network))
     rate = learning_rate(torch.optim.Adam(weights, lr=torch.tensor(0.5)))
     assert rate == 0.5

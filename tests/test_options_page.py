@@ -49,7 +49,9 @@ def test_an_option_without_a_row_is_found():
 
 def test_the_page_lists_these_rows():
     """Not the digits, which may differ from machine to machine: `python scripts/options.py --write` makes it anew."""
-    expected = {(row.option, " ".join(row.guide), row.observable.replace("|", "\\|")) for row in ROWS}
+    expected = {
+        (row.option, " ".join(row.guide), row.observable.replace("|", "\\|")) for row in ROWS
+    }
     assert table.listed(PAGE) == expected
     assert "`python scripts/options.py --write`" in PAGE.read_text(encoding="utf-8").split("##")[0]
     assert " | NO |" not in PAGE.read_text(encoding="utf-8")
@@ -92,9 +94,17 @@ BROKEN = {
     "regularization=max_norm": (module, "limit_norms", nothing),
     "model=realmlp": (optimizers, "factors_of", lambda network: {}),
     "optimizer=muon": (MuonWithAdamW, "group_keys", lambda network: {}),
-    "task.class_weight=balanced": (tasks, "balanced_weights", lambda counts: torch.ones(len(counts))),
+    "task.class_weight=balanced": (
+        tasks,
+        "balanced_weights",
+        lambda counts: torch.ones(len(counts)),
+    ),
     "task.output=sigmoid": (Task, "combine", lambda self, output: output),
-    "data.scaling=standard": (base, "apply_scaler", lambda features, scaler, rows: features[rows].astype("float32")),
+    "data.scaling=standard": (
+        base,
+        "apply_scaler",
+        lambda features, scaler, rows: features[rows].astype("float32"),
+    ),
     "data.batch_size": (base.TableData, "limit", lambda *_: 1),
     "model.init=he_normal": (mlp, "init_linear", nothing),
     "regularization=label_smoothing": (
@@ -102,7 +112,11 @@ BROKEN = {
         "loss",
         lambda self, output, target, smooth: self.loss_function(output, target),
     ),
-    "callbacks.health": (health, "layer_health", lambda name, pairs: health.LayerHealth(name, 1.0, 1.0)),
+    "callbacks.health": (
+        health,
+        "layer_health",
+        lambda name, pairs: health.LayerHealth(name, 1.0, 1.0),
+    ),
     "callbacks.early_stopping": (EarlyStopping, "_run_early_stopping_check", nothing),
 }
 
@@ -116,6 +130,8 @@ def test_an_option_that_does_nothing_fails(option, monkeypatch):
 
 def test_decaying_biases_fail(monkeypatch):
     """Every parameter taken for a weight."""
-    monkeypatch.setattr("goldilocks.optimizers.split_parameters", lambda network: (list(network.parameters()), []))
+    monkeypatch.setattr(
+        "goldilocks.optimizers.split_parameters", lambda network: (list(network.parameters()), [])
+    )
     assert not table.ROWS["optimizer.weight_decay"].result()[1]
     assert not table.ROWS["optimizer=adamw"].result()[1]

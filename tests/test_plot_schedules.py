@@ -15,7 +15,9 @@ SCRIPT = ROOT / "scripts" / "plot_schedules.py"
 
 def start(folder: Path, *words: str) -> subprocess.CompletedProcess:
     path = [sys.executable, str(SCRIPT), *words]
-    return subprocess.run(path, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        path, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_every_schedule_is_drawn_and_nothing_is_trained(tmp_path: Path) -> None:

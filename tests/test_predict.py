@@ -49,7 +49,9 @@ def by_the_module(folder):
     parts = prepare(results.read_config(folder), fitted=checkpoint, warn=False)
     results.load_weights(parts.module, checkpoint, path)
     with torch.no_grad():
-        return parts.data.row_numbers["test"], parts.module.eval()(parts.data.tensors["test"][0]).numpy()
+        return parts.data.row_numbers["test"], parts.module.eval()(
+            parts.data.tensors["test"][0]
+        ).numpy()
 
 
 # --- from Python ------------------------------------------------------------------------------------------------------
@@ -73,8 +75,12 @@ def test_the_mean_of_the_weights_predicts_where_there_is_one(runs):
         state = results.load_checkpoint(runs[name] / "checkpoints" / "best.ckpt")["state_dict"]
         network = goldilocks.load(runs[name]).network.state_dict()
         assert state["average.updates"] > 0
-        assert all(torch.equal(value, state[f"average.network.{key}"]) for key, value in network.items())
-        assert not all(torch.equal(value, state[f"network.{key}"]) for key, value in network.items())
+        assert all(
+            torch.equal(value, state[f"average.network.{key}"]) for key, value in network.items()
+        )
+        assert not all(
+            torch.equal(value, state[f"network.{key}"]) for key, value in network.items()
+        )
 
 
 def test_a_run_that_was_moved_predicts_without_its_data(made, frame, tmp_path, monkeypatch):
@@ -114,7 +120,9 @@ def test_columns_may_come_in_any_order_and_as_an_array(runs, frame):
         model = goldilocks.load(run)
         expected = model.outputs(frame)
         assert np.array_equal(model.outputs(frame[frame.columns[::-1]].assign(more="x")), expected)
-        assert np.array_equal(model.outputs(frame[list(model.feature_names_in_)].to_numpy()), expected)
+        assert np.array_equal(
+            model.outputs(frame[list(model.feature_names_in_)].to_numpy()), expected
+        )
 
 
 @pytest.mark.parametrize(
@@ -124,8 +132,14 @@ def test_columns_may_come_in_any_order_and_as_an_array(runs, frame):
             lambda rows: rows.drop(columns="size"),
             "rows: lacks the column size, which the network needs; it has: ",
         ),
-        (lambda rows: rows.drop(columns=["age", "make"]), "rows: lacks the column age, and 1 more that are needed; "),
-        (lambda rows: rows.to_numpy(), "rows: [N, 6] is expected, not [150, 8]; the columns are size, age, make, "),
+        (
+            lambda rows: rows.drop(columns=["age", "make"]),
+            "rows: lacks the column age, and 1 more that are needed; ",
+        ),
+        (
+            lambda rows: rows.to_numpy(),
+            "rows: [N, 6] is expected, not [150, 8]; the columns are size, age, make, ",
+        ),
         (lambda rows: rows["size"], "rows: [N, 6] is expected, not [150]; the columns are size"),
     ],
 )
@@ -140,11 +154,14 @@ def test_what_was_never_seen_is_taken_as_in_training(runs, frame):
     odd = frame.assign(make="tesla", fuel=None, age="old", size=np.inf, sold="some day")
     known = model.preparation.transform(odd)
     assert np.isfinite(known).all()
-    assert np.array_equal(model.predict(odd), model.predict(odd.assign(age=np.nan, size=np.nan, sold=None)))
+    assert np.array_equal(
+        model.predict(odd), model.predict(odd.assign(age=np.nan, size=np.nan, sold=None))
+    )
 
 
 @pytest.mark.parametrize(
-    "words", [["data=digits", "model=cnn"], ["data=iris"], ["data=diabetes", "data.scaling=quantile"]]
+    "words",
+    [["data=digits", "model=cnn"], ["data=iris"], ["data=diabetes", "data.scaling=quantile"]],
 )
 def test_arrays_as_the_source_loads_them(words, tmp_path):
     folder = finished(tmp_path, *words)
@@ -156,7 +173,9 @@ def test_arrays_as_the_source_loads_them(words, tmp_path):
         table = pd.DataFrame(features, columns=model.feature_names_in_)
         assert np.array_equal(model.predict(table[table.columns[::-1]]), model.predict(features))
         assert set(model.classes_) == {"setosa", "versicolor", "virginica"}
-        with pytest.raises(Refused, match=r"feature sepal length .* holds 1 missing or infinite values"):
+        with pytest.raises(
+            Refused, match=r"feature sepal length .* holds 1 missing or infinite values"
+        ):
             model.predict(table.assign(**{"sepal length (cm)": [np.nan, *[1.0] * 149]}))
     if words[0] == "data=digits":
         assert model.classes_.tolist() == list(range(10))
@@ -185,7 +204,9 @@ def test_runs_that_cannot_be_loaded_are_refused(runs, tmp_path):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_rows_are_kept_and_predictions_stand_behind(name, made, runs, frame, lines, tmp_path, monkeypatch, capsys):
+def test_rows_are_kept_and_predictions_stand_behind(
+    name, made, runs, frame, lines, tmp_path, monkeypatch, capsys
+):
     output = tmp_path / "out.csv"
     assert predict(monkeypatch, runs[name], made[1], "--output", output) == 0
     written = output.read_text(encoding="utf-8").splitlines()
@@ -196,7 +217,10 @@ def test_rows_are_kept_and_predictions_stand_behind(name, made, runs, frame, lin
         assert list(found)[8:] == ["predicted_price"]
         np.testing.assert_allclose(found["predicted_price"], model.predict(frame), rtol=1e-6)
     else:
-        assert list(found)[8:] == [f"predicted_{name}", *(f"probability_{word}" for word in model.classes_)]
+        assert list(found)[8:] == [
+            f"predicted_{name}",
+            *(f"probability_{word}" for word in model.classes_),
+        ]
         assert found[f"predicted_{name}"].tolist() == model.predict(frame).tolist()
         np.testing.assert_allclose(found.iloc[:, 9:], model.predict_proba(frame), rtol=1e-6)
     told = capsys.readouterr()
@@ -225,13 +249,17 @@ def test_pieces_make_no_difference(name, made, runs, tmp_path, monkeypatch):
 
 
 def test_another_layout_is_found_out(runs, frame, lines, tmp_path, monkeypatch, capsys):
-    swapped = frame[["sold", "make", "price", "size", "age", "colour", "fuel"]].assign(Käufer="Müller")
+    swapped = frame[["sold", "make", "price", "size", "age", "colour", "fuel"]].assign(
+        Käufer="Müller"
+    )
     path = tmp_path / "neu.csv"
     swapped.to_csv(path, sep=";", decimal=",", encoding="cp1252", index=False, na_rep="NA")
     output = tmp_path / "out.csv"
     assert predict(monkeypatch, runs["price"], path, "--output", output) == 0
     found = pd.read_csv(output, sep=";", decimal=",")
-    np.testing.assert_allclose(found["predicted_price"], goldilocks.load(runs["price"]).predict(frame), rtol=1e-5)
+    np.testing.assert_allclose(
+        found["predicted_price"], goldilocks.load(runs["price"]).predict(frame), rtol=1e-5
+    )
     assert set(found["Käufer"]) == {"Müller"}
     assert any(";NA;" in line for line in output.read_text(encoding="utf-8").splitlines())
     assert capsys.readouterr().err == "ignored columns, which the network does not take: Käufer\n"
@@ -243,8 +271,13 @@ def test_parquet_and_packed_text(runs, frame, lines, tmp_path, monkeypatch):
     frame.to_csv(tmp_path / "cars.csv.gz", index=False)
     expected = goldilocks.load(runs["price"]).predict(frame)
     for name in ("cars.parquet", "cars.csv.gz"):
-        assert predict(monkeypatch, runs["price"], tmp_path / name, "--output", tmp_path / "out.csv") == 0
-        np.testing.assert_allclose(pd.read_csv(tmp_path / "out.csv")["predicted_price"], expected, rtol=1e-6)
+        assert (
+            predict(monkeypatch, runs["price"], tmp_path / name, "--output", tmp_path / "out.csv")
+            == 0
+        )
+        np.testing.assert_allclose(
+            pd.read_csv(tmp_path / "out.csv")["predicted_price"], expected, rtol=1e-6
+        )
 
 
 def changed(lines, **words):
@@ -257,12 +290,20 @@ def changed(lines, **words):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ({"header": ("size", "length")}, "lacks the column size, which the network needs; it has: "),
+        (
+            {"header": ("size", "length")},
+            "lacks the column size, which the network needs; it has: ",
+        ),
         ({"header": ("id", "predicted_price")}, "has a column predicted_price already; rename it"),
-        ({"more": ["1,2,3,audi,gas,red,2024-01-01,5,6"]}, "line 152 has 9 columns where 8 are expected; mend it"),
+        (
+            {"more": ["1,2,3,audi,gas,red,2024-01-01,5,6"]},
+            "line 152 has 9 columns where 8 are expected; mend it",
+        ),
     ],
 )
-def test_bad_files_are_refused_and_leave_nothing(words, line, runs, lines, tmp_path, monkeypatch, capsys):
+def test_bad_files_are_refused_and_leave_nothing(
+    words, line, runs, lines, tmp_path, monkeypatch, capsys
+):
     path = write(tmp_path / "new.csv", changed(lines, **words))
     output = tmp_path / "out.csv"
     output.write_text("before")
@@ -279,13 +320,21 @@ def test_damaged_files_are_refused(runs, lines, tmp_path, monkeypatch, capsys):
     packed = gzip.compress(("\n".join([*lines, *lines[1:] * 300]) + "\n").encode())
     middle = len(packed) // 2
     for content, line in (
-        (packed[:middle], "is damaged (Compressed file ended before the end-of-stream marker was reached)"),
+        (
+            packed[:middle],
+            "is damaged (Compressed file ended before the end-of-stream marker was reached)",
+        ),
         (packed[:middle] + bytes(50) + packed[middle + 50 :], ""),
         (b"", "is empty"),
         (b"\0\1\2" * 100, "is not a table: its bytes are no text"),
     ):
         (tmp_path / "new.csv").write_bytes(content)
-        assert predict(monkeypatch, runs["price"], tmp_path / "new.csv", "--output", tmp_path / "out.csv") == 2
+        assert (
+            predict(
+                monkeypatch, runs["price"], tmp_path / "new.csv", "--output", tmp_path / "out.csv"
+            )
+            == 2
+        )
         told = capsys.readouterr().err
         assert told.startswith(f"error: {tmp_path / 'new.csv'}: {line}") and told.count("\n") == 1
         assert [file.name for file in tmp_path.iterdir()] == ["new.csv"]
@@ -295,7 +344,10 @@ def test_bad_outputs_are_refused(made, runs, tmp_path, monkeypatch, capsys):
     for output, line in (
         (made[1], "is the file of the rows; write another"),
         (tmp_path, "is a folder; write a file in it"),
-        (tmp_path / "out.parquet", "predictions are written as text, not as Parquet; write a name in .csv"),
+        (
+            tmp_path / "out.parquet",
+            "predictions are written as text, not as Parquet; write a name in .csv",
+        ),
         (tmp_path / "none" / "out.csv", "cannot be written (No such file or directory)"),
     ):
         assert predict(monkeypatch, runs["price"], made[1], "--output", output) == 2
@@ -309,14 +361,21 @@ def test_categories_are_the_same_however_a_piece_is_read(tmp_path, monkeypatch):
     """Words of numbers, of truth, and both beside others, of which a piece of a file may hold none."""
     random = np.random.default_rng(0)
     rows = [
-        [["1.0", "2.0", "3.0"][n % 3], ["TRUE", "false"][n % 2], ["01", "1", "x"][n % 3], f"{random.normal():.3f}"]
+        [
+            ["1.0", "2.0", "3.0"][n % 3],
+            ["TRUE", "false"][n % 2],
+            ["01", "1", "x"][n % 3],
+            f"{random.normal():.3f}",
+        ]
         for n in range(60)
     ]
     kinds = ["data.columns.doors=categorical", "data.columns.code=categorical"]
     table = [",".join(["doors", "abs", "code", "y"]), *map(",".join, rows)]
     path = write(tmp_path / "cars.csv", table)
     folder = finished(tmp_path, "data=table", f"data.path={path}", "data.target=y", *kinds)
-    written = {column.name: column.written for column in goldilocks.load(folder).preparation.columns}
+    written = {
+        column.name: column.written for column in goldilocks.load(folder).preparation.columns
+    }
     assert written == {"doors": "numbers", "abs": "truth", "code": "words"}
     monkeypatch.setattr(predict_file, "PIECE_ROWS", 1)
     monkeypatch.setattr(predict_file, "FEWEST_ROWS", 1)
@@ -331,7 +390,9 @@ def test_categories_are_the_same_however_a_piece_is_read(tmp_path, monkeypatch):
 
 def test_a_file_of_a_single_column(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
-    path = write(tmp_path / "line.csv", ["x,y", *(f"{x:.3f},{2 * x:.3f}" for x in random.normal(size=60))])
+    path = write(
+        tmp_path / "line.csv", ["x,y", *(f"{x:.3f},{2 * x:.3f}" for x in random.normal(size=60))]
+    )
     folder = finished(tmp_path, "data=table", f"data.path={path}", "data.target=y")
     new = write(tmp_path / "new.csv", ["x", "0.5", "-1"])
     assert predict(monkeypatch, folder, new, "--output", tmp_path / "out.csv") == 0
@@ -341,5 +402,7 @@ def test_a_file_of_a_single_column(tmp_path, monkeypatch):
 
 
 def test_pandas_takes_these_words_for_missing_values(tmp_path):
-    path = write(tmp_path / "words.csv", ["a,b", *(f"{word},1" for word in PANDAS_MISSING), "word,1"])
+    path = write(
+        tmp_path / "words.csv", ["a,b", *(f"{word},1" for word in PANDAS_MISSING), "word,1"]
+    )
     assert pd.read_csv(path)["a"].isna().tolist() == [*[True] * len(PANDAS_MISSING), False]

@@ -25,7 +25,9 @@ def assert_same(ours, theirs):
         assert torch.equal(y, other_y)
 
 
-@pytest.mark.parametrize("words", [{"shuffle_seed": 3}, {}, {"shuffle_seed": 1, "rank": 1, "world": 2, "least": 2}])
+@pytest.mark.parametrize(
+    "words", [{"shuffle_seed": 3}, {}, {"shuffle_seed": 1, "rank": 1, "world": 2, "least": 2}]
+)
 @pytest.mark.parametrize("together", [1, 5, 64])
 def test_the_batches_are_the_same(words, together):
     words = {"batch_size": 8, "batches_per_item": together, **words}
@@ -101,6 +103,8 @@ def test_what_does_not_fit_is_said(compose, capsys, monkeypatch):
 def test_on_a_gpu_it_does_not_either(compose, tmp_path, words):
     plain = trained(compose, tmp_path / "plain", "trainer=gpu", *words)
     assert plain.data.tensors["train"][0].device.type == "cuda"
-    ahead = trained(compose, tmp_path / "ahead", "trainer=gpu", "trainer.data_memory_fraction=0", *words)
+    ahead = trained(
+        compose, tmp_path / "ahead", "trainer=gpu", "trainer.data_memory_fraction=0", *words
+    )
     assert ahead.data.tensors["train"][0].device.type == "cpu"
     assert_same_weights(plain, ahead)

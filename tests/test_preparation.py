@@ -17,7 +17,9 @@ FRAME = pd.DataFrame(
         "size": RANDOM.normal(5, 2, N),
         "age": np.where(np.arange(N) % 10 == 3, np.nan, RANDOM.integers(0, 20, N)),
         "fuel": np.array(["gas", "diesel"])[RANDOM.integers(0, 2, N)],
-        "make": pd.Series(np.array(["audi", "fiat", "ford"])[RANDOM.integers(0, 3, N)]).where(np.arange(N) % 7 > 0),
+        "make": pd.Series(np.array(["audi", "fiat", "ford"])[RANDOM.integers(0, 3, N)]).where(
+            np.arange(N) % 7 > 0
+        ),
         "town": [f"t{min(number, 29)}" for number in np.arange(N) % 40],
         "sold": pd.date_range("2024-01-01", periods=N, freq="31h"),
     }
@@ -26,7 +28,13 @@ FRAME = pd.DataFrame(
 
 def fit(frame=FRAME, given=None, **options):
     columns = describe_columns(frame, given or {}, {})
-    options = {"scaling": "standard", "pieces": 0, "max_one_hot": 10, "min_category_rows": 2, **options}
+    options = {
+        "scaling": "standard",
+        "pieces": 0,
+        "max_one_hot": 10,
+        "min_category_rows": 2,
+        **options,
+    }
     return Preparation(columns, **options).fit(frame)
 
 
@@ -70,9 +78,18 @@ def test_what_was_fitted_does_not_depend_on_the_rows_that_are_transformed():
 def test_few_categories_are_features_of_0_and_1():
     preparation = fit()
     for word in ("audi", "fiat", "ford"):
-        assert feature(preparation, FRAME, f"make={word}").tolist() == (FRAME["make"] == word).astype(float).tolist()
-    assert feature(preparation, FRAME, f"make={MISSING}").tolist() == FRAME["make"].isna().astype(float).tolist()
-    assert feature(preparation, FRAME, "fuel=gas").tolist() == (FRAME["fuel"] == "gas").astype(float).tolist()
+        assert (
+            feature(preparation, FRAME, f"make={word}").tolist()
+            == (FRAME["make"] == word).astype(float).tolist()
+        )
+    assert (
+        feature(preparation, FRAME, f"make={MISSING}").tolist()
+        == FRAME["make"].isna().astype(float).tolist()
+    )
+    assert (
+        feature(preparation, FRAME, "fuel=gas").tolist()
+        == (FRAME["fuel"] == "gas").astype(float).tolist()
+    )
 
 
 def test_a_category_that_was_never_seen():
@@ -94,7 +111,9 @@ def test_a_mark_of_a_missing_value_is_one_in_a_frame_that_was_read_elsewhere():
 
 
 def test_rare_categories_are_one():
-    frame = pd.DataFrame({"make": ["a"] * 50 + ["b"] * 40 + ["c", "d", "e"], "size": RANDOM.normal(size=93)})
+    frame = pd.DataFrame(
+        {"make": ["a"] * 50 + ["b"] * 40 + ["c", "d", "e"], "size": RANDOM.normal(size=93)}
+    )
     preparation = fit(frame)
     assert preparation.feature_names == ("size", "make=a", "make=b", f"make={OTHER}")
     assert feature(preparation, frame, f"make={OTHER}").sum() == 3
@@ -129,16 +148,27 @@ def test_a_number_is_cut_into_pieces_of_equally_many_rows():
     assert [feature(preparation, beyond, name).tolist() for name in names] == [[-0.5, 0.5]] * 4
     filled = preparation.transform(FRAME.head(1).assign(age=np.nan))
     assert np.array_equal(
-        filled[:, 1:2], preparation.transform(FRAME.head(1).assign(age=FRAME["age"].median()))[:, 1:2]
+        filled[:, 1:2],
+        preparation.transform(FRAME.head(1).assign(age=FRAME["age"].median()))[:, 1:2],
     )
-    assert fit(FRAME[["size"]].round(), pieces=100).columns[0].edges == sorted(set(FRAME["size"].round()))
+    assert fit(FRAME[["size"]].round(), pieces=100).columns[0].edges == sorted(
+        set(FRAME["size"].round())
+    )
     two = pd.DataFrame({"x": np.where(np.arange(N) % 3 > 0, np.nan, 1.0)})
     assert fit(two, pieces=4).feature_names == ("x", "x missing")
 
 
 @pytest.mark.parametrize(
     ("rows", "numbers", "pieces"),
-    [(5000, 5, 8), (2000, 14, 4), (1000, 5, 0), (5000, 200, 5), (5000, 1000, 0), (10**6, 30, 0), (10**6, 4, 8)],
+    [
+        (5000, 5, 8),
+        (2000, 14, 4),
+        (1000, 5, 0),
+        (5000, 200, 5),
+        (5000, 1000, 0),
+        (10**6, 30, 0),
+        (10**6, 4, 8),
+    ],
 )
 def test_pieces_that_a_table_bears(rows, numbers, pieces):
     assert affordable_pieces(rows, numbers) == pieces
@@ -150,12 +180,18 @@ def test_dates_are_days_and_places_in_their_cycles():
     days = (dates - pd.Timestamp("1970-01-01")).dt.total_seconds() / 86_400
     assert feature(preparation, FRAME, "sold days") == pytest.approx(days.to_numpy(np.float32))
     angle = 2 * np.pi * (dates.dt.month - 1) / 12
-    assert feature(preparation, FRAME, "sold month sin") == pytest.approx(np.sin(angle).to_numpy(), abs=1e-6)
+    assert feature(preparation, FRAME, "sold month sin") == pytest.approx(
+        np.sin(angle).to_numpy(), abs=1e-6
+    )
     angle = 2 * np.pi * dates.dt.hour / 24
-    assert feature(preparation, FRAME, "sold hour cos") == pytest.approx(np.cos(angle).to_numpy(), abs=1e-6)
+    assert feature(preparation, FRAME, "sold hour cos") == pytest.approx(
+        np.cos(angle).to_numpy(), abs=1e-6
+    )
     words = FRAME.assign(sold=dates.dt.strftime("%d.%m.%Y"))
     assert "sold hour sin" not in fit(words).feature_names
-    assert feature(fit(words, scaling="none"), words, "sold days") == pytest.approx(np.floor(days).to_numpy())
+    assert feature(fit(words, scaling="none"), words, "sold days") == pytest.approx(
+        np.floor(days).to_numpy()
+    )
 
 
 def test_plain_data_in_a_checkpoint_do_the_same_again():
@@ -174,4 +210,6 @@ def test_a_table_of_one_kind_only():
     assert fit(FRAME[["size"]]).feature_names == ("size",)
     assert fit(FRAME[["fuel"]]).feature_names == ("fuel=gas",)
     assert fit(FRAME[["town"]]).category_counts == (31,)
-    assert np.array_equal(fit(FRAME[["town"]]).transform(FRAME).squeeze(), feature(fit(), FRAME, "town"))
+    assert np.array_equal(
+        fit(FRAME[["town"]]).transform(FRAME).squeeze(), feature(fit(), FRAME, "town")
+    )

@@ -16,7 +16,9 @@ from tables import cars, write
 
 
 def read(path, target="price", **layout):
-    return read_files(find_files(str(path), "data.path"), Layout(**layout), "data.path", target).frame
+    return read_files(
+        find_files(str(path), "data.path"), Layout(**layout), "data.path", target
+    ).frame
 
 
 @pytest.fixture
@@ -49,7 +51,11 @@ def test_columns_between_spaces(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_the_encoding_is_found(encoding, tmp_path):
     lines = [line.replace("blue", "grün") for line in cars()]
-    assert set(read(write(tmp_path / "cars.csv", lines, encoding))["colour"]) == {"red", "green", "grün"}
+    assert set(read(write(tmp_path / "cars.csv", lines, encoding))["colour"]) == {
+        "red",
+        "green",
+        "grün",
+    }
 
 
 def test_an_umlaut_behind_the_sample_is_found_too(tmp_path, monkeypatch):
@@ -91,7 +97,9 @@ def test_parquet_and_feather(kind, writer, tmp_path, expected):
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "cars.parquet").write_bytes(b"PAR1 and more")
-    with pytest.raises(Refused, match=r"Parquet needs the package pyarrow.*pip install -e '\.\[parquet\]'"):
+    with pytest.raises(
+        Refused, match=r"Parquet needs the package pyarrow.*pip install -e '\.\[parquet\]'"
+    ):
         read(tmp_path / "cars.parquet")
 
 
@@ -131,7 +139,9 @@ def test_several_files_are_one_table(tmp_path):
     write(tmp_path / "2.csv", [header, *rows[40:]])
     assert read(tmp_path / "*.csv")["id"].tolist() == list(range(1, 91))
     write(tmp_path / "3.csv", ["id,size", "1,2"])
-    with pytest.raises(Refused, match=r"3\.csv: lacks the column age; all must have the columns of .*1\.csv"):
+    with pytest.raises(
+        Refused, match=r"3\.csv: lacks the column age; all must have the columns of .*1\.csv"
+    ):
         read(tmp_path / "*.csv")
 
 

@@ -19,7 +19,9 @@ def penalty(weights, l1, l2):
     return sum(l1 * weight.abs().sum() + l2 / 2 * (weight**2).sum() for weight in weights)
 
 
-@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.7), (0.3, 0.7), (1e-5, 1e-4)])
+@pytest.mark.parametrize(
+    ("l1", "l2"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.7), (0.3, 0.7), (1e-5, 1e-4)]
+)
 def test_gradients_are_those_of_the_penalty_added_to_the_loss(l1, l2):
     x, weights = torch.randn(5, 3), tensors()
 
@@ -132,9 +134,14 @@ def test_several_options_add_up(compose):
     assert not any(compose().regularization.values())
 
 
-@pytest.mark.parametrize("pair", [{"dropout": 0.1, "alpha_dropout": [0.0, 0.1]}, {"ema": 0.9, "swa": 0.5}])
+@pytest.mark.parametrize(
+    "pair", [{"dropout": 0.1, "alpha_dropout": [0.0, 0.1]}, {"ema": 0.9, "swa": 0.5}]
+)
 def test_what_does_the_same_in_two_ways_is_refused(pair):
-    with pytest.raises(Refused, match=rf"^regularization: {' and '.join(pair)} are both on .* leave one of them out$"):
+    with pytest.raises(
+        Refused,
+        match=rf"^regularization: {' and '.join(pair)} are both on .* leave one of them out$",
+    ):
         Regularization(**pair)
     for name, strength in pair.items():
         Regularization(**{name: strength})

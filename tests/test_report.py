@@ -11,7 +11,13 @@ from goldilocks.sweeps.study import Trial
 
 DONE = {
     "status": "done",
-    "metrics": {"train/loss": 0.1, "train/accuracy": 0.99, "val/accuracy": 0.9, "val/loss": 0.25, "test/loss": 0.3},
+    "metrics": {
+        "train/loss": 0.1,
+        "train/accuracy": 0.99,
+        "val/accuracy": 0.9,
+        "val/loss": 0.25,
+        "test/loss": 0.3,
+    },
     "best_epoch": 7,
     "epochs": 12,
     "steps": 12345,
@@ -21,7 +27,14 @@ DONE = {
     "learning_rate": 0.001,
     "error": None,
 }
-STARTED = {"status": "failed", "metrics": {}, "best_epoch": None, "epochs": 0, "steps": 0, "learning_rate": 0.001}
+STARTED = {
+    "status": "failed",
+    "metrics": {},
+    "best_epoch": None,
+    "epochs": 0,
+    "steps": 0,
+    "learning_rate": 0.001,
+}
 
 
 def printed(*parts, **kwargs):
@@ -51,13 +64,22 @@ def test_the_metrics_have_a_row_each_and_a_column_a_stage():
         ["loss", "0.1000", "0.2500", "0.3000"],
         ["accuracy", "0.9900", "0.9000"],
     ]
-    assert lines(printed(metrics_table({"val/r2": -0.5}, {}))) == [["metric", "val"], ["r2", "-0.5000"]]
+    assert lines(printed(metrics_table({"val/r2": -0.5}, {}))) == [
+        ["metric", "val"],
+        ["r2", "-0.5000"],
+    ]
 
 
 def test_a_run_that_is_done_tells_what_it_took_and_where_it_lies():
     text = result()
     assert "done\n" in text
-    for part in ("epochs 12 (best 7)", "steps 12,345", "seconds 3.2", "examples/s 45,679", "parameters 29,510"):
+    for part in (
+        "epochs 12 (best 7)",
+        "steps 12,345",
+        "seconds 3.2",
+        "examples/s 45,679",
+        "parameters 29,510",
+    ):
         assert part in text
     assert str(Path("logs/runs/a")) in text
     assert "resume" not in text
@@ -65,7 +87,9 @@ def test_a_run_that_is_done_tells_what_it_took_and_where_it_lies():
 
 def test_the_commands_quote_what_a_shell_would_split():
     assert "tensorboard --logdir 'my logs'\n" in result("my logs/runs/a")
-    assert "python train.py resume='my logs/runs/a'\n" in result("my logs/runs/a", status="interrupted")
+    assert "python train.py resume='my logs/runs/a'\n" in result(
+        "my logs/runs/a", status="interrupted"
+    )
 
 
 def test_a_diverged_run_names_the_rate_and_what_to_write():
@@ -83,7 +107,9 @@ def test_a_failed_run_names_the_error_even_before_the_first_epoch():
     assert "epochs" not in text
 
 
-@pytest.mark.parametrize("message", ["expected [batch, features]", "got [bold]", "a [/closing] tag", "no [/]"])
+@pytest.mark.parametrize(
+    "message", ["expected [batch, features]", "got [bold]", "a [/closing] tag", "no [/]"]
+)
 def test_brackets_in_a_message_are_printed_as_they_are(message):
     """rich would take them for markup."""
     text = result(status="failed", error={"type": "ValueError", "message": message})
@@ -107,7 +133,12 @@ def trial(number, value, status="done", metric="val/loss", **varied):
     if status == "waiting":
         return Trial([], varied, OmegaConf.create(), {}, number=number)
     seconds = {"total": 1.5} if status == "done" else {}
-    result = {"status": status, "objective": {"metric": metric, "value": value}, "epochs": 3, "seconds": seconds}
+    result = {
+        "status": status,
+        "objective": {"metric": metric, "value": value},
+        "epochs": 3,
+        "seconds": seconds,
+    }
     return Trial([], varied, OmegaConf.create(), {}, number=number, result=result)
 
 
@@ -116,9 +147,17 @@ def table(trials, mode="min", metric="val/loss"):
     return found[next(i for i, line in enumerate(found) if line[0] == "trial") :]
 
 
-@pytest.mark.parametrize(("mode", "order"), [("min", ["2", "0", "3", "1", "4"]), ("max", ["3", "0", "2", "1", "4"])])
+@pytest.mark.parametrize(
+    ("mode", "order"), [("min", ["2", "0", "3", "1", "4"]), ("max", ["3", "0", "2", "1", "4"])]
+)
 def test_the_best_trial_comes_first_and_those_without_a_value_last(mode, order):
-    trials = [trial(0, 0.5), trial(1, None, "failed"), trial(2, 0.0), trial(3, 0.75), trial(4, None, "waiting")]
+    trials = [
+        trial(0, 0.5),
+        trial(1, None, "failed"),
+        trial(2, 0.0),
+        trial(3, 0.75),
+        trial(4, None, "waiting"),
+    ]
     assert [row[0] for row in table(trials, mode)[1:]] == order
 
 

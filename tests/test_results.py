@@ -21,7 +21,11 @@ CFG = {
     "log_dir": "logs",
     "resume": None,
     "packages": [],
-    "model": {"_target_": "goldilocks.models.mlp.MLP", "width": [64, 32], "dropout": "${regularization.dropout}"},
+    "model": {
+        "_target_": "goldilocks.models.mlp.MLP",
+        "width": [64, 32],
+        "dropout": "${regularization.dropout}",
+    },
     "regularization": {"dropout": 0.1},
     "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": None},
     "callbacks": {"early_stopping": {"patience": 5}},
@@ -57,7 +61,10 @@ def test_eight_runs_of_the_same_second_have_eight_folders(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(make, range(8)))
     first = "2026-11-23_08-15-30_deep_abc123"
-    assert sorted(folder.name for folder in folders) == [first, *(f"{first}-{number}" for number in range(2, 9))]
+    assert sorted(folder.name for folder in folders) == [
+        first,
+        *(f"{first}-{number}" for number in range(2, 9)),
+    ]
 
 
 def test_the_start_leaves_what_explains_the_run(tmp_path):
@@ -91,7 +98,9 @@ def test_the_newest_is_found_beside_a_damaged_folder(tmp_path):
 def test_what_is_no_run_folder_is_refused(tmp_path):
     with pytest.raises(Refused, match=r"^last: there is no run in .*runs"):
         results.find_run("last", tmp_path)
-    with pytest.raises(Refused, match=r"nowhere: no such run folder; write a folder of .*runs, or last"):
+    with pytest.raises(
+        Refused, match=r"nowhere: no such run folder; write a folder of .*runs, or last"
+    ):
         results.find_run(str(tmp_path / "nowhere"), tmp_path)
     with pytest.raises(Refused, match=r"is not a run folder, it has no config.yaml"):
         results.find_run(str(tmp_path), tmp_path)
@@ -116,7 +125,9 @@ def test_the_packages_of_a_folder_are_not_trusted(tmp_path):
 def test_a_damaged_configuration_is_refused(text, tmp_path):
     folder = make_run(tmp_path / "runs")
     (folder / "config.yaml").write_text(text)
-    with pytest.raises(Refused, match=r"its config.yaml (cannot be read|is not a configuration)") as caught:
+    with pytest.raises(
+        Refused, match=r"its config.yaml (cannot be read|is not a configuration)"
+    ) as caught:
         results.read_config(folder)
     assert "\n" not in str(caught.value)
 
@@ -137,7 +148,12 @@ def test_numbers_that_are_not_finite_become_null(tmp_path):
     results.write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text()
     found = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert found == {"x": None, "list": [1.5, None, [2, None]], "in": {"y": None, "z": 1}, "s": "NaN"}
+    assert found == {
+        "x": None,
+        "list": [1.5, None, [2, None]],
+        "in": {"y": None, "z": 1},
+        "s": "NaN",
+    }
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
@@ -191,7 +207,9 @@ def test_the_hash_ignores_what_does_not_change_the_numbers():
     assert results.config_hash(OmegaConf.create(dict(reversed(CFG.items())))) == first
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"regularization": {"dropout": 0.2}}, {"optimizer": {"lr": 0.1}}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 4}, {"regularization": {"dropout": 0.2}}, {"optimizer": {"lr": 0.1}}]
+)
 def test_the_hash_changes_with_what_does(change):
     assert results.config_hash(config(**change)) != results.config_hash(config())
 
@@ -250,7 +268,9 @@ def test_a_truncated_checkpoint_is_refused(share, tmp_path):
     save_checkpoint(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(Refused, match=r"last.ckpt: cannot be read as a checkpoint, it is truncated or damaged$"):
+    with pytest.raises(
+        Refused, match=r"last.ckpt: cannot be read as a checkpoint, it is truncated or damaged$"
+    ):
         results.load_checkpoint(path)
 
 
@@ -287,11 +307,16 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     [
         (nn.Linear(4, 2), r"weight: \(2, 3\) in the checkpoint, \(2, 4\) in the configuration"),
         (nn.Linear(3, 2, bias=False), r"bias: \(2,\) in the checkpoint, none in the configuration"),
-        (nn.Sequential(nn.Linear(3, 2)), r"0.weight: none in the checkpoint, \(2, 3\) in the configuration"),
+        (
+            nn.Sequential(nn.Linear(3, 2)),
+            r"0.weight: none in the checkpoint, \(2, 3\) in the configuration",
+        ),
     ],
 )
 def test_weights_of_another_network_name_the_first_tensor_that_differs(network, said, tmp_path):
     path = tmp_path / "best.ckpt"
     save_checkpoint(path)
-    with pytest.raises(Refused, match=rf"best.ckpt: holds the weights of another network \({said}\)$"):
+    with pytest.raises(
+        Refused, match=rf"best.ckpt: holds the weights of another network \({said}\)$"
+    ):
         results.load_weights(network, results.load_checkpoint(path), path)

@@ -38,14 +38,19 @@ def prepared(optimizer, schedule, factored=False, callbacks=()):
     made.module.make_optimizer = lambda network: build_optimizer(optimizer, network)
     if factored:
         torch.manual_seed(0)
-        made.network = made.module.network = Factored((FEATURES,), 3, depth=2, width=16, output_scale=1.0)
+        made.network = made.module.network = Factored(
+            (FEATURES,), 3, depth=2, width=16, output_scale=1.0
+        )
     return made
 
 
 def assert_resumes(tmp_path, *nodes, **options):
     """Trains in one go and from a checkpoint of the second of four epochs."""
     path = tmp_path / "half.ckpt"
-    whole, resumed = prepared(*nodes, **options, callbacks=[SaveAt(path, 1)]), prepared(*nodes, **options)
+    whole, resumed = (
+        prepared(*nodes, **options, callbacks=[SaveAt(path, 1)]),
+        prepared(*nodes, **options),
+    )
     whole.trainer.fit(whole.module, whole.data)
     resumed.trainer.fit(resumed.module, resumed.data, ckpt_path=path, weights_only=True)
     steps = len(resumed.log.rates)
@@ -57,7 +62,10 @@ def assert_resumes(tmp_path, *nodes, **options):
 @pytest.mark.parametrize("name", options("scheduler"))
 def test_every_schedule_resumes(name, compose, tmp_path):
     node = compose(f"scheduler={name}").scheduler
-    node = {**OmegaConf.to_container(node, resolve=True), **({"milestones": [1, 3]} if name == "multistep" else {})}
+    node = {
+        **OmegaConf.to_container(node, resolve=True),
+        **({"milestones": [1, 3]} if name == "multistep" else {}),
+    }
     assert_resumes(tmp_path, {"_target_": TORCH + "SGD", "lr": 0.02, "momentum": 0.9}, node)
 
 
@@ -65,7 +73,9 @@ def test_every_schedule_resumes(name, compose, tmp_path):
 def test_every_optimizer_resumes(name, compose, tmp_path):
     node = OmegaConf.to_container(compose(f"optimizer={name}").optimizer)
     pytest.importorskip(node["_target_"].partition(".")[0])
-    assert_resumes(tmp_path, node, {"_target_": LR + "OneCycleLR", "interval": "step"}, factored=name == "muon")
+    assert_resumes(
+        tmp_path, node, {"_target_": LR + "OneCycleLR", "interval": "step"}, factored=name == "muon"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +83,13 @@ def test_every_optimizer_resumes(name, compose, tmp_path):
     [
         {"_target_": LR + "CosineAnnealingLR", "interval": "step", "eta_min": 0.01},
         {"_target_": LR + "OneCycleLR", "interval": "step"},
-        {"_target_": LR + "ReduceLROnPlateau", "monitor": "train/loss", "mode": "max", "patience": 0, "min_lr": 1e-3},
+        {
+            "_target_": LR + "ReduceLROnPlateau",
+            "monitor": "train/loss",
+            "mode": "max",
+            "patience": 0,
+            "min_lr": 1e-3,
+        },
     ],
     ids=lambda node: node["_target_"].rpartition(".")[2],
 )

@@ -9,7 +9,14 @@ from fitting import Rows, ready
 from goldilocks.data import scaling as module
 from goldilocks.data.base import split_rows
 from goldilocks.data.embedded import EmbeddedData
-from goldilocks.data.scaling import SMOOTH_CLIP, Scaling, apply_scaler, check_finite, fit_scaler, undo_scaling
+from goldilocks.data.scaling import (
+    SMOOTH_CLIP,
+    Scaling,
+    apply_scaler,
+    check_finite,
+    fit_scaler,
+    undo_scaling,
+)
 from goldilocks.data.spec import Spec
 from goldilocks.data.targets import encode_target
 from goldilocks.errors import Refused
@@ -65,7 +72,10 @@ def test_rows_outside_of_training_do_not_touch_the_scaling(scaling):
     wild[np.concatenate([rows["val"], rows["test"]])] *= 1000
     wild_target = target.copy()
     wild_target[np.concatenate([rows["val"], rows["test"]])] += 1000
-    calm, upset = ready(Rows(features, target, scaling=scaling)), ready(Rows(wild, wild_target, scaling=scaling))
+    calm, upset = (
+        ready(Rows(features, target, scaling=scaling)),
+        ready(Rows(wild, wild_target, scaling=scaling)),
+    )
     for ours, theirs in zip(calm.tensors["train"], upset.tensors["train"], strict=True):
         assert torch.equal(ours, theirs)
 
@@ -129,7 +139,9 @@ def test_quantiles_of_fewer_rows_are_those_of_scikit_learn():
     train, other = numbers(40, seed=1), numbers(seed=2)
     train[:, 0] = np.round(train[:, 0])  # ties
     reference = QuantileTransformer(output_distribution="normal", n_quantiles=40).fit(train)
-    assert np.allclose(apply_scaler(other, fit_scaler(train, "quantile")), reference.transform(other), atol=1e-5)
+    assert np.allclose(
+        apply_scaler(other, fit_scaler(train, "quantile")), reference.transform(other), atol=1e-5
+    )
 
 
 def test_robust_scaling_is_its_formula():
@@ -154,7 +166,9 @@ def test_robust_scaling_is_its_formula():
 @pytest.mark.parametrize("scaling", get_args(Scaling))
 def test_images_are_scaled_by_channel(scaling, kind, channels):
     random = np.random.default_rng(0)
-    train, other = (random.integers(0, 256, size=(rows, channels, 5, 4)).astype(kind) for rows in (30, 7))
+    train, other = (
+        random.integers(0, 256, size=(rows, channels, 5, 4)).astype(kind) for rows in (30, 7)
+    )
     scaler = fit_scaler(train, scaling)
     scaled = apply_scaler(other, scaler)
     assert (scaled.shape, scaled.dtype) == (other.shape, np.float32)
@@ -191,7 +205,10 @@ def test_a_scaler_from_a_checkpoint_scales_to_the_same_bits(scaling, tmp_path):
 
 @pytest.mark.parametrize("scaling", FITTED)
 def test_a_scaler_from_a_checkpoint_is_used_and_not_fitted_again(scaling):
-    trained, again = EmbeddedData("wine", seed=1, scaling=scaling), EmbeddedData("wine", seed=2, scaling=scaling)
+    trained, again = (
+        EmbeddedData("wine", seed=1, scaling=scaling),
+        EmbeddedData("wine", seed=2, scaling=scaling),
+    )
     again.load_state_dict(ready(trained).state_dict())
     again.setup()
     for stage, raw in parts_of(again).items():

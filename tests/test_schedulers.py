@@ -40,7 +40,9 @@ def make_optimizer(lr=RATE, momentum=0.9):
 
 def make(node, optimizer=None, **options):
     optimizer = optimizer or make_optimizer()
-    return build_schedule(node, optimizer, **{"steps_per_epoch": STEPS, "max_epochs": EPOCHS, **options}), optimizer
+    return build_schedule(
+        node, optimizer, **{"steps_per_epoch": STEPS, "max_epochs": EPOCHS, **options}
+    ), optimizer
 
 
 def rates(node, metrics=None, epochs=EPOCHS):
@@ -104,14 +106,29 @@ def test_each_option_follows_its_formula(name, option):
 
 
 REFERENCES = {  # torch's own class, driven by hand: when it is stepped, and how it is made
-    "constant": ("epoch", lambda optimizer: library.ConstantLR(optimizer, factor=1.0, total_iters=0)),
+    "constant": (
+        "epoch",
+        lambda optimizer: library.ConstantLR(optimizer, factor=1.0, total_iters=0),
+    ),
     "exponential": ("epoch", lambda optimizer: library.ExponentialLR(optimizer, gamma=0.98)),
     "step": ("epoch", lambda optimizer: library.StepLR(optimizer, step_size=20, gamma=0.5)),
     "cosine": ("step", lambda optimizer: library.CosineAnnealingLR(optimizer, T_max=45 * STEPS)),
-    "onecycle": ("step", lambda optimizer: library.OneCycleLR(optimizer, max_lr=RATE, total_steps=45 * STEPS)),
-    "multistep": ("epoch", lambda optimizer: library.MultiStepLR(optimizer, milestones=[60, 120, 160], gamma=0.1)),
-    "polynomial": ("step", lambda optimizer: library.PolynomialLR(optimizer, total_iters=45 * STEPS, power=1.0)),
-    "formula": ("step", lambda optimizer: library.LinearLR(optimizer, 1.0, 0.0, total_iters=45 * STEPS)),
+    "onecycle": (
+        "step",
+        lambda optimizer: library.OneCycleLR(optimizer, max_lr=RATE, total_steps=45 * STEPS),
+    ),
+    "multistep": (
+        "epoch",
+        lambda optimizer: library.MultiStepLR(optimizer, milestones=[60, 120, 160], gamma=0.1),
+    ),
+    "polynomial": (
+        "step",
+        lambda optimizer: library.PolynomialLR(optimizer, total_iters=45 * STEPS, power=1.0),
+    ),
+    "formula": (
+        "step",
+        lambda optimizer: library.LinearLR(optimizer, 1.0, 0.0, total_iters=45 * STEPS),
+    ),
 }
 
 
@@ -159,7 +176,9 @@ def test_one_cycle_leaves_an_optimizer_without_momentum_without(kind, option):
 
 @pytest.mark.parametrize(("interval", "length"), [("step", TOTAL), ("epoch", EPOCHS)])
 @pytest.mark.parametrize(("name", "attribute"), [("onecycle", "total_steps"), ("cosine", "T_max")])
-def test_the_length_is_that_of_the_run_in_the_units_of_the_interval(interval, length, name, attribute, option):
+def test_the_length_is_that_of_the_run_in_the_units_of_the_interval(
+    interval, length, name, attribute, option
+):
     schedule, _ = make({**option(name), "interval": interval})
     assert getattr(schedule.scheduler, attribute) == length
 
@@ -176,7 +195,9 @@ def test_what_the_option_says_wins_over_the_run(option):
     assert has_length(option("cosine"))
     assert has_length(option("onecycle"))
     assert not has_length({**option("cosine"), "T_max": 7})
-    assert not any(has_length(option(name)) for name in ("constant", "exponential", "step", "plateau"))
+    assert not any(
+        has_length(option(name)) for name in ("constant", "exponential", "step", "plateau")
+    )
 
 
 @pytest.mark.parametrize("name", ["onecycle", "cosine"])
@@ -202,7 +223,9 @@ def test_an_interval_of_epochs_ignores_steps_and_the_other_way_round(option):
     assert optimizer.param_groups[0]["lr"] == RATE / 2
 
 
-@pytest.mark.parametrize(("batches", "accumulate", "steps"), [(10, 1, 10), (10, 3, 4), (9, 3, 3), (1, 8, 1)])
+@pytest.mark.parametrize(
+    ("batches", "accumulate", "steps"), [(10, 1, 10), (10, 3, 4), (9, 3, 3), (1, 8, 1)]
+)
 def test_the_last_step_of_an_epoch_may_take_fewer_batches(batches, accumulate, steps):
     assert steps_in_epoch(batches, accumulate) == steps
 
@@ -218,7 +241,9 @@ class Factored(nn.Linear):
 ABSOLUTE = [("cosine", {"eta_min": 0.2}), ("plateau", {"min_lr": 0.3, "patience": 0})]
 
 
-@pytest.mark.parametrize(("name", "given"), [*((name, {}) for name in options("scheduler")), *ABSOLUTE])
+@pytest.mark.parametrize(
+    ("name", "given"), [*((name, {}) for name in options("scheduler")), *ABSOLUTE]
+)
 def test_every_schedule_keeps_the_ratios_that_a_network_asks_for(name, given, option):
     """Absolute values of a schedule are nominal ones: at `eta_min` a factor still holds."""
     node = {**option(name), **given}
@@ -228,7 +253,9 @@ def test_every_schedule_keeps_the_ratios_that_a_network_asks_for(name, given, op
     for _ in range(EPOCHS):
         for _ in range(STEPS):
             rate = learning_rate(plain)
-            assert [group["lr"] for group in factored.param_groups] == pytest.approx([rate, 0.125 * rate], rel=1e-12)
+            assert [group["lr"] for group in factored.param_groups] == pytest.approx(
+                [rate, 0.125 * rate], rel=1e-12
+            )
             assert learning_rate(factored) == pytest.approx(rate, rel=1e-12)
             for optimizer, schedule in zip((plain, factored), schedules, strict=True):
                 optimizer.step()
@@ -298,7 +325,12 @@ def test_plateau_follows_the_objective_and_its_direction(option):
         ("multistep", "milestones", [10, 0], "scheduler.milestones"),
         ("multistep", "gamma", 0, "scheduler.gamma=0: "),
         ("warmup_cosine", "warmup_fraction", 1.0, "scheduler.warmup_fraction=1.0: "),
-        ("wsd", "decay_fraction", 0.96, "scheduler.decay_fraction=0.96: is more than warmup_fraction=0.05 leaves"),
+        (
+            "wsd",
+            "decay_fraction",
+            0.96,
+            "scheduler.decay_fraction=0.96: is more than warmup_fraction=0.05 leaves",
+        ),
         ("wsd", "decay", "log", "scheduler.decay=log: "),
         ("cosine_restarts", "cycles", 0, "scheduler.cycles=0: "),
     ],
@@ -313,7 +345,10 @@ def test_values_that_the_schedule_rejects_are_refused_in_one_line(name, key, val
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("plateau", {"monitor": None}),  # has nothing to follow: step() would lack its metric after the first epoch
+        (
+            "plateau",
+            {"monitor": None},
+        ),  # has nothing to follow: step() would lack its metric after the first epoch
         ("plateau", {"interval": "step"}),  # a metric is there once an epoch
         ("step", {"monitor": "val/loss"}),  # would take the metric for the number of the epoch
         ("cosine", {"monitor": "val/loss"}),
@@ -328,12 +363,17 @@ def test_a_monitor_without_use_or_a_plateau_without_a_monitor_is_refused(name, g
 
 
 def test_one_cycle_of_cosine_restarts_is_torchs_cosine(option):
-    assert rates({**option("cosine_restarts"), "cycles": 1}) == pytest.approx(rates(option("cosine")), rel=1e-6)
+    assert rates({**option("cosine_restarts"), "cycles": 1}) == pytest.approx(
+        rates(option("cosine")), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("cycles", [2, 3])
 def test_cosine_restarts_of_equal_length_are_torchs_warm_restarts(cycles, option):
-    theirs = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts", "T_0": TOTAL // cycles}
+    theirs = {
+        "_target_": "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts",
+        "T_0": TOTAL // cycles,
+    }
     ours = {**option("cosine_restarts"), "cycles": cycles, "cycle_growth": 1}
     assert rates(ours) == pytest.approx(rates({**theirs, "interval": "step"}), rel=1e-6)
 
@@ -359,12 +399,20 @@ def test_warmup_and_cosine_are_torchs_one_after_the_other(option):
     [("linear", lambda x: 1 - x), ("sqrt", lambda x: 1 - math.sqrt(x)), ("cosine", half_cosine)],
 )
 def test_wsd_is_constant_until_its_decay(decay, curve, option):
-    node = {**option("wsd"), "warmup_fraction": 0.0, "decay_fraction": 0.5, "decay": decay, "min_factor": 0.1}
+    node = {
+        **option("wsd"),
+        "warmup_fraction": 0.0,
+        "decay_fraction": 0.5,
+        "decay": decay,
+        "min_factor": 0.1,
+    }
     expected = [RATE] * 15 + [RATE * (0.1 + 0.9 * curve(k / 15)) for k in range(15)]
     assert rates(node) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["multistep", "warmup_cosine", "wsd", "cosine_restarts", "formula", "coslog4"])
+@pytest.mark.parametrize(
+    "name", ["multistep", "warmup_cosine", "wsd", "cosine_restarts", "formula", "coslog4"]
+)
 def test_a_schedule_goes_on_from_its_saved_state(name, option, tmp_path):
     """Saved after 17 steps as plain values, and loaded into a new one."""
     node, used = option(name), rates(option(name))
@@ -393,8 +441,14 @@ def test_a_schedule_goes_on_from_its_saved_state(name, option, tmp_path):
         ("1 / (1 + step)", lambda k, e: 1 / (1 + k)),
         ("0.5 ** epoch", lambda k, e: 0.5**e),
         ("max(1 - step / steps, 0.1)", lambda k, e: max(1 - k / TOTAL, 0.1)),
-        ("1 if epoch < epochs / 2 else sqrt(1 - t)", lambda k, e: 1 if e < 3 else math.sqrt(1 - k / TOTAL)),
-        ("-(-1) * cos(pi * t) ** 2 // 0.25 % 3", lambda k, e: math.cos(math.pi * k / TOTAL) ** 2 // 0.25 % 3),
+        (
+            "1 if epoch < epochs / 2 else sqrt(1 - t)",
+            lambda k, e: 1 if e < 3 else math.sqrt(1 - k / TOTAL),
+        ),
+        (
+            "-(-1) * cos(pi * t) ** 2 // 0.25 % 3",
+            lambda k, e: math.cos(math.pi * k / TOTAL) ** 2 // 0.25 % 3,
+        ),
         (0.5, lambda k, e: 0.5),
     ],
 )

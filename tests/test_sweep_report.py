@@ -25,7 +25,14 @@ WIDTH = {"key": "model.width", "low": 8, "high": 128, "log": False}
 DROPOUT = {"key": "regularization.dropout", "low": 0.0, "high": 0.5, "log": False}
 DEPTH = {"key": "model.depth", "choices": ["1", "2", "3"]}
 MODEL = {"key": "model", "choices": ["shallow", "deep"]}
-SETTINGS = {"sampler": "grid", "n_trials": None, "scientific": [], "objectives": [], "seeds": 1, "pruner": "none"}
+SETTINGS = {
+    "sampler": "grid",
+    "n_trials": None,
+    "scientific": [],
+    "objectives": [],
+    "seeds": 1,
+    "pruner": "none",
+}
 
 
 def trial(number: int, value: float | None, status: str = "done", error: str = "", **rest) -> Trial:
@@ -42,23 +49,38 @@ def trial(number: int, value: float | None, status: str = "done", error: str = "
     }
     known = None if status == "waiting" else result
     return Trial(
-        [f"{key}={word}" for key, word in varied.items()], varied, OmegaConf.create(), {}, "", number, result=known
+        [f"{key}={word}" for key, word in varied.items()],
+        varied,
+        OmegaConf.create(),
+        {},
+        "",
+        number,
+        result=known,
     )
 
 
 def summary_of(trials, *spaces, modes=None, ended=None, **settings) -> Summary:
-    stored = {"settings": SETTINGS | settings, "space": {str(i): s for i, s in enumerate(spaces)}, "commands": ["c"]}
+    stored = {
+        "settings": SETTINGS | settings,
+        "space": {str(i): s for i, s in enumerate(spaces)},
+        "commands": ["c"],
+    }
     return summarize(Path("logs/sweeps/s"), stored, modes or {"val/loss": "min"}, trials, ended)
 
 
 def rates(*pairs) -> list[Trial]:
     """A trial for each (rate, value)."""
-    return [trial(number, value, varied={"optimizer.lr": rate}) for number, (rate, value) in enumerate(pairs)]
+    return [
+        trial(number, value, varied={"optimizer.lr": rate})
+        for number, (rate, value) in enumerate(pairs)
+    ]
 
 
 def said(summary: Summary, *words: str, **options) -> str:
     """The only conclusion with these words."""
-    found = [text for text in conclusions(summary, **options) if all(word in text for word in words)]
+    found = [
+        text for text in conclusions(summary, **options) if all(word in text for word in words)
+    ]
     assert len(found) == 1, (words, conclusions(summary, **options))
     return found[0]
 
@@ -72,7 +94,9 @@ def silent(summary: Summary, *words: str, **options) -> bool:
 
 def test_the_best_by_either_direction():
     trials = rates((0.01, 0.3), (0.1, 0.2), (1, 0.9))
-    assert conclusions(summary_of(trials, LR))[0].startswith("Best: trial 1 (`optimizer.lr=0.1`): `val/loss` 0.2; less")
+    assert conclusions(summary_of(trials, LR))[0].startswith(
+        "Best: trial 1 (`optimizer.lr=0.1`): `val/loss` 0.2; less"
+    )
     most = conclusions(summary_of(trials, LR, modes={"val/loss": "max"}))[0]
     assert most.startswith("Best: trial 2 (`optimizer.lr=1`): `val/loss` 0.9; more is better")
 
@@ -87,7 +111,9 @@ def test_pruned_and_diverged_trials_are_never_best():
     assert "trial 0" in conclusions(summary_of(trials, LR))[0]
     only_pruned = summary_of(trials[1:2], LR)
     assert "this one is pruned" in said(only_pruned, "No configuration is done")
-    assert conclusions(summary_of([trial(0, None, "waiting")], LR))[0].startswith("No trial has ended with a value")
+    assert conclusions(summary_of([trial(0, None, "waiting")], LR))[0].startswith(
+        "No trial has ended with a value"
+    )
 
 
 def test_one_seed_cannot_tell():
@@ -111,19 +137,28 @@ def seeded(*rows, sizes=(100, 10, 1)) -> list[Trial]:
 
 def test_a_win_beyond_the_noise_of_the_seeds():
     summary = summary_of(seeded((0.30, 0.41, 0.52), (0.40, 0.50, 0.63)), LR, seeds=3)
-    assert "trials 0, 1, 2 (`optimizer.lr=1.0`): `val/loss` 0.41 ± 0.11, mean ± standard" in conclusions(summary)[0]
+    assert (
+        "trials 0, 1, 2 (`optimizer.lr=1.0`): `val/loss` 0.41 ± 0.11, mean ± standard"
+        in conclusions(summary)[0]
+    )
     text = said(summary, "Second: trials 3, 4, 5")
-    assert "3 of 3 seeds, which is more than the noise of the seeds (paired t-test, p = 0.00" in text
+    assert (
+        "3 of 3 seeds, which is more than the noise of the seeds (paired t-test, p = 0.00" in text
+    )
     compared = compare(*summary.ranked[:2], 1)
     assert compared.gain == pytest.approx(0.1) and (compared.wins, compared.seeds) == (3, 3)
 
 
 def test_a_win_inside_the_noise_is_not_called_one():
-    summary = summary_of(seeded((0.30, 0.50, 0.40), (0.45, 0.36, 0.42), (2.0, 2.1, 2.2)), LR, seeds=3)
+    summary = summary_of(
+        seeded((0.30, 0.50, 0.40), (0.45, 0.36, 0.42), (2.0, 2.1, 2.2)), LR, seeds=3
+    )
     text = said(summary, "Second: trials 3, 4, 5")
     assert "inside the noise" in text and "this is no win" in text
     text = said(summary, "2 configurations of 3 cannot be told from the best")
-    assert text.endswith("the smallest network among them is trials 3, 4, 5 (`optimizer.lr=0.1`), 10 parameters.")
+    assert text.endswith(
+        "the smallest network among them is trials 3, 4, 5 (`optimizer.lr=0.1`), 10 parameters."
+    )
     assert silent(summary, "more than the noise")
 
 
@@ -152,16 +187,24 @@ def test_a_seed_that_failed_keeps_a_configuration_from_being_best():
 
 def test_folds_are_told():
     best = trial(0, 0.2, varied={"optimizer.lr": 0.1}, folds=5, spread={"val/loss": 0.03})
-    assert "mean of 5 folds with a standard deviation of 0.03" in conclusions(summary_of([best], LR))[0]
+    assert (
+        "mean of 5 folds with a standard deviation of 0.03"
+        in conclusions(summary_of([best], LR))[0]
+    )
 
 
 def test_several_objectives_have_a_front():
     values = [(0.1, 900), (0.2, 100), (0.3, 500)]
-    trials = [trial(i, loss, varied={"model.width": i}, num_parameters=size) for i, (loss, size) in enumerate(values)]
+    trials = [
+        trial(i, loss, varied={"model.width": i}, num_parameters=size)
+        for i, (loss, size) in enumerate(values)
+    ]
     summary = summary_of(trials, WIDTH, modes={"val/loss": "min", "num_parameters": "min"})
     assert [one.number for one in summary.front] == [0, 1]
     assert "2 are best in their way" in said(summary, "Of 3 configurations")
-    assert "`val/loss` 0.2, `num_parameters` 100" in said(summary, "Best in `num_parameters`: trial 1")
+    assert "`val/loss` 0.2, `num_parameters` 100" in said(
+        summary, "Best in `num_parameters`: trial 1"
+    )
     assert silent(summary, "Second")
 
 
@@ -179,11 +222,15 @@ def test_the_best_at_the_upper_end_of_a_logarithmic_range():
 def test_the_best_at_the_lower_end_of_whole_numbers():
     trials = [trial(i, w, varied={"model.width": w}) for i, w in enumerate((8, 40, 80, 128))]
     assert "`model.width='interval(0,128)'`" not in " ".join(conclusions(summary_of(trials, WIDTH)))
-    assert said(summary_of(trials, WIDTH), "lower end").endswith("Widen the range: `model.width='interval(1,128)'`.")
+    assert said(summary_of(trials, WIDTH), "lower end").endswith(
+        "Widen the range: `model.width='interval(1,128)'`."
+    )
 
 
 def test_zero_is_an_end_that_nothing_lies_beyond():
-    trials = [trial(i, w, varied={"regularization.dropout": w}) for i, w in enumerate((0.0, 0.2, 0.4))]
+    trials = [
+        trial(i, w, varied={"regularization.dropout": w}) for i, w in enumerate((0.0, 0.2, 0.4))
+    ]
     assert silent(summary_of(trials, DROPOUT), "end of what")
 
 
@@ -197,7 +244,9 @@ def test_one_more_value_in_a_list():
 
 def test_two_values_or_a_single_lucky_one_are_no_edge():
     two = {"key": "model.depth", "choices": ["1", "2"]}
-    assert silent(summary_of([trial(i, i, varied={"model.depth": i}) for i in (1, 2)], two), "end of what")
+    assert silent(
+        summary_of([trial(i, i, varied={"model.depth": i}) for i in (1, 2)], two), "end of what"
+    )
     middle = [(0.01 + 0.001 * i, 0.3 + 0.01 * i) for i in range(14)]
     assert silent(summary_of(rates((0.99, 0.2), *middle), LR), "end of what")
 
@@ -215,7 +264,9 @@ def test_a_range_that_an_option_states_is_widened_in_its_file():
 
 def test_a_search_that_was_still_getting_somewhere():
     trials = rates(*[(0.01 + 0.001 * i, 1 - 0.01 * i) for i in range(20)])
-    assert "`sweep.n_trials=40` goes on" in said(summary_of(trials, LR, sampler="tpe"), "number 20 of 20")
+    assert "`sweep.n_trials=40` goes on" in said(
+        summary_of(trials, LR, sampler="tpe"), "number 20 of 20"
+    )
     assert silent(summary_of(trials, LR, sampler="qmc"), "number 20")
 
 
@@ -225,12 +276,17 @@ def test_a_search_that_was_still_getting_somewhere():
 def test_failures_are_grouped_by_reason():
     trials = [
         trial(0, 0.1),
-        *(trial(i, None, "failed", f"out of memory: {i}00.5 MB", varied={"a": i}) for i in (1, 2, 3)),
+        *(
+            trial(i, None, "failed", f"out of memory: {i}00.5 MB", varied={"a": i})
+            for i in (1, 2, 3)
+        ),
         trial(4, None, "failed", "no such file", varied={"a": 4}),
     ]
     summary = summary_of(trials)
     assert said(summary, "4 of 5 trials failed, 80 %")
-    assert "RuntimeError: out of memory: # MB (trial 1 and 2 more;" in said(summary, "Failed with", "memory")
+    assert "RuntimeError: out of memory: # MB (trial 1 and 2 more;" in said(
+        summary, "Failed with", "memory"
+    )
     assert said(summary, "Failed with", "no such file (trial 4;")
     assert said(summary, "sweep.retry_failed=true")
 
@@ -266,9 +322,16 @@ def test_time_on_the_clock_leaves_pauses_out():
 
 
 def test_a_findings_of_the_best_are_passed_on():
-    finding = {"name": "still improving", "measured": "m", "advice": "longer", "overrides": ["trainer.max_epochs=15"]}
+    finding = {
+        "name": "still improving",
+        "measured": "m",
+        "advice": "longer",
+        "overrides": ["trainer.max_epochs=15"],
+    }
     best = trial(0, 0.1, diagnosis={"summary": "", "findings": [finding]})
-    assert said(summary_of([best]), "Diagnosis of the best").endswith("m; longer: `trainer.max_epochs=15`.")
+    assert said(summary_of([best]), "Diagnosis of the best").endswith(
+        "m; longer: `trainer.max_epochs=15`."
+    )
 
 
 # --- tables, figures, pages -------------------------------------------------------------------------------------------
@@ -277,7 +340,9 @@ def test_a_findings_of_the_best_are_passed_on():
 def two_by_three() -> list[Trial]:
     grid = [("shallow", 0.1, 0.5), ("shallow", 0.01, 0.4), ("deep", 0.1, 0.3), ("deep", 0.01, None)]
     return [
-        trial(i, value, "done" if value else "diverged", varied={"model": model, "optimizer.lr": rate})
+        trial(
+            i, value, "done" if value else "diverged", varied={"model": model, "optimizer.lr": rate}
+        )
         for i, (model, rate, value) in enumerate(grid)
     ]
 
@@ -289,7 +354,11 @@ def test_the_best_of_each_value_leaves_the_others_free():
         ["deep", "0.3", "2", 2, 1, "optimizer.lr=0.1"],
         ["shallow", "0.4", "1", 2, 0, "optimizer.lr=0.01"],
     ]
-    section = next(s for s in sections_of_all(summary_of(two_by_three(), MODEL)) if s.title == "The best of each value")
+    section = next(
+        s
+        for s in sections_of_all(summary_of(two_by_three(), MODEL))
+        if s.title == "The best of each value"
+    )
     assert [table.title for table in section.tables] == ["model", "optimizer.lr"]
     asked = summary_of(two_by_three(), MODEL, scientific=["model"])
     section = next(s for s in sections_of_all(asked) if s.title == "The best of each value")
@@ -314,7 +383,11 @@ def test_importance_finds_what_matters():
     from goldilocks.sweeps.importance import importances_of
 
     trials = [
-        trial(i, abs(rate - 2) + 0.001 * (width % 7), varied={"optimizer.lr": 10.0**-rate, "model.width": width})
+        trial(
+            i,
+            abs(rate - 2) + 0.001 * (width % 7),
+            varied={"optimizer.lr": 10.0**-rate, "model.width": width},
+        )
         for i, (rate, width) in enumerate((i % 5, 8 + (37 * i) % 120) for i in range(40))
     ]
     found = importances_of(summary_of(trials, LR, WIDTH))
@@ -336,7 +409,9 @@ def test_axes_show_what_can_be_told_apart():
 
 def test_a_page_takes_nothing_for_markup():
     bad = "<script>alert(1)</script> | `a<b`"
-    section = Section(bad, [bad], [bad], [Table([bad], [[bad], [Cell(bad, link='"><b>')]], title=bad)])
+    section = Section(
+        bad, [bad], [bad], [Table([bad], [[bad], [Cell(bad, link='"><b>')]], title=bad)]
+    )
     text = page(bad, bad, [section])
     assert "<script>alert" not in text and '"><b>' not in text
     assert "<code>a&lt;b</code>" in text
@@ -344,14 +419,27 @@ def test_a_page_takes_nothing_for_markup():
 
 
 def test_commands_can_be_copied():
-    assert quoted("python train.py -m lr=tag(log,interval(1,2))") == "python train.py -m 'lr=tag(log,interval(1,2))'"
+    assert (
+        quoted("python train.py -m lr=tag(log,interval(1,2))")
+        == "python train.py -m 'lr=tag(log,interval(1,2))'"
+    )
     words = ["data=iris", "name=s", "+log_dir=x", "model=shallow", "regularization=[dropout,l2]"]
-    assert command_words(words) == "python train.py data=iris model=shallow 'regularization=[dropout,l2]'"
+    assert (
+        command_words(words)
+        == "python train.py data=iris model=shallow 'regularization=[dropout,l2]'"
+    )
 
 
 # --- real sweeps ------------------------------------------------------------------------------------------------------
 
-SWEEP = ["-m", *SMALL, "name=s", "model=shallow,deep", "optimizer.lr=0.01,0.1", "regularization=[dropout]"]
+SWEEP = [
+    "-m",
+    *SMALL,
+    "name=s",
+    "model=shallow,deep",
+    "optimizer.lr=0.01,0.1",
+    "regularization=[dropout]",
+]
 
 
 def best_again(command, folder: Path) -> dict:
@@ -370,7 +458,9 @@ def test_a_sweep_leaves_a_report_and_its_best_trial(command, tmp_path: Path):
     html = (folder / "report.html").read_text()
     assert html.count("plotly.js v") == 1
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", html), "it needs the network"
-    assert html.count('class="plotly-graph-div"') == 5  # two parameters, both together, curves, seeds
+    assert (
+        html.count('class="plotly-graph-div"') == 5
+    )  # two parameters, both together, curves, seeds
     text = (folder / "report.md").read_text()
     best = read_summary(folder).best
     assert f"- Best: {'trials ' + ', '.join(str(t.number) for t in best.trials)}" in text
@@ -388,7 +478,9 @@ def test_a_sweep_leaves_a_report_and_its_best_trial(command, tmp_path: Path):
     assert min(curve.values()) == read_result(folder / "0")["metrics"]["val/loss"]
     (folder / "0" / "metrics.csv").unlink()
     assert (
-        validation_curve(folder / "0", "val/loss") == pytest.approx(curve) == curve_of_events(folder / "0", "val/loss")
+        validation_curve(folder / "0", "val/loss")
+        == pytest.approx(curve)
+        == curve_of_events(folder / "0", "val/loss")
     )
 
 
@@ -431,7 +523,8 @@ def test_an_interrupted_sweep_has_a_report(command, tmp_path: Path, monkeypatch)
 def test_a_sweep_does_not_fail_because_of_its_report(tmp_path: Path, capsys, monkeypatch):
     try_report(tmp_path / "s", [])
     assert re.fullmatch(
-        r"warning: no report was written \(.*\); python scripts/report.py .*/s\n", capsys.readouterr().err
+        r"warning: no report was written \(.*\); python scripts/report.py .*/s\n",
+        capsys.readouterr().err,
     )
 
 
@@ -456,7 +549,9 @@ def test_the_script_and_a_report_without_figures(command, tmp_path: Path, monkey
         assert 'class="plotly-graph-div"' not in text and "Best: trial" in text
     assert len((folder / "report.html").read_text()) < 50_000
     assert not list(folder.rglob("*.tmp"))
-    assert write_report(folder).read_text().count("plotly.js v") == 1  # with plotly it has figures again
+    assert (
+        write_report(folder).read_text().count("plotly.js v") == 1
+    )  # with plotly it has figures again
 
 
 @pytest.mark.parametrize("given", ["nowhere", "empty", "last", "broken"])

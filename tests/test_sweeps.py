@@ -29,14 +29,22 @@ def test_a_grid_runs_every_combination(command, tmp_path: Path) -> None:
     folder = tmp_path / "logs/sweeps/s"
     rows = table(folder)
     assert [(row["model"], row["optimizer"]) for row in rows] == [
-        (model, optimizer) for model in ("shallow", "deep") for optimizer in ("sgd", "adam", "nadam")
+        (model, optimizer)
+        for model in ("shallow", "deep")
+        for optimizer in ("sgd", "adam", "nadam")
     ]
-    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [*"012345", "experiment", "trials"]
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [
+        *"012345",
+        "experiment",
+        "trials",
+    ]
     for row in rows:
         result = read_result(folder / row["trial"])
         assert result["status"] == row["status"] == "done"
         assert float(row["objective"]) == result["metrics"]["val/loss"]
-        assert not [key for key in result["metrics"] if key.startswith("test/")], "a trial must not touch the test set"
+        assert not [key for key in result["metrics"] if key.startswith("test/")], (
+            "a trial must not touch the test set"
+        )
         assert result["choices"]["model"] == row["model"]
         assert {"config.yaml", "overrides.yaml", "environment.json", "checkpoints"} <= {
             path.name for path in (folder / row["trial"]).iterdir()
@@ -50,7 +58,9 @@ def test_a_grid_runs_every_combination(command, tmp_path: Path) -> None:
 
 
 def test_list_valued_choices_and_better_when_higher(command, tmp_path: Path) -> None:
-    ended = command(*SWEEP, "regularization=none,dropout,[dropout,l2]", "objective.metric=val/accuracy")
+    ended = command(
+        *SWEEP, "regularization=none,dropout,[dropout,l2]", "objective.metric=val/accuracy"
+    )
     assert ended.code == 0, ended.err
     folder = tmp_path / "logs/sweeps/s"
     assert [read_result(folder / str(n))["choices"]["regularization"] for n in range(3)] == [
@@ -102,18 +112,26 @@ def test_a_wider_grid_under_the_same_name_does_what_is_missing(command, tmp_path
     stamps = [(folder / n / "result.json").stat().st_mtime_ns for n in "01"]
     assert command(*SWEEP, "optimizer=nadam,adam,sgd").code == 0
     assert stamps == [(folder / n / "result.json").stat().st_mtime_ns for n in "01"]
-    assert {row["trial"]: row["optimizer"] for row in table(folder)} == {"0": "sgd", "1": "adam", "2": "nadam"}
+    assert {row["trial"]: row["optimizer"] for row in table(folder)} == {
+        "0": "sgd",
+        "1": "adam",
+        "2": "nadam",
+    }
     assert command(*SWEEP, "optimizer=rmsprop,nadam").code == 0
     assert [row["optimizer"] for row in table(folder)] == ["sgd", "adam", "nadam", "rmsprop"]
 
 
-def test_commands_of_one_name_are_told_apart_and_other_problems_refused(command, tmp_path: Path) -> None:
+def test_commands_of_one_name_are_told_apart_and_other_problems_refused(
+    command, tmp_path: Path
+) -> None:
     words = ["-m", *SMALL, "name=grown", "optimizer.lr=0.01,0.02"]
     assert command(*words).code == 0
     for word in ("data.name=wine", "objective.metric=val/accuracy"):
         ended = command(*words, word)
         assert ended.code == 2
-        assert re.fullmatch(rf"error: {word}: .*grown was started with \S+; choose another name\n", ended.err)
+        assert re.fullmatch(
+            rf"error: {word}: .*grown was started with \S+; choose another name\n", ended.err
+        )
     assert command(*words, "data.batch_size=64").code == 0
     rows = table(tmp_path / "logs/sweeps/grown")
     assert [(row["optimizer.lr"], row["data.batch_size"]) for row in rows] == [
@@ -125,13 +143,17 @@ def test_commands_of_one_name_are_told_apart_and_other_problems_refused(command,
     assert all(f"| {rate} | {rows} |" in report for rate in ("0.01", "0.02") for rows in (32, 64))
 
 
-def test_a_trial_whose_folder_cannot_be_made_does_not_stop_the_others(command, tmp_path: Path) -> None:
+def test_a_trial_whose_folder_cannot_be_made_does_not_stop_the_others(
+    command, tmp_path: Path
+) -> None:
     folder = tmp_path / "logs/sweeps/s"
     assert command(*SWEEP, "seed=0,1").code == 0
     (folder / "2").write_text("in the way")
     ended = command(*SWEEP, "seed=0,1,2,3")
     assert ended.code == 1
-    assert {row["trial"]: row["status"] for row in table(folder)} == dict.fromkeys("013", "done") | {"2": "failed"}
+    assert {row["trial"]: row["status"] for row in table(folder)} == dict.fromkeys(
+        "013", "done"
+    ) | {"2": "failed"}
 
 
 def test_a_diverging_trial_is_recorded_and_not_a_failure(command, tmp_path: Path) -> None:
@@ -154,10 +176,15 @@ def test_sweeps_without_a_name_get_new_ones(command, tmp_path: Path) -> None:
         (["optimizer.lr=interval(0,1)"], "a range without steps"),
         (["optimizer=adam,nadm"], "optimizer=nadm: no such option"),
         (["seed=0,1", "model.depth=1,-1"], "model.depth=-1: must be greater than or equal to 0"),
-        (["model=linear,deep", "regularization=none,dropout"], "no layer of this model takes it up"),
+        (
+            ["model=linear,deep", "regularization=none,dropout"],
+            "no layer of this model takes it up",
+        ),
     ],
 )
-def test_a_wrong_sweep_is_refused_whole(command, tmp_path: Path, words: list[str], line: str) -> None:
+def test_a_wrong_sweep_is_refused_whole(
+    command, tmp_path: Path, words: list[str], line: str
+) -> None:
     ended = command(*SWEEP, *words)
     assert ended.code == 2
     assert line in ended.err
@@ -172,7 +199,14 @@ def test_a_name_that_is_not_a_sweep_is_refused(command, tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_what_is_done(command, tmp_path: Path) -> None:
     folder = tmp_path / "logs/sweeps/s"
-    words = ["-m", "data=iris", "trainer=cpu", "callbacks.progress_bar=null", "callbacks.early_stopping=null", "name=s"]
+    words = [
+        "-m",
+        "data=iris",
+        "trainer=cpu",
+        "callbacks.progress_bar=null",
+        "callbacks.early_stopping=null",
+        "name=s",
+    ]
     process = start(*words, "trainer.max_epochs=3,100000", cwd=tmp_path)
     wait_for(lambda: (folder / "1" / "metrics.csv").exists())
     process.send_signal(signal.SIGINT)
@@ -189,7 +223,9 @@ def test_ctrl_c_keeps_what_is_done(command, tmp_path: Path) -> None:
 def test_a_trial_can_be_evaluated(command, tmp_path: Path) -> None:
     assert command(*SWEEP, "seed=0,1").code == 0
     path = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "logs/sweeps/s/1"]
-    done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ})
+    done = subprocess.run(
+        path, cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ}
+    )
     assert done.returncode == 0, done.stderr
     assert "test/accuracy" in read_result(tmp_path / "logs/sweeps/s/1")["metrics"]
 
@@ -223,23 +259,41 @@ def test_a_trial_composed_from_a_shared_base_equals_hydras_own(words: list[str])
         hydra = Hydra.create_main_hydra_file_or_module(None, None, str(CONF), "test")
         loader = hydra.config_loader
         command = loader.load_configuration("train", ["name=s"], RunMode.MULTIRUN)
-        composer = Composer(SimpleNamespace(config=command, hydra_context=SimpleNamespace(config_loader=loader)))
+        composer = Composer(
+            SimpleNamespace(config=command, hydra_context=SimpleNamespace(config_loader=loader))
+        )
         for _ in range(2):
             mine, choices = composer.compose(words)
             theirs = loader.load_sweep_config(command, words)
             assert choices | {"sweep": "default"} == dict(theirs.hydra.runtime.choices)
             kept = of_run(theirs)
-            wanted = {str(key): value for key, value in OmegaConf.to_container(kept).items() if key != "hydra"}
+            wanted = {
+                str(key): value
+                for key, value in OmegaConf.to_container(kept).items()
+                if key != "hydra"
+            }
             assert OmegaConf.to_container(mine) == wanted
     finally:
         GlobalHydra.instance().clear()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="the extra ray is not installed"
+)
 def test_ray_trains_a_sweep_of_four(tmp_path: Path) -> None:
-    words = ["-m", "data=iris", "trainer=cpu", "trainer.max_epochs=2", "seed=range(4)", "name=s", "hydra/launcher=ray"]
+    words = [
+        "-m",
+        "data=iris",
+        "trainer=cpu",
+        "trainer.max_epochs=2",
+        "seed=range(4)",
+        "name=s",
+        "hydra/launcher=ray",
+    ]
     path = [sys.executable, str(ROOT / "train.py"), *words]
     done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert [read_result(tmp_path / f"logs/sweeps/s/{number}")["status"] for number in range(4)] == ["done"] * 4
+    assert [read_result(tmp_path / f"logs/sweeps/s/{number}")["status"] for number in range(4)] == [
+        "done"
+    ] * 4

@@ -9,7 +9,15 @@ import pytest
 from conftest import read_result
 from goldilocks.sweeps.space import Dimension, Space
 
-QUICK = ["-m", "data=iris", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none", "name=s"]
+QUICK = [
+    "-m",
+    "data=iris",
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "callbacks=none",
+    "logger=none",
+    "name=s",
+]
 RATE = "optimizer.lr=tag(log,interval(1e-3,1))"
 
 
@@ -25,8 +33,22 @@ SPACE = Space(
     ["seed=1"],
     [
         Dimension("optimizer", "optimizer", choices=("sgd", "adam")),
-        Dimension("optimizer.lr@sgd", "optimizer.lr", low=0.01, high=1.0, log=True, when=("optimizer", "sgd")),
-        Dimension("optimizer.lr@adam", "optimizer.lr", low=1e-4, high=1e-2, log=True, when=("optimizer", "adam")),
+        Dimension(
+            "optimizer.lr@sgd",
+            "optimizer.lr",
+            low=0.01,
+            high=1.0,
+            log=True,
+            when=("optimizer", "sgd"),
+        ),
+        Dimension(
+            "optimizer.lr@adam",
+            "optimizer.lr",
+            low=1e-4,
+            high=1e-2,
+            log=True,
+            when=("optimizer", "adam"),
+        ),
         Dimension("model.depth", "model.depth", low=1, high=4, whole=True),
     ],
 )
@@ -53,7 +75,14 @@ def test_sobols_points_fall_into_every_part():
 
 def test_whole_ranges_reach_both_ends_evenly():
     dimension = Dimension("n", "n", low=2, high=5, whole=True)
-    assert [dimension.at(share) for share in (0, 0.249, 0.25, 0.5, 0.75, 0.9999)] == ["2", "2", "3", "4", "5", "5"]
+    assert [dimension.at(share) for share in (0, 0.249, 0.25, 0.5, 0.75, 0.9999)] == [
+        "2",
+        "2",
+        "3",
+        "4",
+        "5",
+        "5",
+    ]
     wide = Dimension("n", "n", low=16, high=512, whole=True, log=True)
     assert (wide.at(0), wide.at(1 - 1e-9)) == ("16", "512")
 
@@ -62,7 +91,12 @@ def test_whole_ranges_reach_both_ends_evenly():
 
 
 def test_each_optimizer_is_searched_over_its_own_ranges(command, tmp_path):
-    words = ["sweep.search=[optimizer]", "optimizer=momentum,adam", "sweep.sampler=qmc", "sweep.n_trials=8"]
+    words = [
+        "sweep.search=[optimizer]",
+        "optimizer=momentum,adam",
+        "sweep.sampler=qmc",
+        "sweep.n_trials=8",
+    ]
     done = command(*QUICK, *words)
     assert done.code == 0, done.err
     found = rows(tmp_path)
@@ -80,7 +114,13 @@ def test_the_command_line_wins_over_what_an_option_states(command, tmp_path):
 
 
 def test_what_cannot_be_trained_is_drawn_again(command, tmp_path):
-    words = ["model=deep", "model.depth=-1,1", "model.width=interval(2,40)", "sweep.sampler=random", "sweep.n_trials=4"]
+    words = [
+        "model=deep",
+        "model.depth=-1,1",
+        "model.width=interval(2,40)",
+        "sweep.sampler=random",
+        "sweep.n_trials=4",
+    ]
     done = command(*QUICK, *words)
     assert done.code == 0
     assert [row["model.depth"] for row in rows(tmp_path)] == ["1"] * 4
@@ -95,7 +135,10 @@ def test_what_cannot_be_trained_is_drawn_again(command, tmp_path):
         ([RATE], "a range without steps"),
         (["sweep.sampler=qmc", "sweep.n_trials=3"], "there is nothing to search"),
         (["sweep.sampler=tep", "seed=0,1"], "sweep.sampler=tep"),
-        (["sweep.search=[optimiser]", "sweep.sampler=qmc", "sweep.n_trials=3"], "did you mean optimizer?"),
+        (
+            ["sweep.search=[optimiser]", "sweep.sampler=qmc", "sweep.n_trials=3"],
+            "did you mean optimizer?",
+        ),
         (["sweep.search=[optimizer.rl]", "sweep.sampler=qmc", "sweep.n_trials=3"], "optimizer.rl"),
         (["sweep.timeout=soon", "seed=0,1"], "sweep.timeout=soon: a time above zero is expected"),
         (["sweep.objectives=[val/los]", "seed=0,1"], "val/los"),
@@ -106,7 +149,10 @@ def test_what_cannot_be_trained_is_drawn_again(command, tmp_path):
             "there are several objectives",
         ),
         (["sweep=optimiser"], "did you mean optimizer?"),
-        (["optimizer.lr=tag(log,interval(0,1))", "sweep.sampler=qmc", "sweep.n_trials=3"], "a number above 0"),
+        (
+            ["optimizer.lr=tag(log,interval(0,1))", "sweep.sampler=qmc", "sweep.n_trials=3"],
+            "a number above 0",
+        ),
     ],
 )
 def test_a_wrong_search_is_refused(command, tmp_path, words, line):
@@ -176,7 +222,9 @@ def test_seeds_are_told_as_their_mean(command, tmp_path):
     assert [row["seed"] for row in found] == ["0", "1", "0", "1"]
     assert found[0]["optimizer.lr"] == found[1]["optimizer.lr"]
     told = open_study(tmp_path / "logs/sweeps/s").study.get_trials()
-    means = [(float(found[at]["objective"]) + float(found[at + 1]["objective"])) / 2 for at in (0, 2)]
+    means = [
+        (float(found[at]["objective"]) + float(found[at + 1]["objective"])) / 2 for at in (0, 2)
+    ]
     assert [trial.value for trial in told] == pytest.approx(means)
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in told)
 
@@ -184,7 +232,14 @@ def test_seeds_are_told_as_their_mean(command, tmp_path):
 def test_asha_trains_half_the_epochs_and_finds_as_good_a_trial(command, tmp_path):
     """27 trials of at most 27 epochs; what is given up at 3 or 9 epochs would not have been best."""
     pytest.importorskip("optuna")
-    words = ["-m", "data=wine", "trainer=cpu", "callbacks=none", "logger=none", "trainer.max_epochs=27"]
+    words = [
+        "-m",
+        "data=wine",
+        "trainer=cpu",
+        "callbacks=none",
+        "logger=none",
+        "trainer.max_epochs=27",
+    ]
     rates = "optimizer.lr=tag(log,interval(1e-4,0.1))"
     best, epochs = {}, {}
     for pruner in ("none", "asha"):
@@ -193,7 +248,9 @@ def test_asha_trains_half_the_epochs_and_finds_as_good_a_trial(command, tmp_path
         assert ended.code == 0, ended.err
         found = results(tmp_path / "logs/sweeps" / pruner)
         assert len(found) == 27
-        best[pruner] = min(result["objective"]["value"] for result in found if result["status"] == "done")
+        best[pruner] = min(
+            result["objective"]["value"] for result in found if result["status"] == "done"
+        )
         epochs[pruner] = sum(result["epochs"] for result in found)
     assert epochs["asha"] <= epochs["none"] / 2
     assert command(*words, "optimizer.lr=0.01", "seed=range(5)", "name=noise").code == 0

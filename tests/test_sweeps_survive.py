@@ -21,7 +21,13 @@ from goldilocks.sweeps.processes import lost, slots_of
 from goldilocks.sweeps.trials import frozen
 from test_train import start, wait_for
 
-QUICK = ["data=iris", "trainer=cpu", "callbacks.progress_bar=null", "callbacks.last_checkpoint.min_seconds=0", "name=s"]
+QUICK = [
+    "data=iris",
+    "trainer=cpu",
+    "callbacks.progress_bar=null",
+    "callbacks.last_checkpoint.min_seconds=0",
+    "name=s",
+]
 UNLUCKY = """
 from pytorch_lightning import Callback
 
@@ -60,12 +66,18 @@ def trials_begun(folder: Path) -> int:
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    done = [path for path in folder.glob("*/result.json") if read_result(path.parent)["status"] in ("done", "diverged")]
+    done = [
+        path
+        for path in folder.glob("*/result.json")
+        if read_result(path.parent)["status"] in ("done", "diverged")
+    ]
     return {path.parent.name: path.stat().st_mtime_ns for path in done}
 
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("process", marks=pytest.mark.slow)])
-def test_a_sweep_that_is_killed_twice_ends_as_one_that_is_not(tmp_path: Path, launcher: str, monkeypatch) -> None:
+def test_a_sweep_that_is_killed_twice_ends_as_one_that_is_not(
+    tmp_path: Path, launcher: str, monkeypatch
+) -> None:
     (tmp_path / "unlucky.py").write_text(UNLUCKY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     chance = random.Random(f"{launcher}{os.getpid()}")
@@ -90,7 +102,9 @@ def test_a_sweep_that_is_killed_twice_ends_as_one_that_is_not(tmp_path: Path, la
     ours, theirs = rows(folder), rows(calm / "logs/sweeps/s")
     assert len(ours) == len(theirs) == 20
     same = ("trial", "status", "objective", "optimizer.lr", "seed", "error", "epochs", "best_epoch")
-    assert [[row[key] for key in same] for row in ours] == [[row[key] for key in same] for row in theirs]
+    assert [[row[key] for key in same] for row in ours] == [
+        [row[key] for key in same] for row in theirs
+    ]
     assert {row["status"] for row in ours} == {"done", "diverged", "failed"}
 
 
@@ -112,7 +126,14 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
 
 
 def test_a_trial_of_folds_goes_on_with_the_missing_one(tmp_path: Path) -> None:
-    words = ["-m", *QUICK, "callbacks.early_stopping=null", "trainer.max_epochs=60", "seed=0,1", "data.folds=2"]
+    words = [
+        "-m",
+        *QUICK,
+        "callbacks.early_stopping=null",
+        "trainer.max_epochs=60",
+        "seed=0,1",
+        "data.folds=2",
+    ]
     folder = tmp_path / "logs/sweeps/s"
     process = start(*words, cwd=tmp_path)
     wait_for(lambda: (folder / "0/fold_1/checkpoints/last.ckpt").exists())
@@ -126,7 +147,13 @@ def test_a_trial_of_folds_goes_on_with_the_missing_one(tmp_path: Path) -> None:
 
 
 def test_two_at_once_finish_it_together(tmp_path: Path) -> None:
-    words = ["-m", *QUICK, "callbacks.early_stopping=null", "trainer.max_epochs=20", "seed=range(8)"]
+    words = [
+        "-m",
+        *QUICK,
+        "callbacks.early_stopping=null",
+        "trainer.max_epochs=20",
+        "seed=range(8)",
+    ]
     both = [start(*words, cwd=tmp_path) for _ in range(2)]
     said = [finish(process) for process in both]
     folder = tmp_path / "logs/sweeps/s"
@@ -142,7 +169,14 @@ def test_editing_a_file_later_changes_nothing(tmp_path: Path) -> None:
     mine.mkdir(parents=True)
     option = (ROOT / "conf/model/deep.yaml").read_text()
     (mine / "own.yaml").write_text(option)
-    words = ["--config-dir", str(tmp_path / "mine"), "-m", *QUICK, "model=own", "trainer.max_epochs=1"]
+    words = [
+        "--config-dir",
+        str(tmp_path / "mine"),
+        "-m",
+        *QUICK,
+        "model=own",
+        "trainer.max_epochs=1",
+    ]
     finish(start(*words, "seed=0,1", cwd=tmp_path))
     (mine / "own.yaml").write_text(option.replace("width: 100", "width: 7"))
     folder = tmp_path / "logs/sweeps/s"
@@ -155,10 +189,21 @@ def test_editing_a_file_later_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_trial_whose_process_is_killed_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
-    words = ["-m", *QUICK, "callbacks.early_stopping=null", "trainer.max_epochs=3,1000000,4", "hydra/launcher=process"]
+    words = [
+        "-m",
+        *QUICK,
+        "callbacks.early_stopping=null",
+        "trainer.max_epochs=3,1000000,4",
+        "hydra/launcher=process",
+    ]
     folder = tmp_path / "logs/sweeps/s"
     process = start(*words, cwd=tmp_path)
-    wait_for(lambda: (folder / "1/checkpoints/last.ckpt").exists() and (folder / "2/result.json").exists(), seconds=120)
+    wait_for(
+        lambda: (
+            (folder / "1/checkpoints/last.ckpt").exists() and (folder / "2/result.json").exists()
+        ),
+        seconds=120,
+    )
     wait_for(lambda: read_result(folder / "2")["status"] == "done", seconds=60)
     pattern = f"goldilocks.sweeps.processes {folder.relative_to(tmp_path)} 1 "
     own = subprocess.run(["pgrep", "-f", pattern], capture_output=True)
@@ -180,7 +225,9 @@ def test_ctrl_c_reaches_the_processes_of_the_trials(tmp_path: Path) -> None:
     ]
     folder = tmp_path / "logs/sweeps/s"
     process = start(*words, cwd=tmp_path)
-    wait_for(lambda: all((folder / n / "checkpoints/last.ckpt").exists() for n in "01"), seconds=120)
+    wait_for(
+        lambda: all((folder / n / "checkpoints/last.ckpt").exists() for n in "01"), seconds=120
+    )
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -222,7 +269,9 @@ def test_each_trial_has_a_device_or_a_share_of_one(monkeypatch) -> None:
     assert slots_of(launcher()) == ["3", "5"]
 
 
-@pytest.mark.parametrize("word", ["trials_per_device=0", "devices=[]", "devices=[x]", "devices=all", "slots=1.5"])
+@pytest.mark.parametrize(
+    "word", ["trials_per_device=0", "devices=[]", "devices=[x]", "devices=all", "slots=1.5"]
+)
 def test_wrong_slots_are_refused(word, command, tmp_path: Path) -> None:
     ended = command("-m", *QUICK, "seed=0,1", "hydra/launcher=process", f"hydra.launcher.{word}")
     assert ended.code == 2
@@ -233,12 +282,23 @@ def test_wrong_slots_are_refused(word, command, tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_trials_share_a_gpu(tmp_path: Path) -> None:
-    words = ["-m", "data=iris", "trainer=gpu", "callbacks=none", "name=s", "seed=0,1", "trainer.max_epochs=2"]
+    words = [
+        "-m",
+        "data=iris",
+        "trainer=gpu",
+        "callbacks=none",
+        "name=s",
+        "seed=0,1",
+        "trainer.max_epochs=2",
+    ]
     words += ["hydra/launcher=process", "hydra.launcher.trials_per_device=2"]
     finish(start(*words, cwd=tmp_path))
     folders = [tmp_path / "logs/sweeps/s" / number for number in "01"]
     assert [read_result(folder)["status"] for folder in folders] == ["done", "done"]
-    assert all(len(json.loads((folder / "environment.json").read_text())["gpus"]) == 1 for folder in folders)
+    assert all(
+        len(json.loads((folder / "environment.json").read_text())["gpus"]) == 1
+        for folder in folders
+    )
 
 
 def test_slots_must_be_a_number(command, tmp_path: Path) -> None:

@@ -16,7 +16,13 @@ from goldilocks.parts import prepare
 from goldilocks.results import load_checkpoint
 from tables import SHARED, cars, write
 
-QUICK = ["data=table", "data.target=price", "trainer=cpu", "trainer.max_epochs=2", "callbacks.progress_bar=null"]
+QUICK = [
+    "data=table",
+    "data.target=price",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "callbacks.progress_bar=null",
+]
 
 
 @pytest.fixture
@@ -56,7 +62,11 @@ def test_a_file_and_a_target_are_all_it_takes(command, path):
     used = {column["name"]: column["features"] for column in card["columns"]}
     assert used == {"id": 0, "size": 1, "age": 2, "make": 4, "fuel": 1, "colour": 3, "sold": 5}
     assert sum(used.values()) == card["inputs"] == 16
-    assert [check["name"] for check in card["checks"]] == ["rows in two splits", "single features", "target"]
+    assert [check["name"] for check in card["checks"]] == [
+        "rows in two splits",
+        "single features",
+        "target",
+    ]
     page = (ended.folder / "data_card.md").read_text(encoding="utf-8")
     assert "- id: identifier, numbers the rows" in page
     assert "| fuel | binary | two values | 0.0% | 2 |" in page
@@ -82,7 +92,9 @@ def test_names_that_are_no_keys_of_hydras(command, tmp_path):
     path = write(tmp_path / "cars.csv", lines)
     ended = command(*QUICK, f"data.path={path}", "data.columns.size (m: all)=drop", words[1])
     assert ended.code == 0, ended.err
-    assert "- size (m: all): drop, as data.columns says" in (ended.folder / "data_card.md").read_text(encoding="utf-8")
+    assert "- size (m: all): drop, as data.columns says" in (
+        ended.folder / "data_card.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_what_is_missing_or_wrong_is_said(command, path):
@@ -96,9 +108,15 @@ def test_what_is_missing_or_wrong_is_said(command, path):
             [f"data.path={path}", "data.target=prise"],
             "error: data.target=prise: there is no such column; did you mean p",
         ),
-        ([f"data.path={path}", "data.columns.makes=drop"], "error: data.columns.makes=drop: there is no such column;"),
+        (
+            [f"data.path={path}", "data.columns.makes=drop"],
+            "error: data.columns.makes=drop: there is no such column;",
+        ),
         ([f"data.path={path}", "data.columns.make=word"], "error: data.columns={make: word}: "),
-        ([f"data.path={path}", "data.group_column=x"], "error: data.group_column=x: there is no such column"),
+        (
+            [f"data.path={path}", "data.group_column=x"],
+            "error: data.group_column=x: there is no such column",
+        ),
     ):
         ended = command(*QUICK, *words)
         assert (ended.code, ended.new) == (2, [])
@@ -109,8 +127,12 @@ def test_what_is_missing_or_wrong_is_said(command, path):
 def test_a_sweep_reads_the_table_once(command, path, monkeypatch):
     read = []
     real = pd.read_csv
-    monkeypatch.setattr(pd, "read_csv", lambda *words, **options: read.append(1) or real(*words, **options))
-    ended = command("-m", *QUICK, f"data.path={path}", "name=trial", "model.width=8,16", "trainer.max_epochs=1")
+    monkeypatch.setattr(
+        pd, "read_csv", lambda *words, **options: read.append(1) or real(*words, **options)
+    )
+    ended = command(
+        "-m", *QUICK, f"data.path={path}", "name=trial", "model.width=8,16", "trainer.max_epochs=1"
+    )
     assert ended.code == 0, ended.err
     assert len(read) == 1
 
@@ -151,7 +173,11 @@ def test_the_task_can_be_said(tmp_path):
 
 def test_several_targets(path):
     data = ready(path, target=["price", "size"])
-    assert (data.spec.task, data.spec.target_names, data.spec.num_outputs) == ("regression", ("price", "size"), 2)
+    assert (data.spec.task, data.spec.target_names, data.spec.num_outputs) == (
+        "regression",
+        ("price", "size"),
+        2,
+    )
     assert "size" not in data.spec.feature_names
     with pytest.raises(Refused, match=r"^data\.target=make: several targets must be numbers"):
         ready(path, target=["price", "make"])
@@ -176,7 +202,9 @@ def test_a_skewed_target_is_learnt_as_its_logarithm(tmp_path):
 def test_metrics_of_logarithms_are_in_the_targets_own_units(compose, tmp_path):
     random = np.random.default_rng(0)
     path = table_of(tmp_path, np.exp(random.normal(size=80)))
-    parts = prepare(compose(*QUICK, f"data.path={path}", "data.target_log=true", "model.output_scale=1"))
+    parts = prepare(
+        compose(*QUICK, f"data.path={path}", "data.target_log=true", "model.output_scale=1")
+    )
     task, (x, y) = parts.module.task, parts.data.tensors["test"]
     output = parts.module.network(x).detach()
     target = pd.read_csv(path)["price"].to_numpy()[parts.data.row_numbers["test"]]
@@ -184,18 +212,25 @@ def test_metrics_of_logarithms_are_in_the_targets_own_units(compose, tmp_path):
     task.update_metrics("test", output, y)
     found, guess = task.compute_metrics("test"), task.predict(output)[:, 0].double().numpy()
     assert found["test/rmse"] == pytest.approx(np.sqrt(np.mean((guess - target) ** 2)), rel=1e-4)
-    assert found["test/r2"] == pytest.approx(1 - np.mean((guess - target) ** 2) / target.var(), rel=1e-4)
+    assert found["test/r2"] == pytest.approx(
+        1 - np.mean((guess - target) ** 2) / target.var(), rel=1e-4
+    )
 
 
 def test_a_leak_is_warned_of(command, tmp_path):
     random = np.random.default_rng(0)
-    rows = [f"{random.normal()},{random.normal()},{row},{2 * row + 1}" for row in random.permutation(200) // 4]
+    rows = [
+        f"{random.normal()},{random.normal()},{row},{2 * row + 1}"
+        for row in random.permutation(200) // 4
+    ]
     path = write(tmp_path / "leak.csv", ["a,b,paid,price", *rows])
     ended = command(*QUICK, f"data.path={path}")
     assert ended.code == 0
     assert ended.err.startswith("training on ")
     assert "\nwarning: single features: paid alone: 100% of a guess's error removed" in ended.err
-    assert "is it known before the target is?" in (ended.folder / "data_card.md").read_text(encoding="utf-8")
+    assert "is it known before the target is?" in (ended.folder / "data_card.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_rows_are_counted_as_in_the_file(tmp_path):
@@ -210,7 +245,10 @@ def test_rows_are_counted_as_in_the_file(tmp_path):
 def test_files_of_their_own_for_validation_and_test(tmp_path):
     header, *rows = cars()
     train = write(tmp_path / "train.csv", [header, *rows[:60]])
-    val, test = write(tmp_path / "val.csv", [header, *rows[60:70]]), write(tmp_path / "test.csv", [header, *rows[70:]])
+    val, test = (
+        write(tmp_path / "val.csv", [header, *rows[60:70]]),
+        write(tmp_path / "test.csv", [header, *rows[70:]]),
+    )
     data = ready(train, val_path=val, test_path=test)
     assert {stage: numbers.tolist() for stage, numbers in data.row_numbers.items()} == {
         "train": list(range(60)),
@@ -222,14 +260,17 @@ def test_files_of_their_own_for_validation_and_test(tmp_path):
     assert part.spec.num_rows == {"test": 20, "train": 52, "val": 8}
     assert part.how_split() == f"test from {test}, drawn with data.seed=0"
     other = write(tmp_path / "other.csv", ["id,size", "1,2"])
-    with pytest.raises(Refused, match=r"^data\.test_path=.*other\.csv: lacks the column age of data\.path"):
+    with pytest.raises(
+        Refused, match=r"^data\.test_path=.*other\.csv: lacks the column age of data\.path"
+    ):
         ready(train, test_path=other)
 
 
 def with_column(tmp_path, name, values):
     header, *rows = cars()
     return write(
-        tmp_path / "more.csv", [f"{header},{name}", *(f"{row},{v}" for row, v in zip(rows, values, strict=True))]
+        tmp_path / "more.csv",
+        [f"{header},{name}", *(f"{row},{v}" for row, v in zip(rows, values, strict=True))],
     )
 
 
@@ -240,7 +281,9 @@ def test_a_column_gives_the_split(tmp_path):
     assert data.row_numbers["test"].tolist() == list(range(3, 90, 5))
     assert not any("part" in name for name in data.spec.feature_names)
     path = with_column(tmp_path, "part", ["train", "rest"] * 45)
-    with pytest.raises(Refused, match=r"^data\.split_column=part: row 2 says rest; write train, val or test"):
+    with pytest.raises(
+        Refused, match=r"^data\.split_column=part: row 2 says rest; write train, val or test"
+    ):
         ready(path, split_column="part")
 
 
@@ -248,26 +291,44 @@ def test_groups_stay_together(tmp_path):
     groups = [f"owner{row // 6}" for row in range(90)]
     data = ready(with_column(tmp_path, "owner", groups), group_column="owner", val_fraction=0.2)
     found = {stage: {groups[row] for row in rows} for stage, rows in data.row_numbers.items()}
-    assert {stage: len(names) for stage, names in found.items()} == {"train": 9, "val": 3, "test": 3}
-    assert not found["train"] & found["val"] and not found["train"] & found["test"] and not found["val"] & found["test"]
-    with pytest.raises(Refused, match=r"^data\.group_column=owner: 2 groups are too few for data\."):
+    assert {stage: len(names) for stage, names in found.items()} == {
+        "train": 9,
+        "val": 3,
+        "test": 3,
+    }
+    assert (
+        not found["train"] & found["val"]
+        and not found["train"] & found["test"]
+        and not found["val"] & found["test"]
+    )
+    with pytest.raises(
+        Refused, match=r"^data\.group_column=owner: 2 groups are too few for data\."
+    ):
         ready(with_column(tmp_path, "owner", ["a", "b"] * 45), group_column="owner")
 
 
 @pytest.mark.parametrize("style", ["%Y-%m-%d", "%d.%m.%Y", "%Y%m%d"])
 def test_the_latest_rows_are_the_test(style, tmp_path):
     days = np.random.default_rng(0).permutation(90)
-    dates = [(pd.Timestamp("2024-01-01") + pd.Timedelta(days=int(day))).strftime(style) for day in days]
+    dates = [
+        (pd.Timestamp("2024-01-01") + pd.Timedelta(days=int(day))).strftime(style) for day in days
+    ]
     data = ready(with_column(tmp_path, "day", dates), time_column="day")
     assert sorted(days[data.row_numbers["test"]]) == list(range(72, 90))
     assert sorted(days[data.row_numbers["val"]]) == list(range(63, 72))
     assert not any(name.startswith("day") for name in data.spec.feature_names)
-    with_date = ready(with_column(tmp_path, "day", dates), time_column="day", columns={"day": "date"})
-    assert (("day days" in with_date.spec.feature_names) == (style != "%Y%m%d")) or style == "%Y%m%d"
+    with_date = ready(
+        with_column(tmp_path, "day", dates), time_column="day", columns={"day": "date"}
+    )
+    assert (
+        ("day days" in with_date.spec.feature_names) == (style != "%Y%m%d")
+    ) or style == "%Y%m%d"
 
 
 def test_rows_of_the_same_time_stay_together(tmp_path):
-    data = ready(with_column(tmp_path, "year", [2000 + row // 10 for row in range(90)]), time_column="year")
+    data = ready(
+        with_column(tmp_path, "year", [2000 + row // 10 for row in range(90)]), time_column="year"
+    )
     assert data.spec.num_rows == {"train": 60, "test": 20, "val": 10}
     with pytest.raises(Refused, match=r"^data\.time_column=year: too few different times"):
         ready(with_column(tmp_path, "year", [2000] * 90), time_column="year")
@@ -276,7 +337,9 @@ def test_rows_of_the_same_time_stay_together(tmp_path):
 
 
 def test_only_one_thing_splits_the_rows(path):
-    with pytest.raises(Refused, match=r"^data\.split_column=make and data\.time_column=sold: only one of them"):
+    with pytest.raises(
+        Refused, match=r"^data\.split_column=make and data\.time_column=sold: only one of them"
+    ):
         TableFile(path=path, target="price", split_column="make", time_column="sold")
 
 
@@ -294,7 +357,11 @@ MODELS = ["linear", "shallow", "deep", "wide", "pyramid", "selfnorm", "resnet", 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_network_learns_vectors_for_many_categories(model, command, towns):
     ended = command(
-        *QUICK, f"data.path={towns}", f"model={model}", "data.max_one_hot=10", "regularization=[mixup,noise]"
+        *QUICK,
+        f"data.path={towns}",
+        f"model={model}",
+        "data.max_one_hot=10",
+        "regularization=[mixup,noise]",
     )
     assert ended.code == 0, ended.err
     weights = load_checkpoint(ended.folder / "checkpoints" / "best.ckpt")["state_dict"]
@@ -307,7 +374,9 @@ def test_the_vectors_are_put_in_place_of_the_numbers():
     vectors = CategoryVectors([5, 3])
     x = torch.tensor([[0.5, 4.0, 0.0], [1.5, 0.0, 2.0]])
     first, second = (table.weight for table in vectors.tables)
-    expected = torch.stack([torch.cat([x[k, :1], first[int(x[k, 1])], second[int(x[k, 2])]]) for k in range(2)])
+    expected = torch.stack(
+        [torch.cat([x[k, :1], first[int(x[k, 1])], second[int(x[k, 2])]]) for k in range(2)]
+    )
     assert torch.equal(vectors(x), expected)
     assert vectors.width(3) == expected.shape[1]
     network = WithVectors(vectors, torch.nn.Linear(vectors.width(3), 2))
@@ -320,8 +389,17 @@ def test_precision_that_cannot_count_categories_is_refused(compose, tmp_path):
     lines = cars(900)
     rows = [f"{line},town{place % 400}" for place, line in enumerate(lines[1:])]
     path = write(tmp_path / "towns.csv", [f"{lines[0]},town", *rows])
-    with pytest.raises(Refused, match=r"^trainer\.precision=bf16-true: cannot hold the numbers of \d+ categories"):
-        prepare(compose(*QUICK, f"data.path={path}", "data.min_category_rows=1", "trainer.precision=bf16-true"))
+    with pytest.raises(
+        Refused, match=r"^trainer\.precision=bf16-true: cannot hold the numbers of \d+ categories"
+    ):
+        prepare(
+            compose(
+                *QUICK,
+                f"data.path={path}",
+                "data.min_category_rows=1",
+                "trainer.precision=bf16-true",
+            )
+        )
 
 
 # --- again ------------------------------------------------------------------------------------------------------------
@@ -358,7 +436,9 @@ def test_nothing_of_the_other_rows_is_fitted(tmp_path):
 def test_the_constructor_is_the_schema():
     with pytest.raises(Refused, match=r"^data\.columns=.*: "):
         check_arguments(TableFile, {"columns": {"make": "word"}}, "data")
-    assert check_arguments(TableFile, {"columns": {2019: "drop"}}, "data")["columns"] == {2019: "drop"}
+    assert check_arguments(TableFile, {"columns": {2019: "drop"}}, "data")["columns"] == {
+        2019: "drop"
+    }
     assert spoken(1e6) == "1,000,000"
 
 

@@ -45,7 +45,9 @@ def test_the_task_can_be_chosen():
 @pytest.mark.parametrize("scaling", ["standard", "minmax", "none"])
 @pytest.mark.parametrize("columns", [1, 2])
 def test_regression_targets_are_scaled_with_the_training_rows(columns, scaling):
-    target = np.random.default_rng(0).normal([100, -3][:columns], [20, 0.1][:columns], size=(200, columns))
+    target = np.random.default_rng(0).normal(
+        [100, -3][:columns], [20, 0.1][:columns], size=(200, columns)
+    )
     data = ready(Rows(target, target, scaling="none", target_scaling=scaling))
     train = target[split_rows(target, FRACTIONS, 0, stratify=False)["train"]]
     shift, scale = {
@@ -69,7 +71,9 @@ def test_regression_targets_are_scaled_with_the_training_rows(columns, scaling):
 
 @pytest.mark.parametrize("scaling", ["standard", "minmax", "none"])
 def test_a_constant_target_stays_finite(scaling):
-    data = ready(Rows(np.arange(60.0)[:, None], np.full(60, 0.1), task="regression", target_scaling=scaling))
+    data = ready(
+        Rows(np.arange(60.0)[:, None], np.full(60, 0.1), task="regression", target_scaling=scaling)
+    )
     y = data.tensors["val"][1].double().numpy()
     assert np.isfinite(y).all()
     assert np.allclose(y * np.array(data.spec.target_scale) + np.array(data.spec.target_shift), 0.1)
@@ -79,20 +83,29 @@ def test_a_constant_target_stays_finite(scaling):
 def test_missing_targets_are_refused(bad):
     target = np.linspace(0, 1, 60)
     target[[3, 50]] = bad
-    with pytest.raises(Refused, match=r"^data: the target holds 2 missing or infinite values; drop those rows$"):
+    with pytest.raises(
+        Refused, match=r"^data: the target holds 2 missing or infinite values; drop those rows$"
+    ):
         Rows(np.arange(60.0)[:, None], target).setup()
 
 
 @pytest.mark.parametrize("scaling", ["minmax", "none"])
 def test_target_scaling_of_classes_is_refused(scaling):
-    with pytest.raises(Refused, match=rf"^data.target_scaling={scaling}: .* these data are multiclass; leave it out$"):
+    with pytest.raises(
+        Refused,
+        match=rf"^data.target_scaling={scaling}: .* these data are multiclass; leave it out$",
+    ):
         EmbeddedData("iris", target_scaling=scaling).setup()
 
 
 def test_the_spec_counts_the_classes_of_the_training_rows():
     data = ready(Rows(np.arange(100.0)[:, None], np.repeat(["b", "a", "c"], [50, 30, 20])))
     assert data.spec.class_names == ("a", "b", "c")
-    assert data.spec.class_counts == tuple(np.bincount(data.tensors["train"][1]).tolist()) == (18, 30, 12)
+    assert (
+        data.spec.class_counts
+        == tuple(np.bincount(data.tensors["train"][1]).tolist())
+        == (18, 30, 12)
+    )
     binary = ready(Rows(np.arange(100.0)[:, None], np.repeat([7, 3], [80, 20])))
     assert binary.spec.class_counts == (12, 48)
 

@@ -20,7 +20,9 @@ def test_class_probabilities_as_targets(weighted, amount, dtype):
     output, target = draw("multiclass")
     mixed = 0.3 * F.one_hot(target, 5) + 0.7 * F.one_hot(target.flip(0), 5)
     counts = (10, 20, 30, 5, 35)
-    weights = torch.tensor(compute_class_weight("balanced", classes=np.arange(5), y=np.repeat(np.arange(5), counts)))
+    weights = torch.tensor(
+        compute_class_weight("balanced", classes=np.arange(5), y=np.repeat(np.arange(5), counts))
+    )
     task = make(
         *("multiclass", 5),
         facts={"class_counts": counts},
@@ -40,7 +42,9 @@ def test_one_class_for_certain_is_the_same_as_its_index():
     certain = F.one_hot(target, 5).float()
     for options in ({}, {"label_smoothing": 0.1}, {"class_weight": "balanced"}):
         task = make("multiclass", 5, facts={"class_counts": (10, 20, 30, 5, 35)}, **options)
-        assert torch.allclose(task.loss(output, certain, smooth=True), task.loss(output, target, smooth=True))
+        assert torch.allclose(
+            task.loss(output, certain, smooth=True), task.loss(output, target, smooth=True)
+        )
         assert score(task, output, certain) == score(task, output, target)
 
 
@@ -59,7 +63,12 @@ def test_binary_targets_between_the_classes():
 
 def test_balanced_classes_weigh_as_in_scikit_learn():
     output, target = draw("multiclass")
-    task = make("multiclass", 5, facts={"class_counts": np.bincount(target).tolist()}, class_weight="balanced")
+    task = make(
+        "multiclass",
+        5,
+        facts={"class_counts": np.bincount(target).tolist()},
+        class_weight="balanced",
+    )
     expected = compute_class_weight("balanced", classes=np.arange(5), y=target.numpy())
     assert task.class_weight.tolist() == pytest.approx(expected.tolist())
     weights = compute_sample_weight("balanced", target.numpy())
@@ -75,7 +84,9 @@ def test_balanced_binary_weighs_as_in_scikit_learn():
     weights = compute_sample_weight("balanced", target.squeeze(1).numpy())
     said = reference.log_loss(target, output.double().sigmoid(), sample_weight=weights)
     assert task.loss(output, target, smooth=True).item() == pytest.approx(said)
-    assert torch.equal(task.loss(output, target), F.binary_cross_entropy_with_logits(output, target))
+    assert torch.equal(
+        task.loss(output, target), F.binary_cross_entropy_with_logits(output, target)
+    )
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -89,7 +100,9 @@ def test_weights_hold_in_a_batch_of_one_class(task):
         rows = target.reshape(-1) == index
         plain = module.loss(output[rows], target[rows], smooth=True)
         factor = sum(counts) / len(counts) / count
-        assert weighted.loss(output[rows], target[rows], smooth=True) == pytest.approx((plain * factor).item())
+        assert weighted.loss(output[rows], target[rows], smooth=True) == pytest.approx(
+            (plain * factor).item()
+        )
 
 
 def test_class_weights_of_a_regression_are_refused():
@@ -119,15 +132,25 @@ def test_an_output_function_stands_before_the_loss_and_the_scale(output, formula
     assert torch.allclose(task.predict(raw).double(), value * 4 + 10)
     found = score(task, raw, target)
     assert found["val/mae"] == pytest.approx((value - target).abs().mean().item() * 4, rel=1e-5)
-    assert found["val/r2"] == pytest.approx(reference.r2_score(target.numpy(), value.numpy()), rel=1e-4)
+    assert found["val/r2"] == pytest.approx(
+        reference.r2_score(target.numpy(), value.numpy()), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
     ("output", "least", "most"),
-    [("tanh", -1.1, 0.5), ("tanh", 0.0, 1.5), ("sigmoid", -0.1, 1.0), ("sigmoid", 0.0, 1.1), ("softplus", -0.1, 9.0)],
+    [
+        ("tanh", -1.1, 0.5),
+        ("tanh", 0.0, 1.5),
+        ("sigmoid", -0.1, 1.0),
+        ("sigmoid", 0.0, 1.1),
+        ("softplus", -0.1, 9.0),
+    ],
 )
 def test_an_output_that_cannot_reach_the_targets_is_refused(output, least, most):
-    with pytest.raises(Refused, match=rf"^task.output={output}: gives values .* write data.target_scaling=minmax"):
+    with pytest.raises(
+        Refused, match=rf"^task.output={output}: gives values .* write data.target_scaling=minmax"
+    ):
         make("regression", facts={"target_range": (least, most)}, output=output)
 
 
@@ -136,15 +159,16 @@ def test_an_output_that_cannot_reach_the_targets_is_refused(output, least, most)
     [("tanh", -1.0, 1.0), ("sigmoid", 0.0, 1.0), ("softplus", 0.0, 1e6), ("identity", -9, 9)],
 )
 def test_an_output_that_reaches_the_targets_is_taken(output, least, most):
-    assert make("regression", facts={"target_range": (least, most)}, output=output).output_function == (
-        OUTPUTS[output][0] if output != "identity" else None
-    )
+    assert make(
+        "regression", facts={"target_range": (least, most)}, output=output
+    ).output_function == (OUTPUTS[output][0] if output != "identity" else None)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_classes_keep_their_own_output(task, output):
     with pytest.raises(
-        Refused, match=rf"^task.output={output}: .*{task} has its probabilities .*task.output=identity$"
+        Refused,
+        match=rf"^task.output={output}: .*{task} has its probabilities .*task.output=identity$",
     ):
         make(task, 3, output=output)

@@ -11,7 +11,14 @@ from drawing import ROWS, draw, make, score
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.metric_names import BETTER, direction
-from goldilocks.tasks import LOSSES, METRICS, Objective, check_objective, metric_names, smooth_binary
+from goldilocks.tasks import (
+    LOSSES,
+    METRICS,
+    Objective,
+    check_objective,
+    metric_names,
+    smooth_binary,
+)
 
 
 def huber(error):
@@ -28,9 +35,21 @@ def huber(error):
         ("regression", "auto", lambda o, t: ((o - t) ** 2).mean()),
         ("regression", "mae", lambda o, t: (o - t).abs().mean()),
         ("regression", "huber", lambda o, t: huber((o - t).abs()).mean()),
-        ("binary", "bce", lambda o, t: -(t * o.sigmoid().log() + (1 - t) * (1 - o.sigmoid()).log()).mean()),
-        ("binary", "auto", lambda o, t: -(t * o.sigmoid().log() + (1 - t) * (1 - o.sigmoid()).log()).mean()),
-        ("multiclass", "cross_entropy", lambda o, t: -o.softmax(1).log()[torch.arange(len(t)), t].mean()),
+        (
+            "binary",
+            "bce",
+            lambda o, t: -(t * o.sigmoid().log() + (1 - t) * (1 - o.sigmoid()).log()).mean(),
+        ),
+        (
+            "binary",
+            "auto",
+            lambda o, t: -(t * o.sigmoid().log() + (1 - t) * (1 - o.sigmoid()).log()).mean(),
+        ),
+        (
+            "multiclass",
+            "cross_entropy",
+            lambda o, t: -o.softmax(1).log()[torch.arange(len(t)), t].mean(),
+        ),
         ("multiclass", "auto", lambda o, t: -o.softmax(1).log()[torch.arange(len(t)), t].mean()),
     ],
 )
@@ -46,7 +65,9 @@ def test_huber_is_that_of_scikit_learns_regressor():
     output, target = draw("regression")
     parameters = np.array([1.0, 0.0, 1.0])  # weight, intercept, sigma
     x, y = output.double().numpy(), target.double().squeeze(1).numpy()
-    total, _ = _huber_loss_and_gradient(parameters, x, y, epsilon=1.0, alpha=0.0, sample_weight=np.ones(len(y)))
+    total, _ = _huber_loss_and_gradient(
+        parameters, x, y, epsilon=1.0, alpha=0.0, sample_weight=np.ones(len(y))
+    )
     found = make("regression", loss="huber").loss(output, target)
     assert found.item() == pytest.approx((total - len(y)) / 2 / len(y), rel=1e-5)
 
@@ -55,7 +76,9 @@ def test_huber_is_that_of_scikit_learns_regressor():
 def test_a_loss_of_another_task_is_refused(task):
     others = {name for losses in LOSSES.values() for name in losses} - LOSSES[task].keys()
     for name in others:
-        with pytest.raises(Refused, match=f"^task.loss={name}: is not for {task}; write one of: auto, "):
+        with pytest.raises(
+            Refused, match=f"^task.loss={name}: is not for {task}; write one of: auto, "
+        ):
             make(task, loss=name)
 
 
@@ -76,7 +99,9 @@ def test_label_smoothing_of_a_binary_target_moves_it_towards_a_half(amount):
     expected = -(soft * p.log() + (1 - soft) * (1 - p).log()).mean()
     task = make("binary", label_smoothing=amount)
     assert torch.allclose(task.loss(output, target, smooth=True), expected, rtol=1e-5)
-    assert torch.equal(task.loss(output, target), F.binary_cross_entropy_with_logits(output, target))
+    assert torch.equal(
+        task.loss(output, target), F.binary_cross_entropy_with_logits(output, target)
+    )
 
 
 def test_binary_smoothing_equals_that_of_two_classes():
@@ -84,7 +109,9 @@ def test_binary_smoothing_equals_that_of_two_classes():
     output, target = draw("binary")
     two = torch.cat([torch.zeros_like(output), output], 1)
     expected = F.cross_entropy(two, target.long().squeeze(1), label_smoothing=0.2)
-    assert torch.allclose(make("binary", label_smoothing=0.2).loss(output, target, smooth=True), expected, rtol=1e-5)
+    assert torch.allclose(
+        make("binary", label_smoothing=0.2).loss(output, target, smooth=True), expected, rtol=1e-5
+    )
     assert torch.equal(smooth_binary(target, 0.0), target)
 
 
@@ -130,7 +157,10 @@ def binned_error(sure, said, target):
     """The expected calibration error by its definition, over 15 bins."""
     bins = np.minimum((sure.double().numpy() * 15).astype(int), 14)
     right = (said == target).numpy()
-    gaps = [(bins == b).mean() * abs(right[bins == b].mean() - sure.numpy()[bins == b].mean()) for b in set(bins)]
+    gaps = [
+        (bins == b).mean() * abs(right[bins == b].mean() - sure.numpy()[bins == b].mean())
+        for b in set(bins)
+    ]
     return sum(gaps)
 
 
@@ -145,7 +175,9 @@ def test_metrics_of_many_classes_are_of_those_that_have_rows():
         )
     areas = [reference.roc_auc_score(target == index, shares[:, index]) for index in range(3)]
     assert found["val/auroc"] == pytest.approx(np.mean(areas), rel=1e-5)
-    assert found["val/f1"] == pytest.approx(reference.f1_score(target, output.argmax(1), average="macro"))
+    assert found["val/f1"] == pytest.approx(
+        reference.f1_score(target, output.argmax(1), average="macro")
+    )
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -156,7 +188,9 @@ def test_auroc_of_ties_is_that_of_scikit_learn(task):
     shares = coarse.sigmoid().squeeze(1) if task == "binary" else coarse.softmax(1)
     assert len(shares.unique()) < len(shares) / 2
     expected = reference.roc_auc_score(target.squeeze(-1), shares, multi_class="ovr")
-    assert score(make(task, output.shape[1]), coarse, target)["val/auroc"] == pytest.approx(expected, rel=1e-5)
+    assert score(make(task, output.shape[1]), coarse, target)["val/auroc"] == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -170,7 +204,10 @@ def test_auroc_of_a_single_class_is_not_a_number(task):
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_metrics_bear_outputs_that_are_no_numbers(task):
     output, target = draw(task)
-    assert score(make(task, output.shape[1]), output * math.nan, target).keys() >= {"val/auroc", "val/ece"}
+    assert score(make(task, output.shape[1]), output * math.nan, target).keys() >= {
+        "val/auroc",
+        "val/ece",
+    }
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -194,13 +231,18 @@ def test_binary_metrics_equal_scikit_learns(seed):
     [
         ((0.0,), (1.0,)),
         ((152.0,), (77.0,)),
-        ((1e4,), (2.0,)),  # far from zero, where single precision leaves little of the squares' difference
+        (
+            (1e4,),
+            (2.0,),
+        ),  # far from zero, where single precision leaves little of the squares' difference
         ((100.0, -3.0, 0.0), (20.0, 0.1, 1.0)),
     ],
 )
 def test_regression_metrics_are_in_the_targets_units_and_equal_scikit_learns(shift, scale):
     output, target = draw("regression", outputs=len(shift))
-    said, truth = (values.double().numpy() * np.array(scale) + np.array(shift) for values in (output, target))
+    said, truth = (
+        values.double().numpy() * np.array(scale) + np.array(shift) for values in (output, target)
+    )
     found = score(make("regression", len(shift), shift, scale), output, target)
     assert found == pytest.approx(
         {
@@ -215,7 +257,9 @@ def test_regression_metrics_are_in_the_targets_units_and_equal_scikit_learns(shi
 def test_r2_of_an_unscaled_target_far_from_zero_is_that_of_scikit_learn():
     output, target = (values * 2 + 1e4 for values in draw("regression"))
     task = make("regression", facts={"target_centre": (1e4 + 0.3,)})
-    assert score(task, output, target)["val/r2"] == pytest.approx(reference.r2_score(target, output), rel=1e-4)
+    assert score(task, output, target)["val/r2"] == pytest.approx(
+        reference.r2_score(target, output), rel=1e-4
+    )
 
 
 def test_a_stage_of_a_single_row_has_its_errors():
@@ -263,7 +307,9 @@ def test_metrics_keep_no_gradients():
     output, target = draw("binary")
     task = make("binary")
     task.update_metrics("val", output.requires_grad_(), target)
-    assert not any(value.requires_grad for pair in task.metrics["val"]["auroc"].parts for value in pair)
+    assert not any(
+        value.requires_grad for pair in task.metrics["val"]["auroc"].parts for value in pair
+    )
 
 
 # --- the objective ----------------------------------------------------------------------------------------------------
@@ -308,7 +354,9 @@ def test_an_objective_that_the_data_do_not_have_is_refused():
     check_objective("val/rmse", spec)
     check_objective("train/loss", spec)
     for metric in ("val/accuracy", "train/r2"):
-        with pytest.raises(Refused, match=f"^objective.metric={metric}: regression has no such metric; .*val/rmse"):
+        with pytest.raises(
+            Refused, match=f"^objective.metric={metric}: regression has no such metric; .*val/rmse"
+        ):
             check_objective(metric, spec)
     without = Spec("regression", (4,), 1, num_rows={"train": 9, "val": 0, "test": 1})
     with pytest.raises(Refused, match=r"data.val_fraction=0 leaves no validation set"):

@@ -83,7 +83,10 @@ def test_a_share_of_the_cores_is_all_there_is(machine, monkeypatch):
 def test_a_damaged_memory_is_measured_again(content, machine):
     memory().parent.mkdir(parents=True)
     memory().write_text(content)
-    assert choose_threads(SMALL_WORK, "net", lambda: step_of(machine, {1: 0.004, 2: 0.001, 4: 0.001})) == 2
+    assert (
+        choose_threads(SMALL_WORK, "net", lambda: step_of(machine, {1: 0.004, 2: 0.001, 4: 0.001}))
+        == 2
+    )
     assert list(json.loads(memory().read_text()).values()) == [2]
 
 
@@ -108,10 +111,14 @@ def test_the_option_has_the_last_word(machine, compose):
     assert threads_for(prepare(compose(*WORDS, "trainer.threads=3"))) == 3
 
 
-def test_a_run_takes_and_records_what_pays_and_a_resumed_one_keeps_it(machine, compose, tmp_path, monkeypatch):
+def test_a_run_takes_and_records_what_pays_and_a_resumed_one_keeps_it(
+    machine, compose, tmp_path, monkeypatch
+):
     cfg, folder = compose(*WORDS), tmp_path / "run"
     folder.mkdir()
-    monkeypatch.setattr(threads, "SMALL_WORK", 67 * 32)  # 4 x 8 + 8 weights and biases, 8 x 3 + 3: 67
+    monkeypatch.setattr(
+        threads, "SMALL_WORK", 67 * 32
+    )  # 4 x 8 + 8 weights and biases, 8 x 3 + 3: 67
     monkeypatch.setattr(threads, "seconds", lambda step, count: (step(), 1 / count)[1])
     assert run(cfg, WORDS, {}, folder=folder, parts=prepare(cfg))["status"] == "done"
     assert machine[-1] == results.recorded_threads(folder) == 12
@@ -124,7 +131,11 @@ def test_a_run_takes_and_records_what_pays_and_a_resumed_one_keeps_it(machine, c
 def test_trials_that_differ_in_rates_share_one_measurement(machine, compose, monkeypatch):
     monkeypatch.setattr(threads, "SMALL_WORK", 0)
     monkeypatch.setattr(threads, "seconds", lambda step, count: 1.0)
-    for words in (["optimizer.lr=0.1"], ["regularization.dropout=0.5"], ["regularization.dropout=0.2", "seed=3"]):
+    for words in (
+        ["optimizer.lr=0.1"],
+        ["regularization.dropout=0.5"],
+        ["regularization.dropout=0.2", "seed=3"],
+    ):
         threads_for(prepare(compose(*WORDS, "model.depth=1", "regularization.dropout=0.1", *words)))
     assert len(json.loads(memory().read_text())) == 1
     threads_for(prepare(compose(*WORDS, "model.depth=2", "regularization.dropout=0.1")))
@@ -143,7 +154,9 @@ def test_measuring_changes_nothing_that_is_trained(compose):
     assert all(parameter.grad is None for parameter in parts.module.parameters())
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"threads": null}', '{"threads": "2"}', '{"threads": 0}'])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"threads": null}', '{"threads": "2"}', '{"threads": 0}']
+)
 def test_threads_that_are_not_on_record(content, tmp_path):
     assert results.recorded_threads(tmp_path) is None
     (tmp_path / "environment.json").write_text(content)

@@ -64,10 +64,20 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_leaves_what_the_design_says(command, tmp_path: Path) -> None:
-    ended = command("model=deep", "optimizer=nadam", "data=wine", "trainer.max_epochs=3", "regularization=[dropout,l2]")
+    ended = command(
+        "model=deep",
+        "optimizer=nadam",
+        "data=wine",
+        "trainer.max_epochs=3",
+        "regularization=[dropout,l2]",
+    )
     assert ended.code == 0, ended.err
     folder = ended.folder
-    stamp, name, digits = folder.name.split("_")[0:2], folder.name.split("_")[2], folder.name.split("_")[3]
+    stamp, name, digits = (
+        folder.name.split("_")[0:2],
+        folder.name.split("_")[2],
+        folder.name.split("_")[3],
+    )
     datetime.strptime("_".join(stamp), "%Y-%m-%d_%H-%M-%S")
     assert name == "deep-nadam"
     result = read_result(folder)
@@ -75,8 +85,14 @@ def test_a_run_leaves_what_the_design_says(command, tmp_path: Path) -> None:
     assert result["config_hash"].startswith(digits)
     assert result["status"] == "done"
     assert result["error"] is None
-    assert result["objective"] == {"metric": "val/loss", "mode": "min", "value": result["metrics"]["val/loss"]}
-    assert {"train/loss", "val/loss", "val/accuracy", "test/loss", "test/accuracy"} <= result["metrics"].keys()
+    assert result["objective"] == {
+        "metric": "val/loss",
+        "mode": "min",
+        "value": result["metrics"]["val/loss"],
+    }
+    assert {"train/loss", "val/loss", "val/accuracy", "test/loss", "test/accuracy"} <= result[
+        "metrics"
+    ].keys()
     assert (result["epochs"], result["steps"]) == (3, 3 * 4)
     assert result["choices"]["regularization"] == ["dropout", "l2"]
     assert result["choices"]["logger"] == ["tensorboard", "csv"]
@@ -111,9 +127,21 @@ def test_tensorboard_has_scalars_text_and_hparams(command) -> None:
     assert len(list(folder.glob("events.*"))) == 1
     events = EventAccumulator(str(folder)).Reload()
     tags = events.Tags()["scalars"]
-    assert {"train/loss", "val/loss", "val/accuracy", "learning_rate", "best/val/loss", "test/accuracy"} <= set(tags)
-    assert events.Scalars("best/val/loss")[-1].value == pytest.approx(result["metrics"]["val/loss"], rel=1e-6)
-    assert [event.step for event in events.Scalars("val/loss")] == [2, 5]  # 90 rows: 3 steps an epoch
+    assert {
+        "train/loss",
+        "val/loss",
+        "val/accuracy",
+        "learning_rate",
+        "best/val/loss",
+        "test/accuracy",
+    } <= set(tags)
+    assert events.Scalars("best/val/loss")[-1].value == pytest.approx(
+        result["metrics"]["val/loss"], rel=1e-6
+    )
+    assert [event.step for event in events.Scalars("val/loss")] == [
+        2,
+        5,
+    ]  # 90 rows: 3 steps an epoch
     hparams = events.SummaryMetadata("_hparams_/session_start_info")
     assert hparams is not None
     assert "network/text_summary" in events.Tags()["tensors"]
@@ -130,18 +158,40 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(command) -> N
 def test_eight_runs_of_one_second_have_eight_folders(tmp_path: Path) -> None:
     now = datetime(2026, 1, 1)
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: results.make_run_folder(tmp_path, "deep-nadam", "4f2a9c", now), range(8)))
+        folders = list(
+            pool.map(
+                lambda _: results.make_run_folder(tmp_path, "deep-nadam", "4f2a9c", now), range(8)
+            )
+        )
     assert len(set(folders)) == 8
     assert len(list(tmp_path.iterdir())) == 8
 
 
-LONG = ["data=digits", "trainer=cpu", "callbacks.progress_bar=null", "callbacks.early_stopping=null"]
-EXACT = [*LONG, "regularization=dropout", "optimizer=nadam", "callbacks.last_checkpoint.min_seconds=0", "name=x"]
+LONG = [
+    "data=digits",
+    "trainer=cpu",
+    "callbacks.progress_bar=null",
+    "callbacks.early_stopping=null",
+]
+EXACT = [
+    *LONG,
+    "regularization=dropout",
+    "optimizer=nadam",
+    "callbacks.last_checkpoint.min_seconds=0",
+    "name=x",
+]
 
 
 @pytest.mark.parametrize("scheduler", ["onecycle", "plateau"])
-def test_killed_and_resumed_equals_uninterrupted_to_the_bit(command, tmp_path: Path, scheduler: str) -> None:
-    words = [*EXACT, f"scheduler={scheduler}", "trainer.max_epochs=40", "trainer.steps_per_execution=4"]
+def test_killed_and_resumed_equals_uninterrupted_to_the_bit(
+    command, tmp_path: Path, scheduler: str
+) -> None:
+    words = [
+        *EXACT,
+        f"scheduler={scheduler}",
+        "trainer.max_epochs=40",
+        "trainer.steps_per_execution=4",
+    ]
     whole = command(*words).folder
     killed = tmp_path / "killed"
     killed.mkdir()
@@ -159,7 +209,11 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(command, tmp_path: P
     one, two = read_result(whole), read_result(folder)
     assert two["status"] == "done"
     assert one["metrics"] == two["metrics"]
-    assert (one["epochs"], one["steps"], one["best_epoch"]) == (two["epochs"], two["steps"], two["best_epoch"])
+    assert (one["epochs"], one["steps"], one["best_epoch"]) == (
+        two["epochs"],
+        two["steps"],
+        two["best_epoch"],
+    )
     for name in ("last.ckpt", "best.ckpt"):
         mine, theirs = weights(whole / "checkpoints" / name), weights(folder / "checkpoints" / name)
         assert mine.keys() == theirs.keys()
@@ -223,7 +277,9 @@ def test_a_run_that_fails_is_recorded(command, monkeypatch: pytest.MonkeyPatch) 
     assert "broken" in (ended.folder / "traceback.txt").read_text()
 
 
-def test_a_run_that_fails_before_training_is_recorded(command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_before_training_is_recorded(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import goldilocks.run
 
     def broken(*_: object, **__: object) -> None:
@@ -246,7 +302,9 @@ def test_a_run_that_diverges_is_recorded(command) -> None:
     assert "lower optimizer.lr" in ended.out
 
 
-def test_the_test_set_is_touched_once_on_the_best_checkpoint(command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_set_is_touched_once_on_the_best_checkpoint(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from goldilocks.module import TrainingModule
 
     seen = []
@@ -254,7 +312,10 @@ def test_the_test_set_is_touched_once_on_the_best_checkpoint(command, monkeypatc
     monkeypatch.setattr(
         TrainingModule,
         "on_test_epoch_start",
-        lambda self: (seen.append({k: v.clone() for k, v in self.state_dict().items()}), original(self)),
+        lambda self: (
+            seen.append({k: v.clone() for k, v in self.state_dict().items()}),
+            original(self),
+        ),
     )
     folder = command(*SMALL, "trainer.max_epochs=30", "optimizer.lr=0.1").folder
     assert read_result(folder)["best_epoch"] < read_result(folder)["epochs"] - 1
@@ -274,7 +335,10 @@ def test_evaluate_and_rerun_give_the_same_numbers(command, tmp_path: Path, data:
 
     done = script("evaluate.py", str(folder))
     assert done.returncode == 0, done.stderr
-    assert results.compare(before["metrics"], read_result(folder)["metrics"], 1e-6)[0] in ("identical", "equal")
+    assert results.compare(before["metrics"], read_result(folder)["metrics"], 1e-6)[0] in (
+        "identical",
+        "equal",
+    )
     if data == "wine":
         done = script("rerun.py", "last")
         assert done.returncode == 0, done.stderr
@@ -286,7 +350,9 @@ def test_evaluate_and_rerun_give_the_same_numbers(command, tmp_path: Path, data:
 
 
 def test_a_moved_run_folder_resumes_and_keeps_its_best(command, tmp_path: Path) -> None:
-    folder = command(*SMALL, "trainer.max_epochs=6", "callbacks.early_stopping=null", "optimizer.lr=0.1").folder
+    folder = command(
+        *SMALL, "trainer.max_epochs=6", "callbacks.early_stopping=null", "optimizer.lr=0.1"
+    ).folder
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
     best = read_result(moved)["objective"]["value"]

@@ -8,7 +8,13 @@ from pytorch_lightning import callbacks as library
 from pytorch_lightning.loggers import Logger
 
 from fitting import Watcher, fit, gradients, make, sgd, vector
-from goldilocks.callbacks import EarlyStopping, EvaluationFigures, LastCheckpoint, LearningRateMonitor, ProgressBar
+from goldilocks.callbacks import (
+    EarlyStopping,
+    EvaluationFigures,
+    LastCheckpoint,
+    LearningRateMonitor,
+    ProgressBar,
+)
 from goldilocks.config import build
 from goldilocks.data.loaders import epoch_seed
 from goldilocks.devices import plan
@@ -57,7 +63,9 @@ def test_lightnings_private_counters_exist_and_count_optimizer_steps(accumulate,
     expected = [steps, 2 * steps, 3 * steps]
     assert [step for step, _ in counters.seen] == expected
     assert [counts for _, counts in counters.seen] == [[step] * 3 for step in expected]
-    ours, theirs = (made.trainer.fit_loop.epoch_loop.manual_optimization for made in (fitted, wrapped))
+    ours, theirs = (
+        made.trainer.fit_loop.epoch_loop.manual_optimization for made in (fitted, wrapped)
+    )
     assert ours.optim_step_progress == theirs.optim_step_progress  # what Lightning counts by itself
     assert ours.optim_step_progress.total.completed == 3 * steps
 
@@ -90,7 +98,9 @@ class UserMetric(pl.Callback):
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 22), (3, 8)])
 def test_the_x_axis_of_loggers_is_the_number_of_optimizer_steps(accumulate, steps, several):
     logger = StepsLogger()
-    made = make(steps_per_execution=several, accumulate_grad_batches=accumulate, callbacks=[UserMetric()])
+    made = make(
+        steps_per_execution=several, accumulate_grad_batches=accumulate, callbacks=[UserMetric()]
+    )
     made.trainer.loggers = [logger]
     made.trainer.fit(made.module, made.data)
     last_of_each_epoch = [steps - 1, 2 * steps - 1, 3 * steps - 1]
@@ -154,7 +164,12 @@ def test_a_callback_with_a_hook_of_a_step_gets_it_at_every_step(hook):
 
 
 def test_our_callbacks_and_those_that_count_for_themselves_leave_the_fast_path(tmp_path):
-    ours = [EarlyStopping("val/loss", "min"), LastCheckpoint(str(tmp_path)), LearningRateMonitor(), ProgressBar()]
+    ours = [
+        EarlyStopping("val/loss", "min"),
+        LastCheckpoint(str(tmp_path)),
+        LearningRateMonitor(),
+        ProgressBar(),
+    ]
     ours.append(EvaluationFigures(str(tmp_path)))
     theirs = [library.Timer(), library.ModelSummary(), library.ModelCheckpoint(dirpath=tmp_path)]
     trainer = make_trainer(callbacks=[*ours, *theirs])
@@ -200,7 +215,11 @@ def test_clipping_by_value_cuts_each_number():
 
 @pytest.mark.parametrize(("algorithm", "limit"), [("norm", 0.05), ("value", 0.01)])
 def test_on_the_fast_path_a_step_of_rate_one_is_the_clipped_gradient(algorithm, limit):
-    options = {"optimizer": lambda groups: sgd(groups, lr=1.0), "limit_train_batches": 1, "max_epochs": 1}
+    options = {
+        "optimizer": lambda groups: sgd(groups, lr=1.0),
+        "limit_train_batches": 1,
+        "max_epochs": 1,
+    }
     made = make(**options, gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
     start, (x, y) = vector(made.network), made.data.tensors["train"]
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch_seed(3, 0)))[:8]
@@ -242,7 +261,10 @@ class Handlers(pl.Callback):
 
 
 def test_lightning_registers_no_handlers_of_signals():
-    before, handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}, Handlers()
+    before, handlers = (
+        {number: signal.getsignal(number) for number in signal.valid_signals()},
+        Handlers(),
+    )
     fitted = fit(callbacks=[handlers])
     assert handlers.seen == before
     assert isinstance(fitted.trainer._signal_connector, SignalsLeftAlone)
@@ -258,12 +280,18 @@ def no_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trainer=gpu"], r"^trainer\.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu$"),
+        (
+            ["trainer=gpu"],
+            r"^trainer\.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu$",
+        ),
         (
             ["trainer=cpu", "trainer.precision=16-mixed"],
             r"^trainer\.precision=16-mixed: needs a GPU; write .*bf16-mixed",
         ),
-        (["trainer=auto", "trainer.precision=16"], r"^trainer\.precision=16: needs a GPU; write .*bf16-mixed"),
+        (
+            ["trainer=auto", "trainer.precision=16"],
+            r"^trainer\.precision=16: needs a GPU; write .*bf16-mixed",
+        ),
     ],
 )
 @pytest.mark.usefixtures("no_gpu")

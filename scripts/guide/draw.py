@@ -10,7 +10,15 @@ from guide.measure import Store
 from guide.page import shown
 from guide.verdicts import scores
 
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"]  # for every eye: Okabe and Ito
+COLOURS = [
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#555555",
+]  # for every eye: Okabe and Ito
 MARKERS = "os^Dv*P"
 DPI = 100
 STYLE: dict[Any, Any] = {
@@ -50,7 +58,9 @@ def measured(experiment: Experiment, store: Store) -> bool:
     )
 
 
-def mean_and_spread(store: Store, experiment: Experiment, variant: Variant, data: str) -> tuple[float, float]:
+def mean_and_spread(
+    store: Store, experiment: Experiment, variant: Variant, data: str
+) -> tuple[float, float]:
     values = list(scores(store, experiment, variant, data, experiment.metrics_of(data)[0]).values())
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
@@ -67,11 +77,18 @@ def points(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
     panels = [(experiment, data) for experiment in experiments for data in experiment.data]
     names = [name for name in experiments[0].variants if not suffix or not name.endswith(suffix)]
     size = (max(5.0, 1.5 + 2.9 * len(panels)), 1.0 + 0.24 * len(names))
-    figure, axes = pyplot.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
     for axis, (experiment, data) in zip(axes[0], panels, strict=True):
         for number, ending in enumerate(["", suffix] if suffix else [""]):
-            rows = [mean_and_spread(store, experiment, experiment.variants[name + ending], data) for name in names]
-            places = [row + (0.16 if number else -0.16 if suffix else 0) for row in range(len(rows))]
+            rows = [
+                mean_and_spread(store, experiment, experiment.variants[name + ending], data)
+                for name in names
+            ]
+            places = [
+                row + (0.16 if number else -0.16 if suffix else 0) for row in range(len(rows))
+            ]
             axis.errorbar(
                 *([mean for mean, _ in rows], places),
                 xerr=[sd for _, sd in rows],
@@ -81,13 +98,18 @@ def points(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
                 elinewidth=1,
                 label=ending.removeprefix(", ") or "the option's own rate",
             )
-        axis.set(xlabel=axis_name(experiment, data), title=data if len(experiments) == 1 else title_of(experiment))
+        axis.set(
+            xlabel=axis_name(experiment, data),
+            title=data if len(experiments) == 1 else title_of(experiment),
+        )
         axis.set_yticks(range(len(names)), names)
         axis.locator_params(axis="x", nbins=5)
         show_chance(axis.axvline, axis.get_xlim(), CHANCE[data])
     axes[0][0].invert_yaxis()
     if suffix:
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+        figure.legend(
+            *axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8
+        )
     return figure
 
 
@@ -106,7 +128,9 @@ def lines(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
     experiment = experiments[-1]
     assert experiment.figure is not None
     size = (max(5.5, 0.8 + 3.1 * len(experiment.data)), 3.2)
-    figure, axes = pyplot.subplots(1, len(experiment.data), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(experiment.data), figsize=size, squeeze=False, layout="constrained"
+    )
     for axis, data in zip(axes[0], experiment.data, strict=True):
         series: dict[str, list[tuple[float, float, float]]] = {}
         for variant in experiment.variants.values():
@@ -153,8 +177,17 @@ def course(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
             x = range(1, len(columns) + 1)
             middle = [statistics.median(column) for column in columns]
             axis.plot(x, middle, color=COLOURS[number], label=name, linewidth=1.2)
-            axis.fill_between(x, [*map(min, columns)], [*map(max, columns)], color=COLOURS[number], alpha=0.2, lw=0)
-    left.set(yscale="log", xlabel="layer (the last is the output)", ylabel="norm of the first gradient")
+            axis.fill_between(
+                x,
+                [*map(min, columns)],
+                [*map(max, columns)],
+                color=COLOURS[number],
+                alpha=0.2,
+                lw=0,
+            )
+    left.set(
+        yscale="log", xlabel="layer (the last is the output)", ylabel="norm of the first gradient"
+    )
     right.set(xlabel="epoch", ylabel=f"validation accuracy (chance: {CHANCE[data]:g})", ylim=(0, 1))
     show_chance(right.axhline, right.get_ylim(), CHANCE[data])
     left.legend(fontsize=8, loc="center right")

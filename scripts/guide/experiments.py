@@ -84,7 +84,9 @@ def experiment(name: str, entry: dict[str, Any]) -> Experiment:
         assert {claim.better, claim.than} <= variants.keys(), f"{name}: {claim}"
     base = tuple(entry.pop("base", "").split())
     metrics = tuple(entry.pop("metrics", ()))
-    return Experiment(name, base=base, data=data, variants=variants, claims=claims, metrics=metrics, **entry)
+    return Experiment(
+        name, base=base, data=data, variants=variants, claims=claims, metrics=metrics, **entry
+    )
 
 
 def variants_of(entry: dict[str, Any]) -> list[Variant]:

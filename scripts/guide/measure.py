@@ -26,7 +26,9 @@ COMMON = (
     "callbacks.evaluation=null",
 )
 SAVE_SECONDS = 30
-Job = tuple[tuple[str, ...], int, str | None, bool]  # overrides, seed, metric whose course is kept, gradients
+Job = tuple[
+    tuple[str, ...], int, str | None, bool
+]  # overrides, seed, metric whose course is kept, gradients
 
 
 class Store:
@@ -45,7 +47,9 @@ class Store:
             self.about = stored["about"]
             for words, columns in stored["runs"].items():
                 seeds = columns.pop("seed")
-                rows = [{key: column[i] for key, column in columns.items()} for i in range(len(seeds))]
+                rows = [
+                    {key: column[i] for key, column in columns.items()} for i in range(len(seeds))
+                ]
                 self.runs[words] = dict(zip(seeds, rows, strict=True))
 
     def get(self, words: Iterable[str], seed: int) -> dict[str, Any] | None:
@@ -59,9 +63,14 @@ class Store:
         for words, rows in sorted(self.runs.items()):
             seeds = sorted(rows)
             keys = list(dict.fromkeys(key for seed in seeds for key in rows[seed]))
-            columns = {"seed": seeds, **{key: [rows[seed].get(key) for seed in seeds] for key in keys}}
+            columns = {
+                "seed": seeds,
+                **{key: [rows[seed].get(key) for seed in seeds] for key in keys},
+            }
             lines.append(f"{json.dumps(words)}: {json.dumps(columns, separators=(',', ':'))}")
-        text = f'{{\n"about": {json.dumps(self.about)},\n"runs": {{\n' + ",\n".join(lines) + "\n}\n}\n"
+        text = (
+            f'{{\n"about": {json.dumps(self.about)},\n"runs": {{\n' + ",\n".join(lines) + "\n}\n}\n"
+        )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(text, encoding="utf-8")
@@ -84,7 +93,9 @@ def jobs_of(experiments: Iterable[Experiment], seeds: int | None, store: Store) 
     return list(jobs)
 
 
-def measure(jobs: list[Job], store: Store, extra: list[str], processes: int) -> Iterator[tuple[int, Job]]:
+def measure(
+    jobs: list[Job], store: Store, extra: list[str], processes: int
+) -> Iterator[tuple[int, Job]]:
     """Trains the jobs and stores their results; yields the count and the job as each ends."""
     saved = time.monotonic()
     try:
@@ -98,7 +109,9 @@ def measure(jobs: list[Job], store: Store, extra: list[str], processes: int) -> 
         store.save()
 
 
-def results(jobs: list[Job], extra: list[str], processes: int) -> Iterator[tuple[Job, dict[str, Any]]]:
+def results(
+    jobs: list[Job], extra: list[str], processes: int
+) -> Iterator[tuple[Job, dict[str, Any]]]:
     if processes == 1:
         yield from ((job, train(*job, extra)) for job in jobs)
         return
@@ -116,7 +129,9 @@ def composed(words: tuple[str, ...]) -> Any:
     return compose(list(words))
 
 
-def train(words: tuple[str, ...], seed: int, curve: str | None, gradients: bool, extra: list[str]) -> dict[str, Any]:
+def train(
+    words: tuple[str, ...], seed: int, curve: str | None, gradients: bool, extra: list[str]
+) -> dict[str, Any]:
     """One run: split, weights and order by the seed; tested once, at its end, on its best checkpoint."""
     from goldilocks.evaluate import evaluate_run
     from goldilocks.interrupts import passed_on
@@ -137,7 +152,11 @@ def train(words: tuple[str, ...], seed: int, curve: str | None, gradients: bool,
             result = evaluate_run(folder)  # its best epoch before it diverged
         if curve:
             record["curve"] = curve_of(folder / "metrics.csv", curve)
-    tested = {key.removeprefix("test/"): value for key, value in result["metrics"].items() if key.startswith("test/")}
+    tested = {
+        key.removeprefix("test/"): value
+        for key, value in result["metrics"].items()
+        if key.startswith("test/")
+    }
     return {
         "status": result["status"],
         "val": rounded(result["objective"]["value"]),
@@ -167,6 +186,10 @@ def first_gradients(parts: Any) -> list[float | None]:
     rows = parts.data.batch_size
     module.task.loss(module.network(x[:rows]), y[:rows]).backward()
     layers = [layer for layer in module.network.modules() if isinstance(layer, nn.Linear)]
-    norms = [rounded(layer.weight.grad.norm().item()) for layer in layers if layer.weight.grad is not None]
+    norms = [
+        rounded(layer.weight.grad.norm().item())
+        for layer in layers
+        if layer.weight.grad is not None
+    ]
     module.zero_grad()
     return norms

@@ -61,7 +61,10 @@ def blocks(table: Mapping[str, Experiment], store: Store) -> dict[str, str]:
 def about(store: Store) -> str:
     runs = sum(len(rows) for rows in store.runs.values())
     hours = sum(row["seconds"] for rows in store.runs.values() for row in rows.values()) / 3600
-    versions, commit = store.about.get("versions", "unknown versions"), store.about.get("commit", "unknown")
+    versions, commit = (
+        store.about.get("versions", "unknown versions"),
+        store.about.get("commit", "unknown"),
+    )
     where = f"Last measured at commit {commit} with {versions}, on one thread of a CPU"
     return f"{where}: {runs:,} runs, {hours:.1f} hours of training."
 
@@ -86,7 +89,11 @@ def told(experiment: Experiment, store: Store) -> str:
         for data in experiment.data
         for metric in experiment.metrics_of(data)
     }
-    metrics = list(dict.fromkeys(shown(metric) for data in experiment.data for metric in experiment.metrics_of(data)))
+    metrics = list(
+        dict.fromkeys(
+            shown(metric) for data in experiment.data for metric in experiment.metrics_of(data)
+        )
+    )
     seeds = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
     return f"Test {' and '.join(metrics)}, mean ± standard deviation over {seeds} seeds."
 
@@ -103,17 +110,23 @@ def plain(experiment: Experiment, store: Store) -> list[str]:
     head += ["mean rank"] if ranks else []
     lines = ["| | " + " | ".join(head) + " |", "| --- " * (len(head) + 1) + "|"]
     for name, variant in experiment.variants.items():
-        cells = [spread(list(scores(store, experiment, variant, *column).values())) for column in columns]
+        cells = [
+            spread(list(scores(store, experiment, variant, *column).values())) for column in columns
+        ]
         cells += [f"{ranks[name]:.1f}" if name in ranks else ""] if ranks else []
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
-def mean_ranks(experiment: Experiment, store: Store, columns: list[tuple[str, str]]) -> dict[str, float]:
+def mean_ranks(
+    experiment: Experiment, store: Store, columns: list[tuple[str, str]]
+) -> dict[str, float]:
     """Mean over data sets and seeds of each variant's rank, 1 the best; equal scores share theirs."""
     from scipy.stats import rankdata
 
-    variants = [one for name, one in experiment.variants.items() if name.endswith(experiment.rank or "")]
+    variants = [
+        one for name, one in experiment.variants.items() if name.endswith(experiment.rank or "")
+    ]
     rows = []
     for column in columns:
         by_variant = [scores(store, experiment, variant, *column) for variant in variants]
@@ -129,7 +142,10 @@ def grid(experiment: Experiment, store: Store) -> list[str]:
     xs = list(dict.fromkeys(variant.x for variant in experiment.variants.values()))
     assert experiment.figure is not None
     label = experiment.figure["label"]
-    lines = [f"| {label} | " + " | ".join(f"{x:g}" for x in xs if x is not None) + " |", "| --- " * (len(xs) + 1) + "|"]
+    lines = [
+        f"| {label} | " + " | ".join(f"{x:g}" for x in xs if x is not None) + " |",
+        "| --- " * (len(xs) + 1) + "|",
+    ]
     for data in experiment.data:
         rows: dict[str, list[str]] = {}
         for variant in experiment.variants.values():
@@ -144,7 +160,9 @@ def spread(values: list[float]) -> str:
     """Mean and standard deviation."""
     if not values:
         return "not measured"
-    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+    return f"{statistics.mean(values):.3f}" + (
+        f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    )
 
 
 # --- what follows -----------------------------------------------------------------------------------------------------
@@ -174,7 +192,11 @@ def sentence(found: list[Comparison]) -> str:
         return "not measured"
     counts = {word: sum(one.verdict == word for one in found) for word in (HOLDS, FAILS, NOISE)}
     parts = [f"{word} in {count}" for word, count in counts.items() if count]
-    return f"{overall(found)} ({', '.join(parts)} of {len(found)})" if len(found) > 1 else overall(found)
+    return (
+        f"{overall(found)} ({', '.join(parts)} of {len(found)})"
+        if len(found) > 1
+        else overall(found)
+    )
 
 
 def summary(by_row: Mapping[str, list[Comparison]]) -> str:

@@ -13,7 +13,9 @@ DIVERGED = 0.95  # a best validation loss above this share of a guess's loss has
 GUESS = {"digits": math.log(10)}  # loss of equal probabilities
 
 
-def scores(store: Store, experiment: Experiment, variant: Variant, data: str, metric: str) -> dict[int, float]:
+def scores(
+    store: Store, experiment: Experiment, variant: Variant, data: str, metric: str
+) -> dict[int, float]:
     """The test metric by seed, of the candidate that validation chose; a run that learnt nothing scores chance."""
     candidates = experiment.words(variant, data)
     found = {}
@@ -42,7 +44,9 @@ def chosen(store: Store, experiment: Experiment, variant: Variant, data: str, se
     return other.index(min(other))
 
 
-def validated(store: Store, experiment: Experiment, variant: Variant, data: str, seed: int) -> list[float]:
+def validated(
+    store: Store, experiment: Experiment, variant: Variant, data: str, seed: int
+) -> list[float]:
     """The validation objective of each candidate; all of them are losses."""
     runs = [store.get(words, seed) or {} for words in experiment.words(variant, data)]
     return [math.inf if run.get("val") is None else run["val"] for run in runs]
@@ -105,7 +109,14 @@ def comparisons(store: Store, experiments: Iterable[Experiment]) -> list[Compari
                 mean = -mean if metric in LOWER_IS_BETTER else mean
                 found.append(
                     Comparison(
-                        experiment.name, claim, data, metric, mean, half, count, verdict(mean, half, claim.margin)
+                        experiment.name,
+                        claim,
+                        data,
+                        metric,
+                        mean,
+                        half,
+                        count,
+                        verdict(mean, half, claim.margin),
                     )
                 )
     return found
@@ -114,4 +125,7 @@ def comparisons(store: Store, experiments: Iterable[Experiment]) -> list[Compari
 def overall(found: Iterable[Comparison]) -> str:
     """One word for a row of the guide: what more than half of its comparisons say, else `mixed`."""
     verdicts = [comparison.verdict for comparison in found]
-    return next((word for word in (HOLDS, FAILS, NOISE) if 2 * verdicts.count(word) > len(verdicts)), "mixed")
+    return next(
+        (word for word in (HOLDS, FAILS, NOISE) if 2 * verdicts.count(word) > len(verdicts)),
+        "mixed",
+    )

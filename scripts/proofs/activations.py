@@ -20,7 +20,10 @@ def logistic(x: np.ndarray) -> np.ndarray:
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017
 FORMULAS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "sigmoid": ("1 / (1 + exp(-x))", logistic),
-    "tanh": ("(exp(x) - exp(-x)) / (exp(x) + exp(-x))", lambda x: (np.exp(2 * x) - 1) / (np.exp(2 * x) + 1)),
+    "tanh": (
+        "(exp(x) - exp(-x)) / (exp(x) + exp(-x))",
+        lambda x: (np.exp(2 * x) - 1) / (np.exp(2 * x) + 1),
+    ),
     "relu": ("max(x, 0)", lambda x: np.maximum(x, 0)),
     "leaky_relu": ("x, below zero 0.01 x", lambda x: np.where(x > 0, x, 0.01 * x)),
     "elu": ("x, below zero exp(x) - 1", lambda x: np.where(x > 0, x, np.exp(x) - 1)),
@@ -28,11 +31,20 @@ FORMULAS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
         "1.0507 x, below zero 1.758 (exp(x) - 1)",
         lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * (np.exp(x) - 1)),
     ),
-    "gelu": ("x times the normal distribution's share below x", lambda x: x * (1 + erf(x / 2**0.5)) / 2),
+    "gelu": (
+        "x times the normal distribution's share below x",
+        lambda x: x * (1 + erf(x / 2**0.5)) / 2,
+    ),
     "silu": ("x / (1 + exp(-x))", lambda x: x * logistic(x)),
     "mish": ("x tanh(log(1 + exp(x)))", lambda x: x * np.tanh(np.log1p(np.exp(x)))),
-    "rrelu": ("x, below zero x times 11/48, in evaluation", lambda x: np.where(x > 0, x, x * 11 / 48)),
-    "prelu": ("x, below zero x times a number that starts at 0.25", lambda x: np.where(x > 0, x, 0.25 * x)),
+    "rrelu": (
+        "x, below zero x times 11/48, in evaluation",
+        lambda x: np.where(x > 0, x, x * 11 / 48),
+    ),
+    "prelu": (
+        "x, below zero x times a number that starts at 0.25",
+        lambda x: np.where(x > 0, x, 0.25 * x),
+    ),
 }
 
 
@@ -58,7 +70,12 @@ def shallow(name: str) -> tuple[nn.Module, Tensor]:
 def formula_row(name: str) -> None:
     words, formula = FORMULAS[name]
 
-    @proof(f"model.activation={name}", "G14", words, "what the hidden layer hands on where -3, -1, 0.5, 2 come in")
+    @proof(
+        f"model.activation={name}",
+        "G14",
+        words,
+        "what the hidden layer hands on where -3, -1, 0.5, 2 come in",
+    )
     def values() -> Measured:
         network, batch = shallow(name)
         found, expected = activated(network.eval(), batch)[0].double().numpy(), formula(AT)
@@ -73,7 +90,9 @@ def random_slopes() -> Measured:
     slopes = -activated(network.train(), batch)[:, 1].double()  # where -1 comes in
     low, high, mean = slopes.min().item(), slopes.max().item(), slopes.mean().item()
     inside = 1 / 8 <= low < 0.15 and 0.3 < high <= 1 / 3 + 1e-6
-    return f"; in training slopes from {low:.2f} to {high:.2f}, mean {mean:.2f}", inside and abs(mean - 11 / 48) < 0.02
+    return f"; in training slopes from {low:.2f} to {high:.2f}, mean {mean:.2f}", inside and abs(
+        mean - 11 / 48
+    ) < 0.02
 
 
 def trained_slope() -> Measured:

@@ -6,7 +6,11 @@ from scipy import stats
 from proofs.drive import Batch, train_batches
 from proofs.table import Measured, proof, within
 
-TABLE = ("data=wine", "data.batch_size=16", "trainer.max_epochs=10")  # 13 features, 106 rows to train on
+TABLE = (
+    "data=wine",
+    "data.batch_size=16",
+    "trainer.max_epochs=10",
+)  # 13 features, 106 rows to train on
 
 
 def batches(*words: str) -> list[Batch]:
@@ -18,7 +22,9 @@ def unchanged(*words: str) -> bool:
     fit, _ = train_batches(*TABLE, *words)
     x, y = fit.parts.data.tensors["val"]
     output = fit.network.eval()(x).detach().double().numpy()
-    plain = -np.log((np.exp(output) / np.exp(output).sum(1, keepdims=True))[np.arange(len(y)), y.numpy()]).mean()
+    plain = -np.log(
+        (np.exp(output) / np.exp(output).sum(1, keepdims=True))[np.arange(len(y)), y.numpy()]
+    ).mean()
     return bool(abs(fit.metrics[-1]["val/loss"] - plain) < 1e-5)
 
 
@@ -34,12 +40,17 @@ def told(same: bool) -> str:
     covers="regularization.noise",
 )
 def noise() -> Measured:
-    added = np.concatenate([(batch.seen - batch.x).ravel() for batch in batches("regularization=noise")])
+    added = np.concatenate(
+        [(batch.seen - batch.x).ravel() for batch in batches("regularization=noise")]
+    )
     kurtosis = stats.kurtosis(added, fisher=False)
     same = unchanged("regularization=noise")
     return (
         f"{round(added.mean(), 2) + 0.0:.2f}, {added.std():.3f}, {kurtosis:.1f}; {told(same)}",
-        abs(added.mean()) < 0.003 and abs(added.std() - 0.1) < 0.002 and abs(kurtosis - 3) < 0.15 and same,
+        abs(added.mean()) < 0.003
+        and abs(added.std() - 0.1) < 0.002
+        and abs(kurtosis - 3) < 0.15
+        and same,
     )
 
 
@@ -77,7 +88,9 @@ def mixup() -> Measured:
         distance = np.abs(candidates - batch.seen[:, None]).max(-1)
         other = distance.argmin(1)
         error = max(error, distance.min(1).max())
-        mixed = own * np.eye(3)[batch.y.astype(int)] + (1 - own) * np.eye(3)[batch.y[other].astype(int)]
+        mixed = (
+            own * np.eye(3)[batch.y.astype(int)] + (1 - own) * np.eye(3)[batch.y[other].astype(int)]
+        )
         partners &= bool(np.abs(mixed - batch.targets).max() < 1e-4)
     same, expected = unchanged("regularization=mixup"), larger_share(0.2)
     return (
@@ -99,7 +112,9 @@ def cutmix() -> Measured:
     for batch in found:
         taken = (np.abs(batch.seen - batch.x) > 1e-6).any(0)
         moved = [column for column in range(13) if taken[column]]
-        from_batch = all(set(batch.seen[:, column]) <= set(batch.x[:, column]) for column in range(13))
+        from_batch = all(
+            set(batch.seen[:, column]) <= set(batch.x[:, column]) for column in range(13)
+        )
         own = batch.targets[np.arange(len(batch.y)), batch.y.astype(int)].min()
         kept.append(1 - len(moved) / 13)
         if own < 1 - 1e-4:
@@ -129,5 +144,10 @@ def cutout() -> Measured:
     same = unchanged("regularization=cutout")
     return (
         f"{zeros.mean():.2f}, {(rows == 0).mean():.2f}, {(rows > 1).mean():.2f}; off by {rest:g}; {told(same)}",
-        bool(abs(zeros.mean() - 0.2) < 0.01 and rest == 0 and same and abs((rows == 0).mean() - 0.8**13) < 0.02),
+        bool(
+            abs(zeros.mean() - 0.2) < 0.01
+            and rest == 0
+            and same
+            and abs((rows == 0).mean() - 0.8**13) < 0.02
+        ),
     )

@@ -11,7 +11,13 @@ from goldilocks.results import load_checkpoint
 from proofs.drive import finished, prepared
 from proofs.table import Measured, proof, within
 
-WORDS = ("callbacks=default", "callbacks.progress_bar=null", "logger=tensorboard", "data=iris", "model=deep")
+WORDS = (
+    "callbacks=default",
+    "callbacks.progress_bar=null",
+    "logger=tensorboard",
+    "data=iris",
+    "model=deep",
+)
 ALL = ("health", "histograms", "graph", "charts")
 
 
@@ -21,9 +27,13 @@ def events_of(*words: str) -> tuple[Any, dict[str, Tensor]]:
 
     with finished(*WORDS, *words) as (folder, _):
         state = load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0}).Reload()
+        events = EventAccumulator(
+            str(folder), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0}
+        ).Reload()
     network = "network."
-    return events, {key.removeprefix(network): value for key, value in state.items() if key.startswith(network)}
+    return events, {
+        key.removeprefix(network): value for key, value in state.items() if key.startswith(network)
+    }
 
 
 def tags(events: Any, start: str, kind: str = "scalars") -> list[str]:
@@ -32,7 +42,9 @@ def tags(events: Any, start: str, kind: str = "scalars") -> list[str]:
 
 def worst(found: Iterable[float], expected: Iterable[float]) -> float:
     """The largest relative difference."""
-    return max(abs(one - other) / max(abs(other), 1e-9) for one, other in zip(found, expected, strict=True))
+    return max(
+        abs(one - other) / max(abs(other), 1e-9) for one, other in zip(found, expected, strict=True)
+    )
 
 
 @proof(
@@ -61,7 +73,9 @@ def health() -> Measured:
         norms = [weight.grad.norm().item() for weight in weights if weight.grad is not None]
         kind = "dead_units/" if activation == "relu" else "saturated/"
         for start, expected in (("gradients/", norms), (kind, shares)):
-            errors.append(worst([events.Scalars(tag)[-1].value for tag in tags(events, start)], expected))
+            errors.append(
+                worst([events.Scalars(tag)[-1].value for tag in tags(events, start)], expected)
+            )
     without, _ = events_of("callbacks.health=null", "trainer.max_epochs=3")
     left = sum(len(tags(without, start)) for start in ("gradients/", "dead_units/", "saturated/"))
     return f"{within(max(errors), 1e-4)}; {left}", max(errors) < 1e-4 and left == 0
@@ -69,15 +83,23 @@ def health() -> Measured:
 
 def epochs_of(events: Any, kind: str) -> list[int]:
     """The epochs of the points of one tag, from 3 steps an epoch."""
-    found = events.Scalars("gradients/0") if kind == "health" else events.Histograms("weights/0.weight")
+    found = (
+        events.Scalars("gradients/0") if kind == "health" else events.Histograms("weights/0.weight")
+    )
     return [(event.step + 1) // 3 - 1 for event in found]
 
 
 def spaced(kind: str, auto: list[int]) -> Measured:
     """Epochs that are looked at by default and with a distance of 5, of 20."""
     words = ("trainer.max_epochs=20", "callbacks.early_stopping=null")
-    found = [epochs_of(events_of(*words, *more)[0], kind) for more in ((), (f"callbacks.{kind}.every_n_epochs=5",))]
-    return "; ".join(" ".join(map(str, epochs)) for epochs in found), found == [auto, [0, 5, 10, 15]]
+    found = [
+        epochs_of(events_of(*words, *more)[0], kind)
+        for more in ((), (f"callbacks.{kind}.every_n_epochs=5",))
+    ]
+    return "; ".join(" ".join(map(str, epochs)) for epochs in found), found == [
+        auto,
+        [0, 5, 10, 15],
+    ]
 
 
 @proof(
@@ -103,12 +125,20 @@ def histograms() -> Measured:
     for name, values in state.items():
         read = events.Histograms(f"weights/{name}")[-1].histogram_value
         counted = (sum(read.bucket), read.num, read.sum_squares)
-        errors.append(worst(counted, (values.numel(), values.numel(), values.double().square().sum().item())))
+        errors.append(
+            worst(counted, (values.numel(), values.numel(), values.double().square().sum().item()))
+        )
         errors.append(abs(read.sum - values.double().sum().item()))
     activations = len(tags(events, "activations/", "histograms"))
-    left = len(events_of("callbacks.histograms=null", "trainer.max_epochs=3")[0].Tags()["histograms"])
+    left = len(
+        events_of("callbacks.histograms=null", "trainer.max_epochs=3")[0].Tags()["histograms"]
+    )
     right = max(errors) < 1e-4
-    return f"{within(max(errors), 1e-4)}; {activations}; {left}", (right, activations, left) == (True, 3, 0)
+    return f"{within(max(errors), 1e-4)}; {activations}; {left}", (right, activations, left) == (
+        True,
+        3,
+        0,
+    )
 
 
 @proof(
@@ -151,15 +181,22 @@ def charts() -> Measured:
     name = "custom_scalars__config__"
     events, _ = events_of("trainer.max_epochs=1")
     layout = Layout.FromString(events.Tensors(name)[0].tensor_proto.string_val[0])
-    patterns = {chart.title: chart.multiline.tag for category in layout.category for chart in category.chart}
+    patterns = {
+        chart.title: chart.multiline.tag for category in layout.category for chart in category.chart
+    }
     scalars = events.Tags()["scalars"]
     shown = {
         title: [tag for tag in scalars if any(re.match(pattern, tag) for pattern in tags)]
         for title, tags in patterns.items()
     }
-    left = events_of("callbacks.charts=null", "trainer.max_epochs=1")[0].Tags()["tensors"].count(name)
+    left = (
+        events_of("callbacks.charts=null", "trainer.max_epochs=1")[0].Tags()["tensors"].count(name)
+    )
     right = sorted(shown["loss"]) == ["train/loss", "val/loss"] and len(shown["gradients"]) == 4
-    return f"{' and '.join(sorted(shown['loss']))}; {len(shown['gradients'])}; {left}", right and left == 0
+    return (
+        f"{' and '.join(sorted(shown['loss']))}; {len(shown['gradients'])}; {left}",
+        right and left == 0,
+    )
 
 
 @proof(
@@ -170,6 +207,8 @@ def charts() -> Measured:
 )
 def unchanged() -> Measured:
     words = ("regularization=dropout", "trainer.max_epochs=5")
-    with_them, without = (events_of(*words, *more)[1] for more in ((), [f"callbacks.{name}=null" for name in ALL]))
+    with_them, without = (
+        events_of(*words, *more)[1] for more in ((), [f"callbacks.{name}=null" for name in ALL])
+    )
     different = sum(not torch.equal(value, without[name]) for name, value in with_them.items())
     return f"{different} of {len(with_them)}", different == 0 and len(with_them) == 8

@@ -31,11 +31,24 @@ def early_stopping() -> Measured:
 
 def stopped_after(*words: str) -> int:
     """Epochs of a run whose val/loss follows the curve."""
-    keep_stopping = ("callbacks=default", "callbacks.progress_bar=null", "callbacks.best_checkpoint=null")
-    return len(with_curve("val/loss", CURVE, *keep_stopping, "callbacks.last_checkpoint=null", *words).metrics)
+    keep_stopping = (
+        "callbacks=default",
+        "callbacks.progress_bar=null",
+        "callbacks.best_checkpoint=null",
+    )
+    return len(
+        with_curve(
+            "val/loss", CURVE, *keep_stopping, "callbacks.last_checkpoint=null", *words
+        ).metrics
+    )
 
 
-@proof("callbacks.early_stopping.patience", "G9", "epochs without improvement before the end", "epochs with 0, 1, 5")
+@proof(
+    "callbacks.early_stopping.patience",
+    "G9",
+    "epochs without improvement before the end",
+    "epochs with 0, 1, 5",
+)
 def patience() -> Measured:
     found = [stopped_after(f"callbacks.early_stopping.patience={number}") for number in (0, 1, 5)]
     return " ".join(map(str, found)), found == [4, 4, 10]
@@ -49,7 +62,8 @@ def patience() -> Measured:
 )
 def min_delta() -> Measured:
     words = [
-        ("callbacks.early_stopping.patience=5", f"callbacks.early_stopping.min_delta={least}") for least in (0, 0.05)
+        ("callbacks.early_stopping.patience=5", f"callbacks.early_stopping.min_delta={least}")
+        for least in (0, 0.05)
     ]
     found = [stopped_after(*pair) for pair in words]
     return " ".join(map(str, found)), found == [10, 8]
@@ -61,7 +75,14 @@ def min_delta() -> Measured:
 def folder_with_curve(folder: Path, *words: str, curve: list[float]) -> list[torch.Tensor]:
     """A whole run whose val/loss follows a curve; the output layer's bias after each epoch."""
     parts = prepare(
-        composed("data=iris", "trainer=cpu", "logger=none", f"trainer.max_epochs={len(curve)}", *LEFT, *words),
+        composed(
+            "data=iris",
+            "trainer=cpu",
+            "logger=none",
+            f"trainer.max_epochs={len(curve)}",
+            *LEFT,
+            *words,
+        ),
         warn=False,
     )
     report, biases = parts.module.report, []
@@ -73,7 +94,9 @@ def folder_with_curve(folder: Path, *words: str, curve: list[float]) -> list[tor
         report(metrics)
 
     parts.module.report = made_up  # type: ignore[method-assign]
-    cfg = composed("data=iris", "trainer=cpu", "logger=none", f"trainer.max_epochs={len(curve)}", *LEFT, *words)
+    cfg = composed(
+        "data=iris", "trainer=cpu", "logger=none", f"trainer.max_epochs={len(curve)}", *LEFT, *words
+    )
     run(cfg, [], {}, folder=folder, parts=parts)
     return biases
 
@@ -105,7 +128,10 @@ def checkpoints(*words: str) -> tuple[int | None, int | None]:
 )
 def best() -> Measured:
     found = checkpoints()[0], checkpoints("callbacks.best_checkpoint=null")[0]
-    return f"epoch {found[0]} (counted from 0); {'none' if found[1] is None else found[1]}", found == (3, None)
+    return (
+        f"epoch {found[0]} (counted from 0); {'none' if found[1] is None else found[1]}",
+        found == (3, None),
+    )
 
 
 @proof(
@@ -116,7 +142,10 @@ def best() -> Measured:
 )
 def last() -> Measured:
     found = checkpoints()[1], checkpoints("callbacks.last_checkpoint=null")[1]
-    return f"epoch {found[0]} (counted from 0); {'none' if found[1] is None else found[1]}", found == (5, None)
+    return (
+        f"epoch {found[0]} (counted from 0); {'none' if found[1] is None else found[1]}",
+        found == (5, None),
+    )
 
 
 @proof(
@@ -197,9 +226,14 @@ def trials() -> Measured:
 
 def importance_of(*words: str) -> tuple[list[str], dict[str, float]]:
     """The columns of importance.csv, the most important first, and their importance; of a run on diabetes."""
-    with finished("data=diabetes", "trainer.max_epochs=20", "optimizer.lr=0.01", *LEFT, *words) as (folder, _):
+    with finished("data=diabetes", "trainer.max_epochs=20", "optimizer.lr=0.01", *LEFT, *words) as (
+        folder,
+        _,
+    ):
         path = folder / "figures" / "importance.csv"
-        lines = [line.split(",") for line in path.read_text().splitlines()[1:]] if path.exists() else []
+        lines = (
+            [line.split(",") for line in path.read_text().splitlines()[1:]] if path.exists() else []
+        )
     return [line[0] for line in lines], {line[0]: float(line[1]) for line in lines}
 
 
@@ -210,7 +244,10 @@ def importance_of(*words: str) -> tuple[list[str], dict[str, float]]:
     "first three of the 10 columns of diabetes, bmi and s5 among them; columns without it",
 )
 def importance() -> Measured:
-    first, without = importance_of("model=linear", "data.seed=0")[0][:3], importance_of("callbacks.importance=null")[0]
+    first, without = (
+        importance_of("model=linear", "data.seed=0")[0][:3],
+        importance_of("callbacks.importance=null")[0],
+    )
     return f"{' '.join(first)}; {len(without)}", {"bmi", "s5"} <= set(first) and not without
 
 
@@ -232,7 +269,10 @@ def importance_repeats() -> Measured:
         rows.append(sum(len(call.args[1]) for call in passed.call_args_list[1:]))
     none = importance_of("callbacks.importance.repeats=0")[0]
     passes = [count / 88 for count in rows]
-    return f"{len(none)} and {len(found)}; {passes[0]:g} and {passes[1]:g}", passes == [20, 40] and not none
+    return f"{len(none)} and {len(found)}; {passes[0]:g} and {passes[1]:g}", passes == [
+        20,
+        40,
+    ] and not none
 
 
 @proof(
@@ -248,7 +288,9 @@ def importance_trials() -> Measured:
 
     found = [len(importance_of()[0])]
     with mock.patch.object(results, "is_trial", return_value=True):
-        found += [len(importance_of(*words)[0]) for words in ((), ("callbacks.importance.trials=true",))]
+        found += [
+            len(importance_of(*words)[0]) for words in ((), ("callbacks.importance.trials=true",))
+        ]
     return " ".join(map(str, found)), found == [10, 0, 10]
 
 
@@ -275,9 +317,13 @@ def learning_rate() -> Measured:
     found = []
     for more in ((), ("callbacks.learning_rate=null",)):
         with finished(*words, *more) as (folder, _):
-            header, *lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+            header, *lines = [
+                line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()
+            ]
         columns = [header.index(name) for name in ("learning_rate", "momentum") if name in header]
-        found.append([[float(line[column]) for line in lines if line[column]] for column in columns])
+        found.append(
+            [[float(line[column]) for line in lines if line[column]] for column in columns]
+        )
     shown = "; ".join(" ".join(f"{value:g}" for value in column) for column in found[0])
     return f"{shown}; {len(found[1])} columns", found == [[[0.01, 0.005, 0.0025], [0.8] * 3], []]
 
@@ -300,9 +346,9 @@ def progress_bar() -> Measured:
             pass
         found.append([line for line in shown.getvalue().splitlines() if line.startswith("epoch ")])
     first = found[0][0].split(" val/loss")[0] if found[0] else "nothing"
-    return f"{len(found[0])} lines, the first `{first} ...`; {len(found[1])} lines", len(found[0]) == 3 and not found[
-        1
-    ] and first == "epoch 1/3"
+    return f"{len(found[0])} lines, the first `{first} ...`; {len(found[1])} lines", len(
+        found[0]
+    ) == 3 and not found[1] and first == "epoch 1/3"
 
 
 @proof(
@@ -312,7 +358,12 @@ def progress_bar() -> Measured:
     "checkpoints left by a run; epochs of 200 allowed",
 )
 def default() -> Measured:
-    with finished("callbacks=default", "callbacks.progress_bar=null", "optimizer.lr=0.1", "trainer.max_epochs=200") as (
+    with finished(
+        "callbacks=default",
+        "callbacks.progress_bar=null",
+        "optimizer.lr=0.1",
+        "trainer.max_epochs=200",
+    ) as (
         folder,
         result,
     ):
@@ -324,8 +375,19 @@ def default() -> Measured:
     )
 
 
-@proof("callbacks=none", "", "no checkpoints, no early stopping", "checkpoints left by a run; epochs of 60")
+@proof(
+    "callbacks=none",
+    "",
+    "no checkpoints, no early stopping",
+    "checkpoints left by a run; epochs of 60",
+)
 def none() -> Measured:
-    with finished("callbacks=none", "optimizer.lr=0.1", "trainer.max_epochs=60") as (folder, result):
+    with finished("callbacks=none", "optimizer.lr=0.1", "trainer.max_epochs=60") as (
+        folder,
+        result,
+    ):
         files = list((folder / "checkpoints").glob("*"))
-    return f"{len(files)} checkpoints; {result['epochs']} epochs", (len(files), result["epochs"]) == (0, 60)
+    return f"{len(files)} checkpoints; {result['epochs']} epochs", (
+        len(files),
+        result["epochs"],
+    ) == (0, 60)

@@ -25,7 +25,9 @@ FACTS = {
 def network_of(*words: str) -> tuple[int, int, int, str]:
     """Rows in all stages, inputs and outputs of the network's weights, and the task."""
     parts = prepared(*words, "model=shallow")
-    first, last = (layer for layer in parts.module.network.modules() if isinstance(layer, nn.Linear))
+    first, last = (
+        layer for layer in parts.module.network.modules() if isinstance(layer, nn.Linear)
+    )
     rows = sum(len(x) for x, _ in parts.data.tensors.values())
     return rows, first.in_features, last.out_features, parts.data.spec.task
 
@@ -45,7 +47,9 @@ def embedded(name: str) -> None:
         parts = prepared(f"data={name}", "data.scaling=none")
         total = sum(x.double().square().sum().item() for x, _ in parts.data.tensors.values())
         same = abs(total / (getattr(datasets, f"load_{name}")().data ** 2).sum() - 1) < 1e-5
-        return described(found) + ("" if same else ", with other numbers"), found == FACTS[name] and same
+        return described(found) + ("" if same else ", with other numbers"), found == FACTS[
+            name
+        ] and same
 
 
 for one in FACTS:
@@ -67,16 +71,28 @@ def synthetic() -> Measured:
     return described(found), found == (1000, 6, 4, "multiclass")
 
 
-@proof("data.classes", "G2", "0: regression; 2: binary; more: classes", "task and outputs with 0, 2, 3, 7")
+@proof(
+    "data.classes",
+    "G2",
+    "0: regression; 2: binary; more: classes",
+    "task and outputs with 0, 2, 3, 7",
+)
 def classes() -> Measured:
     found = [network_of(*SYNTHETIC, f"data.classes={number}")[2:] for number in (0, 2, 3, 7)]
     expected = [(1, "regression"), (1, "binary"), (3, "multiclass"), (7, "multiclass")]
     return ", ".join(f"{task} {outputs}" for outputs, task in found), found == expected
 
 
-@proof("data.noise", "", "standard deviation of what is added to the target", "target with 0.5 minus target with 0")
+@proof(
+    "data.noise",
+    "",
+    "standard deviation of what is added to the target",
+    "target with 0.5 minus target with 0",
+)
 def noise() -> Measured:
-    with_noise, without = (raw_target(*SYNTHETIC, "data.classes=0", f"data.noise={size}") for size in (0.5, 0.0))
+    with_noise, without = (
+        raw_target(*SYNTHETIC, "data.classes=0", f"data.noise={size}") for size in (0.5, 0.0)
+    )
     spread = np.std(with_noise - without)
     return f"standard deviation {spread:.2f}", abs(spread - 0.5) < 0.03
 
@@ -89,7 +105,12 @@ def raw_target(*words: str) -> np.ndarray:
 # --- the split --------------------------------------------------------------------------------------------------------
 
 
-@proof("data.batch_size", "G8", "rows in a training batch", "rows that each forward pass of an epoch gets; 90 rows")
+@proof(
+    "data.batch_size",
+    "G8",
+    "rows in a training batch",
+    "rows that each forward pass of an epoch gets; 90 rows",
+)
 def batch_size() -> Measured:
     found = {size: batches(f"data.batch_size={size}") for size in (2, 16, 32)}
     expected = {2: [2] * 45, 16: [16] * 5 + [10], 32: [32, 32, 26]}
@@ -111,16 +132,26 @@ def counts(*words: str) -> dict[str, int]:
     return {stage: len(x) for stage, (x, _) in prepared(*words).data.tensors.items()}
 
 
-@proof("data.val_fraction", "G9", "share of all rows that judges the epochs", "rows by stage of 150")
+@proof(
+    "data.val_fraction", "G9", "share of all rows that judges the epochs", "rows by stage of 150"
+)
 def val_fraction() -> Measured:
-    found = counts("data.val_fraction=0.1"), counts("data.val_fraction=0", "objective.metric=train/loss")
+    found = (
+        counts("data.val_fraction=0.1"),
+        counts("data.val_fraction=0", "objective.metric=train/loss"),
+    )
     return (
         f"0.1: {found[0]['val']} rows; 0: {found[1].get('val', 0)} rows, {found[1]['train']} to train on",
         found == ({"train": 105, "test": 30, "val": 15}, {"train": 120, "test": 30}),
     )
 
 
-@proof("data.test_fraction", "", "share of all rows that is seen once, at the end", "rows by stage of 150")
+@proof(
+    "data.test_fraction",
+    "",
+    "share of all rows that is seen once, at the end",
+    "rows by stage of 150",
+)
 def test_fraction() -> Measured:
     found = counts("data.test_fraction=0.3"), counts("data.test_fraction=0")
     return (
@@ -129,9 +160,17 @@ def test_fraction() -> Measured:
     )
 
 
-@proof("data.seed", "", "draws another split, with the classes' shares kept", "training rows and classes, seeds 0 0 1")
+@proof(
+    "data.seed",
+    "",
+    "draws another split, with the classes' shares kept",
+    "training rows and classes, seeds 0 0 1",
+)
 def split_seed() -> Measured:
-    rows = [prepared(f"data.seed={seed}", "data.scaling=none").data.tensors["train"] for seed in (0, 0, 1)]
+    rows = [
+        prepared(f"data.seed={seed}", "data.scaling=none").data.tensors["train"]
+        for seed in (0, 0, 1)
+    ]
     again, other = (torch.equal(rows[0][0], rows[number][0]) for number in (1, 2))
     shares = [torch.bincount(y).tolist() for _, y in rows]
     return (
@@ -156,7 +195,10 @@ def folds() -> Measured:
     with finished("data.folds=3") as (folder, result):
         losses = [read_result(folder / f"fold_{fold}")["metrics"]["val/loss"] for fold in range(3)]
     mean, spread = np.mean(losses), np.std(losses, ddof=1)
-    errors = abs(result["metrics"]["val/loss"] / mean - 1), abs(result["spread"]["val/loss"] / spread - 1)
+    errors = (
+        abs(result["metrics"]["val/loss"] / mean - 1),
+        abs(result["spread"]["val/loss"] / spread - 1),
+    )
     return (
         f"{times.min()} or {times.max()}, 0 those of the test; {'the same' if same else 'others'};"
         f" {within(errors[0], 1e-9)} of it, {within(errors[1], 1e-9)} of it",
@@ -164,7 +206,12 @@ def folds() -> Measured:
     )
 
 
-@proof("data.fold", "", "trains for this fold only", "val/loss of fold 1 of 3, alone and among all; folders it makes")
+@proof(
+    "data.fold",
+    "",
+    "trains for this fold only",
+    "val/loss of fold 1 of 3, alone and among all; folders it makes",
+)
 def fold() -> Measured:
     with finished("data.folds=3") as (folder, _):
         among = read_result(folder / "fold_1")["metrics"]["val/loss"]
@@ -178,17 +225,27 @@ def fold() -> Measured:
 
 def raw_and_scaled(scaling: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The wines' features by stage: unscaled, and as the network gets them."""
-    raw, scaled = (prepared("data=wine", f"data.scaling={name}").data.tensors for name in ("none", scaling))
-    return tuple({stage: x.double().numpy() for stage, (x, _) in tensors.items()} for tensors in (raw, scaled))  # type: ignore[return-value]
+    raw, scaled = (
+        prepared("data=wine", f"data.scaling={name}").data.tensors for name in ("none", scaling)
+    )
+    return tuple(
+        {stage: x.double().numpy() for stage, (x, _) in tensors.items()}
+        for tensors in (raw, scaled)
+    )  # type: ignore[return-value]
 
 
 @proof(
-    "data.scaling=standard", "G10", "mean 0, variance 1 on the training rows", "columns; other rows by those numbers"
+    "data.scaling=standard",
+    "G10",
+    "mean 0, variance 1 on the training rows",
+    "columns; other rows by those numbers",
 )
 def standard() -> Measured:
     raw, scaled = raw_and_scaled("standard")
     mean, spread = np.abs(scaled["train"].mean(0)).max(), np.abs(scaled["train"].std(0) - 1).max()
-    by_train = np.abs(scaled["test"] - (raw["test"] - raw["train"].mean(0)) / raw["train"].std(0)).max()
+    by_train = np.abs(
+        scaled["test"] - (raw["test"] - raw["train"].mean(0)) / raw["train"].std(0)
+    ).max()
     off = np.abs(scaled["test"].mean(0)).max()
     return (
         f"train: mean {within(mean, 1e-4)}, deviation from variance 1 {within(spread, 1e-4)}; test by train's numbers:"
@@ -197,7 +254,12 @@ def standard() -> Measured:
     )
 
 
-@proof("data.scaling=minmax", "G10", "from 0 to 1 on the training rows", "columns; other rows by those numbers")
+@proof(
+    "data.scaling=minmax",
+    "G10",
+    "from 0 to 1 on the training rows",
+    "columns; other rows by those numbers",
+)
 def minmax() -> Measured:
     raw, scaled = raw_and_scaled("minmax")
     low, high = raw["train"].min(0), raw["train"].max(0)
@@ -219,9 +281,14 @@ def robust() -> Measured:
     raw, scaled = raw_and_scaled("robust")
     low, middle, high = np.quantile(raw["train"], [0.25, 0.5, 0.75], axis=0)
     z = {stage: (raw[stage] - middle) / (high - low) for stage in ("train", "test")}
-    error = max(np.abs(scaled[stage] - z[stage] / np.sqrt(1 + (z[stage] / 3) ** 2)).max() for stage in z)
+    error = max(
+        np.abs(scaled[stage] - z[stage] / np.sqrt(1 + (z[stage] / 3) ** 2)).max() for stage in z
+    )
     largest = max(np.abs(values).max() for values in scaled.values())
-    return f"{within(error, 1e-4)}; {largest:.2f}, of {np.abs(z['train']).max():.2f}", error < 1e-4 and largest < 3
+    return (
+        f"{within(error, 1e-4)}; {largest:.2f}, of {np.abs(z['train']).max():.2f}",
+        error < 1e-4 and largest < 3,
+    )
 
 
 @proof(
@@ -255,7 +322,10 @@ def unscaled() -> Measured:
     raw, _ = raw_and_scaled("none")
     ours, theirs = np.concatenate(list(raw.values())), datasets.load_wine().data
     error = np.abs(np.sort(ours, axis=0) - np.sort(theirs, axis=0)).max()
-    return f"difference {within(error, 1e-3)}; values up to {ours.max():,.0f}", error < 1e-3 < 1000 < ours.max()
+    return (
+        f"difference {within(error, 1e-3)}; values up to {ours.max():,.0f}",
+        error < 1e-3 < 1000 < ours.max(),
+    )
 
 
 # --- the target of a regression ---------------------------------------------------------------------------------------
@@ -275,8 +345,14 @@ def target_row(scaling: str, claim: str) -> None:
         error = abs(fit.metrics[-1]["val/rmse"] / rmse - 1)
         target = raw["train"][1].double().numpy()
         shift, scale = SHIFTS[scaling](target)
-        holds = np.allclose(y, (target - shift) / scale, atol=1e-5) and error < 1e-5 and target.max() > 300
-        numbers = " ".join(f"{round(value, 2) + 0.0:.2f}" for value in (y.mean(), y.std(), y.min(), y.max()))
+        holds = (
+            np.allclose(y, (target - shift) / scale, atol=1e-5)
+            and error < 1e-5
+            and target.max() > 300
+        )
+        numbers = " ".join(
+            f"{round(value, 2) + 0.0:.2f}" for value in (y.mean(), y.std(), y.min(), y.max())
+        )
         return f"{numbers}; {within(error, 1e-5)} of it", bool(holds)
 
 
@@ -294,13 +370,22 @@ target_row("none", "as it is")
 
 
 def task_row(task: str, data: str, outputs: int) -> None:
-    claim = {"auto": "read from the target", "regression": "one output, squared error, though digits are classes"}
-    claim |= {"binary": "one output", "multiclass": "one output a class, for a target of two values too"}
+    claim = {
+        "auto": "read from the target",
+        "regression": "one output, squared error, though digits are classes",
+    }
+    claim |= {
+        "binary": "one output",
+        "multiclass": "one output a class, for a target of two values too",
+    }
 
     @proof(f"data.task={task}", "G2", claim[task], f"outputs of the network for {data}")
     def outputs_of() -> Measured:
         _, _, found, name = network_of(f"data={data}", f"data.task={task}")
-        return f"{name}, {found} output{'s' if found > 1 else ''}", found == outputs and task in ("auto", name)
+        return f"{name}, {found} output{'s' if found > 1 else ''}", found == outputs and task in (
+            "auto",
+            name,
+        )
 
 
 for row in (

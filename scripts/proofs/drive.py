@@ -77,8 +77,12 @@ class Recorded(Checkpoint):
         network, optimizer = pl_module.network, trainer.optimizers[0]
 
         def before(*_: Any) -> None:
-            numbers = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
-            gradient = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+            numbers = {
+                key: value for key, value in optimizer.param_groups[0].items() if key != "params"
+            }
+            gradient = {
+                name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None
+            }
             self.steps.append(Step(numbers, gradient, weights(network)))
 
         def after(*_: Any) -> None:

@@ -12,7 +12,10 @@ from proofs.table import Measured, proof
     "validation accuracy after 12 epochs",
 )
 def digits() -> Measured:
-    with finished("experiment=digits", *own("experiment=digits"), "trainer.max_epochs=12") as (_, result):
+    with finished("experiment=digits", *own("experiment=digits"), "trainer.max_epochs=12") as (
+        _,
+        result,
+    ):
         value, metric = result["objective"]["value"], result["objective"]["metric"]
     return f"{metric} {value:.2f}", metric == "val/accuracy" and value > 0.95
 
@@ -24,7 +27,10 @@ def digits() -> Measured:
     "R2 on the validation rows after 150 epochs; number of parameters",
 )
 def diabetes() -> Measured:
-    with finished("experiment=diabetes", *own("experiment=diabetes"), "trainer.max_epochs=150") as (_, result):
+    with finished("experiment=diabetes", *own("experiment=diabetes"), "trainer.max_epochs=150") as (
+        _,
+        result,
+    ):
         value, parameters = result["metrics"]["val/r2"], result["num_parameters"]
     return f"{value:.2f}; {parameters}", value > 0.35 and parameters == 11
 
@@ -36,7 +42,10 @@ def diabetes() -> Measured:
     "validation accuracy after 16 epochs; optimizer steps, at 256 rows of 1,078 each",
 )
 def realmlp() -> Measured:
-    with finished("experiment=realmlp", *own("experiment=realmlp"), "trainer.max_epochs=16") as (_, result):
+    with finished("experiment=realmlp", *own("experiment=realmlp"), "trainer.max_epochs=16") as (
+        _,
+        result,
+    ):
         value, steps = result["objective"]["value"], result["steps"]
     return f"{value:.2f}; {steps}", value > 0.95 and steps == 16 * 5
 

@@ -44,7 +44,13 @@ def halved(images: np.ndarray) -> np.ndarray:
 
 def cnn_error(pool: str) -> tuple[float, list[tuple[int, ...]]]:
     """Outputs of a small network of two stages of two convolutions minus the formula; shapes of its weights."""
-    sizes = ("model.channels=[2,3]", "model.convs=2", "model.dense=5", f"model.pool={pool}", "model.output_scale=1")
+    sizes = (
+        "model.channels=[2,3]",
+        "model.convs=2",
+        "model.dense=5",
+        f"model.pool={pool}",
+        "model.output_scale=1",
+    )
     parts = prepared(*DIGITS, "model=cnn", *sizes, "model.norm=none", "model.activation=tanh")
     network, x = parts.module.network.eval(), parts.data.tensors["train"][0][:6]
     p, h = list(numbers(network).values()), x.double().numpy()
@@ -55,7 +61,9 @@ def cnn_error(pool: str) -> tuple[float, list[tuple[int, ...]]]:
         h = halved(h)
     h = h.mean((2, 3)) if pool == "mean" else h.reshape(len(h), -1)
     h = np.tanh(h @ p[8].T + p[9]) @ p[10].T + p[11]
-    return float(np.abs(network(x).detach().double().numpy() - h).max()), [values.shape for values in p[::2]]
+    return float(np.abs(network(x).detach().double().numpy() - h).max()), [
+        values.shape for values in p[::2]
+    ]
 
 
 @proof(
@@ -73,7 +81,11 @@ def cnn() -> Measured:
     drops = zeroed("model=cnn", "regularization.dropout=0.3", "model.activation=tanh")
     bare = prepared(*DIGITS, "model=cnn", "model.dense=0").module.network
     outputs = [
-        list(prepared(*DIGITS, "model=cnn", f"model.output_scale={scale}").module.network.parameters())[-2]
+        list(
+            prepared(
+                *DIGITS, "model=cnn", f"model.output_scale={scale}"
+            ).module.network.parameters()
+        )[-2]
         for scale in (0.01, 1)
     ]
     spread = [weight.std().item() for weight in outputs]
@@ -115,10 +127,14 @@ def stand_in() -> Iterator[list[dict[str, Any]]]:
 
     def create_model(name: str, **options: Any) -> nn.Module:
         asked.append({"name": name, **options})
-        return nn.Sequential(nn.Conv2d(options["in_chans"], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+        return nn.Sequential(
+            nn.Conv2d(options["in_chans"], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
+        )
 
     library = SimpleNamespace(
-        is_model=lambda name: name == "small", list_models=lambda: ["small"], create_model=create_model
+        is_model=lambda name: name == "small",
+        list_models=lambda: ["small"],
+        create_model=create_model,
     )
     with mock.patch.dict(sys.modules, {"timm": library}):
         yield asked
@@ -137,7 +153,12 @@ def pretrained() -> Measured:
     with stand_in() as asked:
         for more in (("model.freeze=true", "model.weights=false"), ("model.freeze=false",)):
             steps = train(*words, *more).steps
-            moved.append(sum(not torch.equal(value, steps[-1].after[name]) for name, value in steps[0].before.items()))
+            moved.append(
+                sum(
+                    not torch.equal(value, steps[-1].after[name])
+                    for name, value in steps[0].before.items()
+                )
+            )
         wrong = refusal(*words, "model.name=smal")
         drops = zeroed(*words, "regularization.dropout=0.3")
     with mock.patch.dict(sys.modules, {"timm": None}):
@@ -185,7 +206,12 @@ def moves_of(batches: list[Batch], most: int) -> tuple[int, int, set[tuple[int, 
     for batch in batches[:4]:
         padded = np.pad(batch.x[:, 0], ((0, 0), (most, most), (most, most)), mode="edge")
         for given, seen in zip(padded, batch.seen[:, 0], strict=True):
-            places = [(r, c) for r in steps for c in steps if np.array_equal(given[r : r + 8, c : c + 8], seen)]
+            places = [
+                (r, c)
+                for r in steps
+                for c in steps
+                if np.array_equal(given[r : r + 8, c : c + 8], seen)
+            ]
             moved, images = moved + bool(places), images + 1
             offsets |= {(row - most, column - most) for row, column in places[:1]}
     return moved, images, offsets
@@ -194,7 +220,9 @@ def moves_of(batches: list[Batch], most: int) -> tuple[int, int, set[tuple[int, 
 def boxes(changed: np.ndarray) -> bool:
     """Whether all changed pixels [H, W] form a rectangle."""
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-    return not len(rows) or bool(changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all())
+    return not len(rows) or bool(
+        changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    )
 
 
 @proof(
@@ -204,7 +232,10 @@ def boxes(changed: np.ndarray) -> bool:
     "pixels that differ in any image form a rectangle, in batches; share of the box minus that in the targets",
 )
 def cutmix_images() -> Measured:
-    with idx_folder(8) as (folder, _):  # every pixel of every image is drawn, so that a box is seen whole
+    with idx_folder(8) as (
+        folder,
+        _,
+    ):  # every pixel of every image is drawn, so that a box is seen whole
         words = (
             f"data.root={folder}",
             "data.batch_size=24",
@@ -219,7 +250,9 @@ def cutmix_images() -> Measured:
         rectangles += boxes(changed)
         own = batch.targets[np.arange(len(batch.y)), batch.y.astype(int)].min()
         error = max(error, abs(1 - own - changed.mean()))
-    return f"{rectangles} of {len(found)}; {within(error, 1e-4)}", rectangles == len(found) and error < 1e-4
+    return f"{rectangles} of {len(found)}; {within(error, 1e-4)}", rectangles == len(
+        found
+    ) and error < 1e-4
 
 
 @proof(
@@ -236,7 +269,9 @@ def cutout_images() -> Measured:
         rest = [
             (r, c)
             for r, c in fits
-            if np.array_equal(np.delete(given.ravel(), box(r, c)), np.delete(seen.ravel(), box(r, c)))
+            if np.array_equal(
+                np.delete(given.ravel(), box(r, c)), np.delete(seen.ravel(), box(r, c))
+            )
         ]
         outside += not rest
         places |= set(rest[:1])

@@ -38,7 +38,12 @@ for one in VARIANCES:
         variance_row(one, kind)
 
 
-@proof("model.init=orthogonal", "G16", "orthonormal rows or columns", "W'W - 1 of 500 x 300 weights, largest element")
+@proof(
+    "model.init=orthogonal",
+    "G16",
+    "orthonormal rows or columns",
+    "W'W - 1 of 500 x 300 weights, largest element",
+)
 def orthogonal() -> Measured:
     weight = weight_of("model.init=orthogonal")
     error = np.abs(weight.T @ weight - np.eye(FAN_IN)).max()
@@ -54,7 +59,9 @@ def orthogonal() -> Measured:
 def normal() -> Measured:
     weight = weight_of("model.init=normal")
     kurtosis = ((weight - weight.mean()) ** 4).mean() / weight.var() ** 2
-    return f"{weight.var():.2f}; {kurtosis:.1f}", abs(weight.var() - 1) < 0.02 and abs(kurtosis - 3) < 0.1
+    return f"{weight.var():.2f}; {kurtosis:.1f}", abs(weight.var() - 1) < 0.02 and abs(
+        kurtosis - 3
+    ) < 0.1
 
 
 @proof(
@@ -72,7 +79,10 @@ def auto() -> Measured:
         "tanh": "glorot",
         "sigmoid": "glorot",
     }
-    found = {name: weight_of(f"model.activation={name}").var() / VARIANCES[family] for name, family in families.items()}
+    found = {
+        name: weight_of(f"model.activation={name}").var() / VARIANCES[family]
+        for name, family in families.items()
+    }
     network = prepared(*NETWORK, "model.output_scale=1").module.network
     output = [p for p in network.parameters() if p.ndim == 2][-1].detach()
     found["the output"] = torch.var(output).item() / (2 / sum(output.shape))

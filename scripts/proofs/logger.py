@@ -14,16 +14,25 @@ def kinds(folder: Path) -> list[str]:
     return sorted(names & {"events", "metrics.csv"})
 
 
-@proof("logger=csv", "G29", "metrics.csv, a row an epoch", "its rows with a val/loss after 3 epochs; files")
+@proof(
+    "logger=csv",
+    "G29",
+    "metrics.csv, a row an epoch",
+    "its rows with a val/loss after 3 epochs; files",
+)
 def csv() -> Measured:
     with finished("logger=csv", EPOCHS) as (folder, result):
-        header, *lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+        header, *lines = [
+            line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()
+        ]
         files = kinds(folder)
-    values = [float(line[header.index("val/loss")]) for line in lines if line[header.index("val/loss")]]
+    values = [
+        float(line[header.index("val/loss")]) for line in lines if line[header.index("val/loss")]
+    ]
     best = min(values) if values else None
-    return f"{len(values)} rows; {' '.join(files)}", len(values) == 3 and files == ["metrics.csv"] and best == result[
-        "objective"
-    ]["value"]
+    return f"{len(values)} rows; {' '.join(files)}", len(values) == 3 and files == [
+        "metrics.csv"
+    ] and best == result["objective"]["value"]
 
 
 @proof(
@@ -56,4 +65,6 @@ def tensorboard() -> Measured:
 def none() -> Measured:
     with finished("logger=none", EPOCHS) as (folder, result):
         files = kinds(folder)
-    return f"{len(files)} files, status {result['status']}", not files and result["status"] == "done"
+    return f"{len(files)} files, status {result['status']}", not files and result[
+        "status"
+    ] == "done"

@@ -32,7 +32,11 @@ def smooth(curve: list[float]) -> np.ndarray:
 )
 def auto() -> Measured:
     words = (*WORDS, "optimizer.lr=auto", "scheduler=onecycle", "trainer.max_epochs=10")
-    callbacks = ("callbacks=default", "callbacks.progress_bar=null", "callbacks.early_stopping=null")
+    callbacks = (
+        "callbacks=default",
+        "callbacks.progress_bar=null",
+        "callbacks.early_stopping=null",
+    )
     with finished(*words, *callbacks) as (folder, result):
         rate, found = result["learning_rate"], result["lr_range"]["fall"]
         last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -54,7 +58,9 @@ def rule_row(rule: str, claim: str, observable: str, guide: str = "G12") -> None
             expected = next(rates[i] for i in range(lowest, len(curve)) if curve[i] > start) / 2
         elif rule == "steepest":
             losses = np.array([start, *curve[: lowest + 1]])
-            drops = [losses[max(i - 5, 0)] - losses[min(i + 5, lowest) + 1] for i in range(lowest + 1)]
+            drops = [
+                losses[max(i - 5, 0)] - losses[min(i + 5, lowest) + 1] for i in range(lowest + 1)
+            ]
             expected = rates[int(np.argmax(drops))]
         else:
             first, last = longest_fall(curve)
@@ -74,12 +80,26 @@ def longest_fall(losses: np.ndarray) -> tuple[int, int]:
 
 
 rule_row(
-    "fall", "two thirds of the first rate with nine tenths of the fall done", "that rate of the smoothed curve / 1.5"
+    "fall",
+    "two thirds of the first rate with nine tenths of the fall done",
+    "that rate of the smoothed curve / 1.5",
 )
-rule_row("minimum", "a fifth of the rate with the lowest loss", "a fifth of the lowest point of the smoothed curve")
-rule_row("steepest", "the rate at which the loss falls fastest", "the largest fall over eleven steps")
-rule_row("valley", "the middle of the longest fall", "the middle of the longest run of falling losses")
-rule_row("half_divergence", "the guide's: half the rate that diverges", "half the first rate that ends above the start")
+rule_row(
+    "minimum",
+    "a fifth of the rate with the lowest loss",
+    "a fifth of the lowest point of the smoothed curve",
+)
+rule_row(
+    "steepest", "the rate at which the loss falls fastest", "the largest fall over eleven steps"
+)
+rule_row(
+    "valley", "the middle of the longest fall", "the middle of the longest run of falling losses"
+)
+rule_row(
+    "half_divergence",
+    "the guide's: half the rate that diverges",
+    "half the first rate that ends above the start",
+)
 
 
 @proof(
@@ -93,13 +113,22 @@ def steps() -> Measured:
     rates = np.array(tested("lr_range.steps=50", "lr_range.min_lr=1e-4", "lr_range.max_lr=1").rates)
     factors = rates[1:] / rates[:-1]
     holds = np.allclose(factors, 1e4 ** (1 / 49)) and np.allclose(rates[[0, -1]], [1e-4, 1])
-    return f"{len(rates)}, {rates[0]:g}, {rates[-1]:.3g}, {factors.mean():.3f}", bool(holds and len(rates) == 50)
+    return f"{len(rates)}, {rates[0]:g}, {rates[-1]:.3g}, {factors.mean():.3f}", bool(
+        holds and len(rates) == 50
+    )
 
 
-@proof("lr_range.repeats", "G12", "sweeps over other batches, whose median counts", "sweeps of 5; different ones")
+@proof(
+    "lr_range.repeats",
+    "G12",
+    "sweeps over other batches, whose median counts",
+    "sweeps of 5; different ones",
+)
 def repeats() -> Measured:
     test = tested("lr_range.repeats=5")
     different = {tuple(curve) for curve in test.curves}
     lowest = [test.rates[int(smooth(curve).argmin())] for curve in test.curves]
     median = bool(np.isclose(np.median(lowest), test.points["lowest_loss"] or 0))
-    return f"{len(test.curves)}; {len(different)}", median and len(test.curves) == len(different) == 5
+    return f"{len(test.curves)}; {len(different)}", median and len(test.curves) == len(
+        different
+    ) == 5

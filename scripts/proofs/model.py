@@ -21,13 +21,20 @@ def widths_row(option: str, guide: str, claim: str, expected: list[int]) -> None
         return " ".join(map(str, found)), found == expected
 
 
-@proof("model=linear", "G3", "no hidden layer: a linear model", "f(a + b) - f(a) - f(b) + f(0) on rows of digits")
+@proof(
+    "model=linear",
+    "G3",
+    "no hidden layer: a linear model",
+    "f(a + b) - f(a) - f(b) + f(0) on rows of digits",
+)
 def linear() -> Measured:
     parts = prepared(*DIGITS, "model=linear", "model.output_scale=1")
     f, x = parts.module.network.double(), parts.data.tensors["train"][0].double()
     a, b = x[:100], x[100:200]
     error = (f(a + b) - f(a) - f(b) + f(torch.zeros_like(a))).abs().max().item()
-    return f"{within(error, 1e-9)}; outputs up to {f(a).abs().max():.0f}", error < 1e-9 < 1 < f(a).abs().max()
+    return f"{within(error, 1e-9)}; outputs up to {f(a).abs().max():.0f}", error < 1e-9 < 1 < f(
+        a
+    ).abs().max()
 
 
 widths_row("model=shallow", "G3", "one hidden layer", [100])
@@ -44,13 +51,23 @@ def depth() -> Measured:
 
 @proof("model.width", "G4 G5", "one width for all, or a list", "units with 7, and with [9,5]")
 def width() -> Measured:
-    found = widths_of("model=deep", "model.width=7"), widths_of("model=deep", "model.depth=null", "model.width=[9,5]")
+    found = (
+        widths_of("model=deep", "model.width=7"),
+        widths_of("model=deep", "model.depth=null", "model.width=[9,5]"),
+    )
     return "; ".join(" ".join(map(str, units)) for units in found), found == ([7, 7, 7], [9, 5])
 
 
-@proof("model.output_scale", "G16", "the untrained network starts near the mean", "spread of the raw outputs, 1 : 0.01")
+@proof(
+    "model.output_scale",
+    "G16",
+    "the untrained network starts near the mean",
+    "spread of the raw outputs, 1 : 0.01",
+)
 def output_scale() -> Measured:
-    spread = {scale: raw_outputs(f"model.output_scale={scale}").std().item() for scale in (1.0, 0.01)}
+    spread = {
+        scale: raw_outputs(f"model.output_scale={scale}").std().item() for scale in (1.0, 0.01)
+    }
     ratio = spread[1.0] / spread[0.01]
     return f"{spread[1.0]:.2f} : {spread[0.01]:.4f}, a ratio of {ratio:.1f}", abs(ratio - 100) < 0.1
 
@@ -60,11 +77,26 @@ def raw_outputs(*words: str) -> Tensor:
     return parts.module.network(parts.data.tensors["train"][0]).detach()
 
 
-@proof("model.dropout", "G20", "the network takes regularization.dropout", "rates of its dropout layers")
+@proof(
+    "model.dropout",
+    "G20",
+    "the network takes regularization.dropout",
+    "rates of its dropout layers",
+)
 def dropout() -> Measured:
-    found = [drops("model=deep", "regularization.dropout=0.3"), drops("model=deep", "model.dropout=[0.1,0,0.2]")]
-    return "; ".join(" ".join(map(str, rates)) for rates in found), found == [[0.3, 0.3, 0.3], [0.1, 0.2]]
+    found = [
+        drops("model=deep", "regularization.dropout=0.3"),
+        drops("model=deep", "model.dropout=[0.1,0,0.2]"),
+    ]
+    return "; ".join(" ".join(map(str, rates)) for rates in found), found == [
+        [0.3, 0.3, 0.3],
+        [0.1, 0.2],
+    ]
 
 
 def drops(*words: str) -> list[float]:
-    return [layer.p for layer in prepared(*words).module.network.modules() if isinstance(layer, nn.Dropout)]
+    return [
+        layer.p
+        for layer in prepared(*words).module.network.modules()
+        if isinstance(layer, nn.Dropout)
+    ]

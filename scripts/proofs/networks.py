@@ -60,9 +60,16 @@ def zeroed(*words: str) -> list[float]:
     "mean and standard deviation behind the 1st and the 20th layer of the untrained network; with relu in its place",
 )
 def selfnorm() -> Measured:
-    ends = {name: signals("model=selfnorm", "model.depth=20", f"model.activation={name}") for name in ("selu", "relu")}
-    shown = "; ".join(", ".join(f"{mean:.2f} {spread:.2f}" for mean, spread in pair) for pair in ends.values())
-    return shown, all(abs(m) < 0.2 and 0.7 < s < 1.3 for m, s in ends["selu"]) and ends["relu"][1][1] < 0.1
+    ends = {
+        name: signals("model=selfnorm", "model.depth=20", f"model.activation={name}")
+        for name in ("selu", "relu")
+    }
+    shown = "; ".join(
+        ", ".join(f"{mean:.2f} {spread:.2f}" for mean, spread in pair) for pair in ends.values()
+    )
+    return shown, all(abs(m) < 0.2 and 0.7 < s < 1.3 for m, s in ends["selu"]) and ends["relu"][1][
+        1
+    ] < 0.1
 
 
 def signals(*words: str) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -86,9 +93,16 @@ def signals(*words: str) -> tuple[tuple[float, float], tuple[float, float]]:
 def gradients_by_layer() -> Measured:
     found = []
     for activation in ("sigmoid", "tanh", "relu"):
-        words = ("model=deep", "model.depth=20", f"model.activation={activation}", "model.output_scale=1")
+        words = (
+            "model=deep",
+            "model.depth=20",
+            f"model.activation={activation}",
+            "model.output_scale=1",
+        )
         step = train("data=digits", "optimizer=sgd", "trainer.max_steps=1", *words).steps[0]
-        norms = [gradient.norm().item() for gradient in step.gradient.values() if gradient.ndim == 2]
+        norms = [
+            gradient.norm().item() for gradient in step.gradient.values() if gradient.ndim == 2
+        ]
         found.append(norms[0] / norms[-2])
     return (
         f"{found[0]:.0e}, {found[1]:.1f}, {found[2]:.1f}",
@@ -112,7 +126,9 @@ def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray
 )
 def resnet() -> Measured:
     words = ("model.blocks=3", "model.width=16", "model.hidden_factor=1.5", "model.norm=layer")
-    network, x, found = output_of("model=resnet", *words, "model.activation=tanh", "model.output_scale=1")
+    network, x, found = output_of(
+        "model=resnet", *words, "model.activation=tanh", "model.output_scale=1"
+    )
     shapes = [tuple(layer.weight.shape) for layer in [*hidden_layers(network)]]
     p = list(numbers(network).values())
     h = x @ p[0].T + p[1]
@@ -125,7 +141,11 @@ def resnet() -> Measured:
     small = scaled_down("model=resnet")
     return (
         f"{within(error, 1e-4)}; {' '.join(f'{share:.2f}' for share in drops[:2])}",
-        bool(error < 1e-4 and np.abs(found).max() > 0.1 and np.allclose(drops, [0.3, 0.15] * 2, atol=0.01))
+        bool(
+            error < 1e-4
+            and np.abs(found).max() > 0.1
+            and np.allclose(drops, [0.3, 0.15] * 2, atol=0.01)
+        )
         and shapes == [(16, 13), *[(24, 16), (16, 24)] * 3]
         and abs(small - 0.01) < 1e-4,
     )
@@ -142,7 +162,14 @@ def resnet() -> Measured:
     covers="model.depth model.width model.dropout model.lr_factor_weight model.lr_factor_scale model.lr_factor_bias",
 )
 def realmlp() -> Measured:
-    words = ("model=realmlp", "model.depth=2", "model.width=24", "optimizer=adam", "model.activation=mish", *WINE)
+    words = (
+        "model=realmlp",
+        "model.depth=2",
+        "model.width=24",
+        "optimizer=adam",
+        "model.activation=mish",
+        *WINE,
+    )
     fit = train(*words, "trainer.max_epochs=3")
     x = fit.parts.data.tensors["val"][0]
     found, first = fit.network.eval()(x).detach().double().numpy(), output_of(*words)[2]
@@ -173,7 +200,10 @@ def lengths(*words: str) -> list[float]:
     for parameter in module.network.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    moved = {name: (before[name] - value).abs().max().item() / 1e-3 for name, value in weights(module.network).items()}
+    moved = {
+        name: (before[name] - value).abs().max().item() / 1e-3
+        for name, value in weights(module.network).items()
+    }
     return [list(moved.values())[place] for place in (0, 1, 2)]
 
 
@@ -192,18 +222,30 @@ def tabm() -> Measured:
     words = (*WINE, "model=tabm", *sizes, "model.activation=tanh")
     fit, (batch, *_) = train_batches(*words)
     y = batch.y.astype(int)
-    losses = [-np.log(probabilities(batch.output[:, k])[np.arange(len(y)), y]).mean() for k in range(5)]
+    losses = [
+        -np.log(probabilities(batch.output[:, k])[np.arange(len(y)), y]).mean() for k in range(5)
+    ]
     loss = abs(fit.metrics[0]["train/loss"] - np.mean(losses))
     network, x = fit.network.eval(), fit.parts.data.tensors["val"][0]
-    found, said = network(x).detach().double().numpy(), fit.parts.module.eval()(x).detach().double().numpy()
-    error = max(np.abs(found[:, k] - member(numbers(network), x.double().numpy(), k)).max() for k in range(5))
+    found, said = (
+        network(x).detach().double().numpy(),
+        fit.parts.module.eval()(x).detach().double().numpy(),
+    )
+    error = max(
+        np.abs(found[:, k] - member(numbers(network), x.double().numpy(), k)).max()
+        for k in range(5)
+    )
     mean = np.abs(said - np.mean([probabilities(found[:, k]) for k in range(5)], axis=0)).max()
     apart = np.abs(found - found.mean(1, keepdims=True)).mean()
     drops = zeroed("model=tabm", "model.k=4", "regularization.dropout=0.3", "model.activation=tanh")
     small = scaled_down("model=tabm")
     return (
         f"{within(error, 1e-5)}; {within(loss, 1e-5)}; {within(mean, 1e-6)}",
-        bool(max(error, loss, mean) < 1e-5 and apart > 0.1 and np.allclose(drops, [0.3, 0.3], atol=0.01))
+        bool(
+            max(error, loss, mean) < 1e-5
+            and apart > 0.1
+            and np.allclose(drops, [0.3, 0.3], atol=0.01)
+        )
         and abs(small - 0.01) < 1e-4,
     )
 
@@ -228,20 +270,29 @@ def embedding_row(kind: str, claim: str, entries: int) -> None:
     )
     def embedding() -> Measured:
         error = 0.0 if kind == "none" else embedding_error(kind)
-        found = [embedded_features(f"model={name}", kind) for name in ("deep", "resnet", "realmlp", "tabm")]
-        return f"{within(error, 1e-5)}; {' '.join(map(str, found))}", error < 1e-5 and found == [13 * entries] * 4
+        found = [
+            embedded_features(f"model={name}", kind)
+            for name in ("deep", "resnet", "realmlp", "tabm")
+        ]
+        return f"{within(error, 1e-5)}; {' '.join(map(str, found))}", error < 1e-5 and found == [
+            13 * entries
+        ] * 4
 
 
 embedding_row("none", "numbers as they are", 1)
 embedding_row("pbld", "a vector in place of each number: itself, and a linear layer of cosines", 4)
-embedding_row("periodic", "a vector in place of each number: ReLU of a linear layer of cosines and sines", 24)
+embedding_row(
+    "periodic", "a vector in place of each number: ReLU of a linear layer of cosines and sines", 24
+)
 
 
 def embedded_features(model: str, kind: str) -> int:
     """Features behind the embedding, by what the layer behind it gets."""
     network = prepared(*WINE, model, f"model.embedding={kind}").module.network
     layer = next(
-        module for module in network.modules() if isinstance(module, nn.Linear | Scaling | BatchEnsembleLinear)
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Linear | Scaling | BatchEnsembleLinear)
     )
     got: list[int] = []
     layer.register_forward_hook(lambda _, inputs, output: got.append(inputs[0].shape[-1]))
@@ -256,7 +307,11 @@ def embedding_error(kind: str) -> float:
     own, x = numbers(layer), rows.double().numpy()
     angles = 2 * np.pi * x[:, :, None] * own["frequency"]
     pbld = kind == "pbld"
-    waves = np.cos(angles + own["phase"]) if pbld else np.concatenate([np.cos(angles), np.sin(angles)], axis=2)
+    waves = (
+        np.cos(angles + own["phase"])
+        if pbld
+        else np.concatenate([np.cos(angles), np.sin(angles)], axis=2)
+    )
     linear = np.einsum("bnk,nke->bne", waves, own["weight"]) + own["bias"]
     expected = np.concatenate([x[:, :, None], linear], axis=2) if pbld else np.maximum(linear, 0)
     found = layer(rows).detach().double().numpy()

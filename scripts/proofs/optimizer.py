@@ -11,7 +11,12 @@ from torch import nn
 from proofs.drive import prepared, refusal, train
 from proofs.table import Measured, proof, within
 
-SHORT = ("model=shallow", "model.width=6", "trainer.max_epochs=4", "model.output_scale=1")  # 12 steps
+SHORT = (
+    "model=shallow",
+    "model.width=6",
+    "trainer.max_epochs=4",
+    "model.output_scale=1",
+)  # 12 steps
 HIDDEN = (6, 4)  # of the hidden layer's weight
 State = dict[str, Any]
 Update = Callable[[np.ndarray, np.ndarray, State, int, dict[str, Any], bool], np.ndarray]
@@ -23,7 +28,9 @@ def formula_error(option: str, update: Update, *words: str) -> tuple[float, int]
     The formula gets the gradients that the optimizer got, and the numbers of its group.
     """
     fit = train(*SHORT, f"optimizer={option}", *words)
-    numbers = {key: value for key, value in fit.parts.settings.optimizer.items() if key != "_target_"}
+    numbers = {
+        key: value for key, value in fit.parts.settings.optimizer.items() if key != "_target_"
+    }
     worst = 0.0
     for name, start in fit.steps[0].before.items():
         w = start.double().numpy()
@@ -36,7 +43,9 @@ def formula_error(option: str, update: Update, *words: str) -> tuple[float, int]
     return worst, len(fit.steps)
 
 
-def sgd(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def sgd(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     g = g + n["weight_decay"] * w * is_weight
     s["v"] = n["momentum"] * s["v"] + g if "v" in s else g
     return w - n["lr"] * (g + n["momentum"] * s["v"] if n["nesterov"] else s["v"])
@@ -50,18 +59,24 @@ def moments(g: np.ndarray, s: State, n: dict[str, Any]) -> tuple[np.ndarray, np.
     return s["m"], s["v"]
 
 
-def adam(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def adam(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     m, v = moments(g + n["weight_decay"] * w * is_weight, s, n)
     first, second = n["betas"]
     return w - n["lr"] * m / (1 - first**t) / (np.sqrt(v / (1 - second**t)) + n["eps"])
 
 
-def adamw(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def adamw(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     shrunk = w * (1 - n["lr"] * n["weight_decay"] * is_weight)
     return adam(shrunk, g, s, t, {**n, "weight_decay": 0.0}, is_weight)
 
 
-def adamax(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def adamax(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     g = g + n["weight_decay"] * w * is_weight
     first, second = n["betas"]
     s["m"] = first * s.get("m", 0.0) + (1 - first) * g
@@ -69,24 +84,32 @@ def adamax(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is
     return w - n["lr"] / (1 - first**t) * s["m"] / s["u"]
 
 
-def nadam(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def nadam(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     w, g = decayed(w, g, n, is_weight)
     m, v = moments(g, s, n)
     first, second = n["betas"]
-    now, following = (first * (1 - 0.5 * 0.96 ** (count * n["momentum_decay"])) for count in (t, t + 1))
+    now, following = (
+        first * (1 - 0.5 * 0.96 ** (count * n["momentum_decay"])) for count in (t, t + 1)
+    )
     s["product"] = s.get("product", 1.0) * now
     ahead = (1 - now) * g / (1 - s["product"]) + following * m / (1 - s["product"] * following)
     return w - n["lr"] * ahead / (np.sqrt(v / (1 - second**t)) + n["eps"])
 
 
-def rmsprop(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def rmsprop(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     g = g + n["weight_decay"] * w * is_weight
     s["v"] = n["alpha"] * s.get("v", 0.0) + (1 - n["alpha"]) * g**2
     s["b"] = n["momentum"] * s.get("b", 0.0) + g / (np.sqrt(s["v"]) + n["eps"])
     return w - n["lr"] * s["b"]
 
 
-def radam(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def radam(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     w, g = decayed(w, g, n, is_weight)
     m, v = moments(g, s, n)
     first, second = n["betas"]
@@ -99,7 +122,9 @@ def radam(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_
     return w - n["lr"] * step
 
 
-def decayed(w: np.ndarray, g: np.ndarray, n: dict[str, Any], is_weight: bool) -> tuple[np.ndarray, np.ndarray]:
+def decayed(
+    w: np.ndarray, g: np.ndarray, n: dict[str, Any], is_weight: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights after decoupled decay, or the gradient with coupled decay in it."""
     decoupled = n.get("decoupled_weight_decay", n.get("weight_decouple"))
     if decoupled:
@@ -107,13 +132,17 @@ def decayed(w: np.ndarray, g: np.ndarray, n: dict[str, Any], is_weight: bool) ->
     return w, g + n["weight_decay"] * w * is_weight
 
 
-def adagrad(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def adagrad(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     g = g + n["weight_decay"] * w * is_weight
     s["v"] = s.get("v", n["initial_accumulator_value"]) + g**2
     return w - n["lr"] / (1 + (t - 1) * n["lr_decay"]) * g / (np.sqrt(s["v"]) + n["eps"])
 
 
-def adadelta(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def adadelta(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     g = g + n["weight_decay"] * w * is_weight
     s["v"] = n["rho"] * s.get("v", 0.0) + (1 - n["rho"]) * g**2
     step = np.sqrt(s.get("d", 0.0) + n["eps"]) / np.sqrt(s["v"] + n["eps"]) * g
@@ -121,14 +150,18 @@ def adadelta(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], 
     return w - n["lr"] * step
 
 
-def asgd(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def asgd(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     g = g + n["weight_decay"] * w * is_weight
     pull = n["lambd"] * is_weight
     rate = n["lr"] / (1 + pull * n["lr"] * (t - 1)) ** n["alpha"]
     return w * (1 - pull * rate) - rate * g
 
 
-def lion(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def lion(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     w, g = decayed(w, g, n, is_weight)
     first, second = n["betas"]
     m = s.get("m", np.zeros_like(w))
@@ -136,13 +169,21 @@ def lion(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_w
     return w - n["lr"] * np.sign(first * m + (1 - first) * g)
 
 
-def muon(w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool) -> np.ndarray:
+def muon(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
     if w.shape != HIDDEN:
         return adamw(w, g, s, t, n, is_weight)
     rows, columns = w.shape
     s["b"] = n["momentum"] * s.get("b", 0.0) + (1 - n["momentum"]) * g
-    update = orthogonal((1 - n["momentum"]) * g + n["momentum"] * s["b"] if n["nesterov"] else s["b"], n["ns_steps"])
-    scale = np.sqrt(max(1, rows / columns)) if n["adjust_lr_fn"] == "original" else 0.2 * np.sqrt(max(rows, columns))
+    update = orthogonal(
+        (1 - n["momentum"]) * g + n["momentum"] * s["b"] if n["nesterov"] else s["b"], n["ns_steps"]
+    )
+    scale = (
+        np.sqrt(max(1, rows / columns))
+        if n["adjust_lr_fn"] == "original"
+        else 0.2 * np.sqrt(max(rows, columns))
+    )
     return w * (1 - n["lr"] * n["weight_decay"]) - n["lr"] * scale * update
 
 
@@ -175,9 +216,7 @@ def formula_row(
     numbers are tried again. `missing`: whether the library that has it is not there.
     """
     settings = [f"optimizer.{key}={str(value).replace(' ', '')}" for key, value in changed.items()]
-    observable = (
-        "weights after 12 steps minus the formula's, over how far they moved: as in the file; every key changed"
-    )
+    observable = "weights after 12 steps minus the formula's, over how far they moved: as in the file; every key changed"
     covers = [f"optimizer.{key}{word}" for key in changed for word in (words or {}).get(key, [""])]
 
     @proof(f"optimizer={option}", guide, claim, observable, covers=" ".join(covers))
@@ -188,8 +227,12 @@ def formula_row(
         own, steps = formula_error(option, update)
         other, _ = formula_error(option, update, *settings)
         if "decay_all" in changed:
-            other = max(other, formula_error(option, update, *settings, "optimizer.decay_all=false")[0])
-        return f"{within(own, limit)}; {within(other, limit)}", max(own, other) < limit and steps == 12
+            other = max(
+                other, formula_error(option, update, *settings, "optimizer.decay_all=false")[0]
+            )
+        return f"{within(own, limit)}; {within(other, limit)}", max(
+            own, other
+        ) < limit and steps == 12
 
 
 DECAY: dict[str, Any] = {"weight_decay": 0.1, "decay_all": True}
@@ -204,9 +247,19 @@ formula_row("momentum", "G13 G25", "v = m v + g; w - lr v", sgd, lr=0.05, moment
 formula_row("nesterov", "G13 G25", "looks a step ahead: w - lr (g + m v)", sgd, nesterov=False)
 formula_row("asgd", "G25", "SGD whose rate falls as lr / (1 + lambd lr t)^alpha", asgd, **ASGD)
 formula_row("adam", "G25", "running mean of g over the root of that of g^2", adam, **ADAM)
-formula_row("adamw", "G23 G25", "Adam, with weights shrunk by lr * weight_decay beside it", adamw, **ADAM)
-formula_row("nadam", "G25", "Adam with Nesterov's look ahead", nadam, **COUPLED, momentum_decay=0.05)
-formula_row("radam", "G25", "Adam whose first steps are plain momentum, the next rectified", radam, **COUPLED)
+formula_row(
+    "adamw", "G23 G25", "Adam, with weights shrunk by lr * weight_decay beside it", adamw, **ADAM
+)
+formula_row(
+    "nadam", "G25", "Adam with Nesterov's look ahead", nadam, **COUPLED, momentum_decay=0.05
+)
+formula_row(
+    "radam",
+    "G25",
+    "Adam whose first steps are plain momentum, the next rectified",
+    radam,
+    **COUPLED,
+)
 formula_row("adamax", "G25", "Adam with the largest |g| in place of the root", adamax, **ADAM)
 formula_row("rmsprop", "G25", "g over the root of the running mean of g^2", rmsprop, **RMSPROP)
 formula_row("adagrad", "G25", "g over the root of the sum of g^2", adagrad, **ADAGRAD)
@@ -275,7 +328,9 @@ def rate() -> Measured:
         moves(1.0, 1, f"optimizer={name}", f"optimizer.lr={lr}")[0][0]
         for name, lr in (("sgd", 0.1), ("sgd", 0.2), ("adam", 0.003))
     ]
-    return " ".join(f"{value:.4f}" for value in found), np.allclose(found, [0.1, 0.2, 0.003], rtol=1e-3)
+    return " ".join(f"{value:.4f}" for value in found), np.allclose(
+        found, [0.1, 0.2, 0.003], rtol=1e-3
+    )
 
 
 @proof(
@@ -288,7 +343,9 @@ def momentum() -> Measured:
     path = np.array([0.0, *moves(1.0, 60, "optimizer=momentum", "optimizer.lr=0.001")[0]])
     speed = np.diff(path) / 0.001
     expected = (1 - 0.9 ** np.arange(1, 61)) / 0.1
-    return " ".join(f"{speed[step]:.2f}" for step in (0, 1, 2, 59)), np.allclose(speed, expected, rtol=1e-3)
+    return " ".join(f"{speed[step]:.2f}" for step in (0, 1, 2, 59)), np.allclose(
+        speed, expected, rtol=1e-3
+    )
 
 
 @proof(
@@ -299,7 +356,8 @@ def momentum() -> Measured:
 )
 def look_ahead() -> Measured:
     found = [
-        moves(1.0, 1, f"optimizer={name}", "optimizer.lr=0.001")[0][0] / 0.001 for name in ("nesterov", "momentum")
+        moves(1.0, 1, f"optimizer={name}", "optimizer.lr=0.001")[0][0] / 0.001
+        for name in ("nesterov", "momentum")
     ]
     return f"{found[0]:.2f} and {found[1]:.2f}", np.allclose(found, [1.9, 1.0], rtol=1e-3)
 
@@ -313,7 +371,8 @@ def look_ahead() -> Measured:
 def decay() -> Measured:
     words = ("optimizer.lr=0.1", "optimizer.weight_decay=0.5")
     found = {
-        name: [1 - values[-1] for values in moves(0.0, 2, f"optimizer={name}", *words)] for name in ("adamw", "sgd")
+        name: [1 - values[-1] for values in moves(0.0, 2, f"optimizer={name}", *words)]
+        for name in ("adamw", "sgd")
     }
     holds = all(np.allclose(values, [0.95**2, 1.0], rtol=1e-5) for values in found.values())
     return ", ".join(f"{name} {w:.4f} and {b:.4f}" for name, (w, b) in found.items()), holds
@@ -327,7 +386,9 @@ def decay() -> Measured:
 )
 def averaged() -> Measured:
     layer = nn.Linear(1, 1)
-    optimizer = prepared("optimizer=asgd", "optimizer.lr=0.1", "optimizer.t0=2").module.make_optimizer(layer)
+    optimizer = prepared(
+        "optimizer=asgd", "optimizer.lr=0.1", "optimizer.t0=2"
+    ).module.make_optimizer(layer)
     path = []
     for _ in range(6):
         for parameter in layer.parameters():

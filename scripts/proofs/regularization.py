@@ -6,10 +6,24 @@ from torch import Tensor, nn
 
 from goldilocks.checks import warnings_for
 from goldilocks.parts import Parts
-from proofs.drive import Fit, composed, prepared, probabilities, train, train_batches, vector, weights
+from proofs.drive import (
+    Fit,
+    composed,
+    prepared,
+    probabilities,
+    train,
+    train_batches,
+    vector,
+    weights,
+)
 from proofs.table import Measured, proof, within
 
-ONE_BATCH = ("model=linear", "model.output_scale=3", "data.batch_size=90", "optimizer=sgd")  # all rows in every step
+ONE_BATCH = (
+    "model=linear",
+    "model.output_scale=3",
+    "data.batch_size=90",
+    "optimizer=sgd",
+)  # all rows in every step
 
 
 def added_to_gradient(*words: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -17,14 +31,23 @@ def added_to_gradient(*words: str) -> tuple[dict[str, np.ndarray], dict[str, np.
     fit = train(*ONE_BATCH, *words)
     step = fit.steps[0]
     x, y = (tensor.double().numpy() for tensor in fit.parts.data.tensors["train"])
-    before = {name.rpartition(".")[2]: value.double().numpy() for name, value in step.before.items()}
+    before = {
+        name.rpartition(".")[2]: value.double().numpy() for name, value in step.before.items()
+    }
     got = {name.rpartition(".")[2]: value.double().numpy() for name, value in step.gradient.items()}
-    miss = (probabilities(x @ before["weight"].T + before["bias"]) - np.eye(3)[y.astype(int)]) / len(x)
+    miss = (
+        probabilities(x @ before["weight"].T + before["bias"]) - np.eye(3)[y.astype(int)]
+    ) / len(x)
     plain = {"weight": miss.T @ x, "bias": miss.sum(0)}
     return {name: got[name] - plain[name] for name in got}, before
 
 
-@proof("regularization=none", "G6", "nothing is added", "gradient that the optimizer gets minus the cross-entropy's")
+@proof(
+    "regularization=none",
+    "G6",
+    "nothing is added",
+    "gradient that the optimizer gets minus the cross-entropy's",
+)
 def none() -> Measured:
     added, _ = added_to_gradient("regularization=none")
     error = max(np.abs(value).max() for value in added.values())
@@ -62,7 +85,9 @@ penalty_row("l2", "adds l2 / 2 * sum of w^2: gradient l2 * w, no biases", "w")
 
 def shares(*words: str, model: str = "deep") -> tuple[list[float], list[float], float]:
     """Share of units zeroed by each dropout layer in training and in validation, and the largest kept / given."""
-    parts = prepared("data=digits", f"model={model}", "model.width=64", "model.activation=tanh", *words)
+    parts = prepared(
+        "data=digits", f"model={model}", "model.width=64", "model.activation=tanh", *words
+    )
     seen: dict[bool, dict[nn.Module, list[float]]] = {True: {}, False: {}}
     scale = [0.0]
 
@@ -109,7 +134,11 @@ def dropout() -> Measured:
 )
 def dropout_and_norm() -> Measured:
     return warned(
-        "model=deep", "regularization=dropout", "model.norm=batch", expected="arXiv 1801.05134", free="model.norm=layer"
+        "model=deep",
+        "regularization=dropout",
+        "model.norm=batch",
+        expected="arXiv 1801.05134",
+        free="model.norm=layer",
     )
 
 
@@ -120,13 +149,19 @@ def dropout_and_norm() -> Measured:
     "what the run says before it starts",
 )
 def l2_in_adam() -> Measured:
-    return warned("regularization=l2", "optimizer=adam", expected="arXiv 1711.05101", free="optimizer=sgd")
+    return warned(
+        "regularization=l2", "optimizer=adam", expected="arXiv 1711.05101", free="optimizer=sgd"
+    )
 
 
 def warned(*words: str, expected: str, free: str) -> Measured:
     """One warning with a reference, and none where one word is another."""
-    found, others = ([line for line in said(*command) if expected in line] for command in (words, (*words, free)))
-    return (f"warns: {found[0].split(': write')[0]}" if found else "says nothing"), len(found) == 1 and not others
+    found, others = (
+        [line for line in said(*command) if expected in line] for command in (words, (*words, free))
+    )
+    return (f"warns: {found[0].split(': write')[0]}" if found else "says nothing"), len(
+        found
+    ) == 1 and not others
 
 
 def said(*words: str) -> list[str]:
@@ -148,7 +183,10 @@ def alpha_dropout() -> Measured:
     scale = ((1 - rate) * (1 + rate * limit**2)) ** -0.5  # Klambauer et al. 2017, before equation 6
     at_limit = scale * limit - scale * rate * limit
     parts = prepared(
-        "data=digits", "model=selfnorm", "regularization=alpha_dropout", f"regularization.alpha_dropout={rate}"
+        "data=digits",
+        "model=selfnorm",
+        "regularization=alpha_dropout",
+        f"regularization.alpha_dropout={rate}",
     )
     seen: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
     for layer in parts.module.network.modules():
@@ -183,7 +221,10 @@ def layers_of(parts: Parts) -> int:
 )
 def alpha_dropout_and_relu() -> Measured:
     return warned(
-        "regularization=alpha_dropout", "model.activation=relu", expected="AlphaDropout", free="model.activation=selu"
+        "regularization=alpha_dropout",
+        "model.activation=relu",
+        expected="AlphaDropout",
+        free="model.activation=selu",
     )
 
 
@@ -194,7 +235,9 @@ def alpha_dropout_and_relu() -> Measured:
     "what the run says before it starts",
 )
 def batch_norm_and_selu() -> Measured:
-    return warned("model.activation=selu", "model.norm=batch", expected="pointless", free="model.norm=layer")
+    return warned(
+        "model.activation=selu", "model.norm=batch", expected="pointless", free="model.norm=layer"
+    )
 
 
 @proof(
@@ -204,7 +247,9 @@ def batch_norm_and_selu() -> Measured:
     "what the run says before it starts",
 )
 def batch_norm_of_few() -> Measured:
-    return warned("model.norm=batch", "data.batch_size=8", expected="unreliable", free="data.batch_size=32")
+    return warned(
+        "model.norm=batch", "data.batch_size=8", expected="unreliable", free="data.batch_size=32"
+    )
 
 
 # --- the weights themselves -------------------------------------------------------------------------------------------
@@ -226,11 +271,15 @@ def max_norm() -> Measured:
             for name in step.before
             if step.before[name].ndim == 2
         )
-        for more in ((), ("regularization=max_norm", "regularization.max_norm=0.5"), ("regularization=max_norm",))
+        for more in (
+            (),
+            ("regularization=max_norm", "regularization.max_norm=0.5"),
+            ("regularization=max_norm",),
+        )
     ]
-    return " ".join(f"{length:.3f}" for length in found), found[0] > 1 and abs(found[1] - 0.5) < 1e-4 and found[
-        2
-    ] <= 3 + 1e-4
+    return " ".join(f"{length:.3f}" for length in found), found[0] > 1 and abs(
+        found[1] - 0.5
+    ) < 1e-4 and found[2] <= 3 + 1e-4
 
 
 def averaged(fit: Fit) -> Tensor:
@@ -246,7 +295,9 @@ def averaged(fit: Fit) -> Tensor:
     covers="regularization.ema",
 )
 def ema() -> Measured:
-    fit = train("regularization=ema", "regularization.ema=0.5", "trainer.max_epochs=8", "optimizer.lr=0.03")
+    fit = train(
+        "regularization=ema", "regularization.ema=0.5", "trainer.max_epochs=8", "optimizer.lr=0.03"
+    )
     mean = vector(fit.steps[0].before)
     for count, step in enumerate(fit.steps, 1):
         decay = min(0.5, count / (9 + count))
@@ -269,7 +320,10 @@ def swa() -> Measured:
 def judged(fit: Fit, expected: Tensor) -> Measured:
     """Whether the average is the expected one, and the one that is validated."""
     error = (averaged(fit) - expected).abs().max().item()
-    of_mean, of_last = validation_error(fit, fit.parts.module.evaluated), validation_error(fit, fit.network)
+    of_mean, of_last = (
+        validation_error(fit, fit.parts.module.evaluated),
+        validation_error(fit, fit.network),
+    )
     return (
         f"{within(error, 1e-5)}; {within(of_mean, 1e-5)}, {of_last:.4f}",
         error < 1e-5 and of_mean < 1e-5 and of_last > 1e-4,
@@ -283,7 +337,11 @@ def judged(fit: Fit, expected: Tensor) -> Measured:
     "strengths that are not zero, each of them seen to act",
 )
 def cocktail() -> Measured:
-    on = {name: value for name, value in composed("regularization=cocktail").regularization.items() if value}
+    on = {
+        name: value
+        for name, value in composed("regularization=cocktail").regularization.items()
+        if value
+    }
     fit, batches = train_batches("regularization=cocktail", "model=deep")
     acts = {
         "dropout": any(isinstance(layer, nn.Dropout) for layer in fit.network.modules()),
@@ -291,7 +349,9 @@ def cocktail() -> Measured:
         "cutmix": not np.array_equal(batches[0].x, batches[0].seen),
         "ema": not torch.equal(averaged(fit), vector(fit.steps[-1].after)),
     }
-    return ", ".join(f"{name} {value:g}" for name, value in on.items()), len(on) > 1 and all(acts[name] for name in on)
+    return ", ".join(f"{name} {value:g}" for name, value in on.items()), len(on) > 1 and all(
+        acts[name] for name in on
+    )
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def seed() -> Measured:
     ends = [(vector(fit.steps[0].before), vector(fit.steps[-1].after)) for fit in fits]
     again = all(torch.equal(one, other) for one, other in zip(ends[0], ends[1], strict=True))
     differs = not any(torch.equal(one, other) for one, other in zip(ends[0], ends[2], strict=True))
-    split = torch.equal(fits[0].parts.data.tensors["train"][0], fits[2].parts.data.tensors["train"][0])
+    split = torch.equal(
+        fits[0].parts.data.tensors["train"][0], fits[2].parts.data.tensors["train"][0]
+    )
     return (
         f"same seed: {'the same bits' if again else 'other weights'}; another: {'other' if differs else 'the same'}"
         f" weights, {'the same' if split else 'other'} rows",
@@ -70,13 +72,17 @@ def seed() -> Measured:
     )
 
 
-@proof("name", "G29", "names the run's folder", "folder of a run named trial-of-mine", covers="log_dir")
+@proof(
+    "name", "G29", "names the run's folder", "folder of a run named trial-of-mine", covers="log_dir"
+)
 def name() -> Measured:
     with empty_folder() as folder:
         done = command(*TINY, "name=trial-of-mine", "log_dir=elsewhere")
         found = [path.relative_to(folder).as_posix() for path in folder.glob("*/runs/*")]
     shown = [path.split("_")[0].split("/")[0] + "/.../" + path.split("_")[2] for path in found]
-    return f"{' '.join(shown)}, exit code {done.code}", shown == ["elsewhere/.../trial-of-mine"] and done.code == 0
+    return f"{' '.join(shown)}, exit code {done.code}", shown == [
+        "elsewhere/.../trial-of-mine"
+    ] and done.code == 0
 
 
 @proof(
@@ -87,14 +93,21 @@ def name() -> Measured:
 )
 def resume() -> Measured:
     with empty_folder() as folder:
-        codes = [command(*TINY, "name=parts").code, command("resume=last", "trainer.max_epochs=4").code]
+        codes = [
+            command(*TINY, "name=parts").code,
+            command("resume=last", "trainer.max_epochs=4").code,
+        ]
         codes.append(command(*TINY, "trainer.max_epochs=4", "name=whole").code)
         ends = []
         for run in ("parts", "whole"):
             (path,) = folder.glob(f"logs/runs/*_{run}_*/checkpoints/last.ckpt")
             ends.append(torch.load(path, weights_only=True)["state_dict"])
     largest = max((ends[0][key] - ends[1][key]).abs().max().item() for key in ends[0])
-    return f"{largest:g}, exit codes {' '.join(map(str, codes))}", largest == 0 and codes == [0, 0, 0]
+    return f"{largest:g}, exit codes {' '.join(map(str, codes))}", largest == 0 and codes == [
+        0,
+        0,
+        0,
+    ]
 
 
 @proof(
@@ -125,7 +138,9 @@ def packages() -> Measured:
 )
 def sweep() -> Measured:
     with empty_folder() as folder:
-        done = command("-m", *TINY, "model.depth=0,2", "optimizer=sgd,adam", "model=deep", "name=four")
+        done = command(
+            "-m", *TINY, "model.depth=0,2", "optimizer=sgd,adam", "model=deep", "name=four"
+        )
         runs = sorted((folder / "logs" / "sweeps" / "four").glob("*/result.json"))
         results = [json.loads(path.read_text()) for path in runs]
         with (folder / "logs" / "sweeps" / "four" / "trials.csv").open() as file:
@@ -148,10 +163,24 @@ def sweep() -> Measured:
 )
 def processes() -> Measured:
     with empty_folder() as folder:
-        words = ["-m", *TINY, "model.width=3,4", "name=two", "hydra/launcher=process", "logger=tensorboard"]
+        words = [
+            "-m",
+            *TINY,
+            "model.width=3,4",
+            "name=two",
+            "hydra/launcher=process",
+            "logger=tensorboard",
+        ]
         code = command(*words).code
         runs = sorted((folder / "logs" / "sweeps" / "two").glob("*/result.json"))
         statuses = [json.loads(path.read_text())["status"] for path in runs]
         # events.out.tfevents.TIME.HOST.PROCESS.COUNT
-        ids = {path.name.split(".")[-2] for path in (folder / "logs" / "sweeps" / "two").glob("*/events.out.*")}
-    return f"{statuses.count('done')}; {len(ids)}", (code, statuses, len(ids)) == (0, ["done", "done"], 2)
+        ids = {
+            path.name.split(".")[-2]
+            for path in (folder / "logs" / "sweeps" / "two").glob("*/events.out.*")
+        }
+    return f"{statuses.count('done')}; {len(ids)}", (code, statuses, len(ids)) == (
+        0,
+        ["done", "done"],
+        2,
+    )

@@ -25,7 +25,10 @@ def shown(found: np.ndarray) -> str:
     return " ".join(f"{found[place]:.3g}" for place in places)
 
 
-WORDS = {"anneal_strategy": ["=cos", "=linear"], "decay": ["=sqrt", "=linear", "=cosine"]}  # each of which is an option
+WORDS = {
+    "anneal_strategy": ["=cos", "=linear"],
+    "decay": ["=sqrt", "=linear", "=cosine"],
+}  # each of which is an option
 
 
 Curve = Callable[[np.ndarray, dict[str, Any], int], np.ndarray]
@@ -40,17 +43,23 @@ def formula_row(option: str, guide: str, claim: str, curve: Curve, **changed: An
         guide,
         claim,
         f"rates of {STEPS} steps over the option's, at 0, 1/4, 1/2, 3/4, the end; with every key changed; error",
-        covers=" ".join(f"scheduler.{key}{word}" for key in changed for word in WORDS.get(key, [""])),
+        covers=" ".join(
+            f"scheduler.{key}{word}" for key in changed for word in WORDS.get(key, [""])
+        ),
     )
     def follows() -> Measured:
         found = []
-        others = [[*words, f"scheduler.{key}{word}"] for key in changed for word in WORDS.get(key, [])]
+        others = [
+            [*words, f"scheduler.{key}{word}"] for key in changed for word in WORDS.get(key, [])
+        ]
         for command in ([], words, *others):
             fit = train(*SHORT, f"scheduler={option}", *command)
             numbers = fit.parts.settings.scheduler
             steps = np.arange(STEPS)
             counted = steps if numbers["interval"] == "step" else steps // PER_EPOCH
-            expected = curve(counted.astype(float), numbers, STEPS if numbers["interval"] == "step" else EPOCHS)
+            expected = curve(
+                counted.astype(float), numbers, STEPS if numbers["interval"] == "step" else EPOCHS
+            )
             found.append((rates(fit.steps), np.abs(rates(fit.steps) - expected).max()))
         error = max(wrong for _, wrong in found)
         return f"{shown(found[0][0])}; {shown(found[1][0])}; {within(error, 1e-9)}", error < 1e-9
@@ -111,7 +120,9 @@ def warmup(t: np.ndarray, steps: int, rest: np.ndarray) -> np.ndarray:
 
 def warmup_cosine(t: np.ndarray, n: dict[str, Any], length: int) -> np.ndarray:
     steps = round(n["warmup_fraction"] * length)
-    return warmup(t, steps, n["min_factor"] + (1 - n["min_factor"]) * down((t - steps) / (length - steps)))
+    return warmup(
+        t, steps, n["min_factor"] + (1 - n["min_factor"]) * down((t - steps) / (length - steps))
+    )
 
 
 def wsd(t: np.ndarray, n: dict[str, Any], length: int) -> np.ndarray:
@@ -123,7 +134,9 @@ def wsd(t: np.ndarray, n: dict[str, Any], length: int) -> np.ndarray:
 
 CURVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "1 - t": lambda t: 1 - t,
-    "0.5 * (1 - cos(2 * pi * log2(1 + 15 * t)))": lambda t: 0.5 - 0.5 * np.cos(2 * np.pi * np.log2(1 + 15 * t)),
+    "0.5 * (1 - cos(2 * pi * log2(1 + 15 * t)))": lambda t: (
+        0.5 - 0.5 * np.cos(2 * np.pi * np.log2(1 + 15 * t))
+    ),
     "exp(-3 * t)": lambda t: np.exp(-3 * t),
 }
 
@@ -133,7 +146,12 @@ def formula(t: np.ndarray, n: dict[str, Any], length: int) -> np.ndarray:
 
 
 formula_row(
-    "multistep", "G26", "times gamma at each of the milestones, in epochs", multistep, gamma=0.3, milestones="[2,5]"
+    "multistep",
+    "G26",
+    "times gamma at each of the milestones, in epochs",
+    multistep,
+    gamma=0.3,
+    milestones="[2,5]",
 )
 formula_row("polynomial", "G26", "(1 - t)^power over the whole run", polynomial, power=3.0)
 formula_row(
@@ -146,7 +164,12 @@ formula_row(
     min_factor=0.1,
 )
 formula_row(
-    "warmup_cosine", "G26", "up along a line, down half a cosine", warmup_cosine, warmup_fraction=0.25, min_factor=0.1
+    "warmup_cosine",
+    "G26",
+    "up along a line, down half a cosine",
+    warmup_cosine,
+    warmup_fraction=0.25,
+    min_factor=0.1,
 )
 formula_row(
     "wsd",
@@ -158,12 +181,26 @@ formula_row(
     decay="linear",
     min_factor=0.1,
 )
-formula_row("formula", "G26", "a formula of one's own of the run t from 0 to 1", formula, formula="exp(-3 * t)")
-formula_row("coslog4", "G26", "four waves, each twice as long as the one before", formula, formula="exp(-3 * t)")
+formula_row(
+    "formula",
+    "G26",
+    "a formula of one's own of the run t from 0 to 1",
+    formula,
+    formula="exp(-3 * t)",
+)
+formula_row(
+    "coslog4",
+    "G26",
+    "four waves, each twice as long as the one before",
+    formula,
+    formula="exp(-3 * t)",
+)
 formula_row("constant", "G26 G27", "the same rate throughout", constant, factor=0.5, total_iters=3)
 formula_row("step", "G26", "times gamma every step_size epochs", step, gamma=0.3, step_size=2)
 formula_row("exponential", "G26", "times gamma every epoch", exponential, gamma=0.7)
-formula_row("cosine", "G26", "half a cosine over the whole run, down to eta_min", cosine, eta_min=0.002)
+formula_row(
+    "cosine", "G26", "half a cosine over the whole run, down to eta_min", cosine, eta_min=0.002
+)
 formula_row(
     "onecycle",
     "G26",
@@ -175,7 +212,20 @@ formula_row(
     final_div_factor=100,
 )
 
-CURVE = [1.0, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95]  # its best epoch is 1
+CURVE = [
+    1.0,
+    0.9,
+    0.95,
+    0.95,
+    0.95,
+    0.95,
+    0.95,
+    0.95,
+    0.95,
+    0.95,
+    0.95,
+    0.95,
+]  # its best epoch is 1
 
 
 @proof(
@@ -189,7 +239,9 @@ def plateau() -> Measured:
     found = []
     words: tuple[str, ...]
     for words in ((), ("scheduler.factor=0.1", "scheduler.patience=2")):
-        fit = with_curve("val/loss", CURVE, "optimizer=sgd", f"optimizer.lr={LR}", "scheduler=plateau", *words)
+        fit = with_curve(
+            "val/loss", CURVE, "optimizer=sgd", f"optimizer.lr={LR}", "scheduler=plateau", *words
+        )
         found.append(rates(fit.steps)[::PER_EPOCH])
     rising = [0.5 + epoch / 100 for epoch in range(12)]
     words = ("optimizer=sgd", f"optimizer.lr={LR}", "scheduler=plateau", "scheduler.patience=0")
@@ -200,18 +252,33 @@ def plateau() -> Measured:
     )
 
 
-@proof("scheduler.interval=epoch", "G26", "the rate changes after an epoch", "rates of two epochs, gamma 0.5")
+@proof(
+    "scheduler.interval=epoch",
+    "G26",
+    "the rate changes after an epoch",
+    "rates of two epochs, gamma 0.5",
+)
 def by_epoch() -> Measured:
     return halved("epoch", [1, 1, 1, 0.5, 0.5, 0.5])
 
 
-@proof("scheduler.interval=step", "G26", "the rate changes after a step", "rates of two epochs, gamma 0.5")
+@proof(
+    "scheduler.interval=step",
+    "G26",
+    "the rate changes after a step",
+    "rates of two epochs, gamma 0.5",
+)
 def by_step() -> Measured:
     return halved("step", [0.5**count for count in range(6)])
 
 
 def halved(interval: str, expected: list[float]) -> Measured:
-    words = ("scheduler=exponential", "scheduler.gamma=0.5", f"scheduler.interval={interval}", "trainer.max_epochs=2")
+    words = (
+        "scheduler=exponential",
+        "scheduler.gamma=0.5",
+        f"scheduler.interval={interval}",
+        "trainer.max_epochs=2",
+    )
     found = rates(train(*SHORT, *words).steps)
     return " ".join(f"{rate:.3g}" for rate in found), np.allclose(found, expected)
 
@@ -224,9 +291,15 @@ def halved(interval: str, expected: list[float]) -> Measured:
 )
 def onecycle_momentum() -> Measured:
     adaptive = train("optimizer=nadam", f"trainer.max_epochs={EPOCHS}", "scheduler=onecycle").steps
-    betas, top = [step.group["betas"][0] for step in adaptive], int(np.argmax([step.group["lr"] for step in adaptive]))
+    betas, top = (
+        [step.group["betas"][0] for step in adaptive],
+        int(np.argmax([step.group["lr"] for step in adaptive])),
+    )
     plain = {step.group["momentum"] for step in train(*SHORT, "scheduler=onecycle").steps}
     found = betas[0], betas[top], betas[-1]
     return f"{' '.join(f'{beta:.3f}' for beta in found)}; {max(plain):g}", (
-        abs(found[0] - 0.95) < 1e-6 and found[1] < 0.86 and abs(found[2] - 0.95) < 1e-6 and plain == {0.0}
+        abs(found[0] - 0.95) < 1e-6
+        and found[1] < 0.86
+        and abs(found[2] - 0.95) < 1e-6
+        and plain == {0.0}
     )

@@ -40,7 +40,11 @@ def no_network() -> Iterator[None]:
     """An empty cache, and a network that does not answer."""
     with tempfile.TemporaryDirectory() as folder:
         silent = mock.patch("sklearn.datasets._openml.urlopen", side_effect=URLError("no network"))
-        with silent, mock.patch("time.sleep"), mock.patch.dict(os.environ, {"SCIKIT_LEARN_DATA": folder}):
+        with (
+            silent,
+            mock.patch("time.sleep"),
+            mock.patch.dict(os.environ, {"SCIKIT_LEARN_DATA": folder}),
+        ):
             yield
 
 
@@ -61,13 +65,19 @@ def images_row(option: str, name: str, claim: str, classes: tuple[str, ...]) -> 
         return (
             f"{shape}, {'all' if same else 'not all'}, {'those of t10k' if tested else 'others'}; not fetched, refused:"
             f" {'openml.org could not be reached' if 'openml.org could not be reached' in line else line}",
-            (same, tested, data.spec.input_shape, "could not be reached" in line) == (True, True, (1, 28, 28), True)
+            (same, tested, data.spec.input_shape, "could not be reached" in line)
+            == (True, True, (1, 28, 28), True)
             and data.spec.class_names[: len(classes)] == classes,
         )
 
 
 images_row("mnist", "mnist_784", "one input a pixel; t10k is the test set", ("0", "1", "2"))
-images_row("fashion_mnist", "Fashion-MNIST", "likewise, with names of its classes", ("t-shirt", "trouser", "pullover"))
+images_row(
+    "fashion_mnist",
+    "Fashion-MNIST",
+    "likewise, with names of its classes",
+    ("t-shirt", "trouser", "pullover"),
+)
 
 
 @proof(
@@ -89,7 +99,12 @@ def openml() -> Measured:
         for words in ((), ("data.target=MMAX",), ("data.target=[MMIN,MMAX]",)):
             data = prepared("data=openml", "data.name=cpu", "data.version=1", *words).data
             found.append(
-                (data.spec.input_shape[0], data.spec.num_outputs, data.spec.task, " and ".join(data.spec.target_names))
+                (
+                    data.spec.input_shape[0],
+                    data.spec.num_outputs,
+                    data.spec.task,
+                    " and ".join(data.spec.target_names),
+                )
             )
     with no_network():
         load_openml.cache_clear()

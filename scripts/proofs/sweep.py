@@ -87,7 +87,9 @@ def evenly() -> Measured:
 def distances(sampler: str, count: int = 30) -> tuple[float, float]:
     """How far, in powers of ten, the first ten and the last ten proposals are from the best rate of a made-up task."""
     with empty_folder() as folder:
-        study = create_study(folder, settings_of(sampler=sampler, n_trials=count), {"val/loss": "min"}, 10)
+        study = create_study(
+            folder, settings_of(sampler=sampler, n_trials=count), {"val/loss": "min"}, 10
+        )
         found = []
         for _ in range(count):
             number, chosen = study.ask(PLAIN)
@@ -141,7 +143,11 @@ def pruned(pruner: str, **changes: Any) -> tuple[float, bool, int]:
                 stop = study.report(number, epochs, level + 2 / (epochs + 1))
             study.tell(number, [outcome(level, "done" if epochs == 27 else "pruned")])
             trained.append((level, epochs))
-    return sum(epochs for _, epochs in trained) / 27**2, min(trained)[1] == 27, min(epochs for _, epochs in trained)
+    return (
+        sum(epochs for _, epochs in trained) / 27**2,
+        min(trained)[1] == 27,
+        min(epochs for _, epochs in trained),
+    )
 
 
 def cuts(pruner: str, most: float, **changes: Any) -> Callable[[], Measured]:
@@ -188,7 +194,8 @@ def count() -> Measured:
         again = command(*words, "sweep.n_trials=5")
     return (
         f"{len(results)}; a third time {again.err.count('trial ')} more",
-        (codes, len(results), again.code, "5 of 5 trials are done already" in again.err) == ([0, 0], 5, 0, True),
+        (codes, len(results), again.code, "5 of 5 trials are done already" in again.err)
+        == ([0, 0], 5, 0, True),
     )
 
 
@@ -199,7 +206,12 @@ def count() -> Measured:
     "rates drawn with optimizer=momentum and with adam; what the files state",
 )
 def own_ranges() -> Measured:
-    done = swept("sweep.search=[optimizer.lr]", "optimizer=momentum,adam", "sweep.sampler=qmc", "sweep.n_trials=12")
+    done = swept(
+        "sweep.search=[optimizer.lr]",
+        "optimizer=momentum,adam",
+        "sweep.sampler=qmc",
+        "sweep.n_trials=12",
+    )
     found, right = [], done.code == 0
     for option, low, high in (("momentum", 1e-4, 0.3), ("adam", 1e-4, 3e-2)):
         rates = [float(row["optimizer.lr"]) for row in done.rows if row["optimizer"] == option]
@@ -209,11 +221,17 @@ def own_ranges() -> Measured:
 
 
 @proof(
-    "sweep.params", "G27", "values as on the command line, which wins", "trials by params, and with the key said too"
+    "sweep.params",
+    "G27",
+    "values as on the command line, which wins",
+    "trials by params, and with the key said too",
 )
 def params() -> Measured:
     stored = "sweep.params={optimizer.lr:'0.1,0.2'}"
-    both = [[row["optimizer.lr"] for row in swept(stored, *more).rows] for more in ((), ("optimizer.lr=0.3,0.4,0.5",))]
+    both = [
+        [row["optimizer.lr"] for row in swept(stored, *more).rows]
+        for more in ((), ("optimizer.lr=0.3,0.4,0.5",))
+    ]
     return f"{len(both[0])}; {len(both[1])}", both == [["0.1", "0.2"], ["0.3", "0.4", "0.5"]]
 
 
@@ -237,16 +255,36 @@ def scientific() -> Measured:
     "starred trials of three widths for val/loss and num_parameters; the one with the fewest parameters among them",
 )
 def objectives() -> Measured:
-    done = swept("model=shallow", "model.width=1,2,40", "sweep.objectives=[val/loss,num_parameters]")
-    starred = [line.split()[0] for line in done.out.splitlines() if line.split() and line.split()[0].endswith("*")]
-    return f"{len(starred)}; {'yes' if '0*' in starred else 'no'}", "0*" in starred and done.code == 0
+    done = swept(
+        "model=shallow", "model.width=1,2,40", "sweep.objectives=[val/loss,num_parameters]"
+    )
+    starred = [
+        line.split()[0]
+        for line in done.out.splitlines()
+        if line.split() and line.split()[0].endswith("*")
+    ]
+    return (
+        f"{len(starred)}; {'yes' if '0*' in starred else 'no'}",
+        "0*" in starred and done.code == 0,
+    )
 
 
-@proof("sweep.seeds", "", "repeats each configuration", "seeds of two configurations with sweep.seeds=3")
+@proof(
+    "sweep.seeds",
+    "",
+    "repeats each configuration",
+    "seeds of two configurations with sweep.seeds=3",
+)
 def seeds() -> Measured:
     rows = swept("optimizer=sgd,adam", "sweep.seeds=3").rows
-    found = {name: sorted(row["seed"] for row in rows if row["optimizer"] == name) for name in ("sgd", "adam")}
-    return f"{found['sgd']}; {found['adam']}", found == {"sgd": ["0", "1", "2"], "adam": ["0", "1", "2"]}
+    found = {
+        name: sorted(row["seed"] for row in rows if row["optimizer"] == name)
+        for name in ("sgd", "adam")
+    }
+    return f"{found['sgd']}; {found['adam']}", found == {
+        "sgd": ["0", "1", "2"],
+        "adam": ["0", "1", "2"],
+    }
 
 
 @proof(
@@ -311,12 +349,21 @@ def retry() -> Measured:
 
 
 @proof(
-    "sweep.dry_run", "G27", "says what would be trained, and trains nothing", "rows printed, files written, exit code"
+    "sweep.dry_run",
+    "G27",
+    "says what would be trained, and trains nothing",
+    "rows printed, files written, exit code",
 )
 def dry_run() -> Measured:
     done = swept("model.depth=0,1", "sweep.dry_run=true", "model=deep")
-    rows = [line for line in done.out.splitlines() if line[:1].isdigit() and not line.endswith("early")]
-    return f"{len(rows)}; {len(done.files)}; {done.code}", (len(rows), done.files, done.code) == (2, [], 0)
+    rows = [
+        line for line in done.out.splitlines() if line[:1].isdigit() and not line.endswith("early")
+    ]
+    return f"{len(rows)}; {len(done.files)}; {done.code}", (len(rows), done.files, done.code) == (
+        2,
+        [],
+        0,
+    )
 
 
 @proof(
@@ -334,7 +381,11 @@ def storage() -> Measured:
         (name,) = optuna.get_all_study_names("sqlite:///study.db")
         trials = optuna.load_study(study_name=name, storage="sqlite:///study.db").trials
         journal = list(folder.rglob("*.journal"))
-    return f"{len(trials)}; {'yes' if journal else 'no'}", (code, len(trials), journal) == (0, 2, [])
+    return f"{len(trials)}; {'yes' if journal else 'no'}", (code, len(trials), journal) == (
+        0,
+        2,
+        [],
+    )
 
 
 # --- the sweeps of conf/sweep -----------------------------------------------------------------------------------------
@@ -349,7 +400,11 @@ def ready(name: str, scientific: set[str], words: tuple[str, ...] = ()) -> Calla
         statuses = [row["status"] for row in done.rows]
         asked = set(done.known["settings"]["scientific"])
         trained = sum(status in ("done", "diverged") for status in statuses)
-        return f"{' '.join(sorted(searched))}; {trained} of 8", (asked, trained, done.code) == (scientific, 8, 0)
+        return f"{' '.join(sorted(searched))}; {trained} of 8", (asked, trained, done.code) == (
+            scientific,
+            8,
+            0,
+        )
 
     return measured
 
@@ -364,9 +419,12 @@ READY: Mapping[str, tuple[str, str, set[str]]] = {
     "everything": ("G27", "network, optimizer, regularization", set()),
 }
 for _name, (_guide, _words, _asked) in READY.items():
-    proof(f"sweep={_name}", _guide, f"asks about {_words}", "what is searched; of 8 trials, those trained")(
-        ready(_name, _asked)
-    )
+    proof(
+        f"sweep={_name}",
+        _guide,
+        f"asks about {_words}",
+        "what is searched; of 8 trials, those trained",
+    )(ready(_name, _asked))
 
 
 # --- launchers --------------------------------------------------------------------------------------------------------
@@ -378,7 +436,9 @@ def launched(name: str) -> Callable[[], Measured]:
     def measured() -> Measured:
         words = [sys.executable, str(CONF.parent / "train.py"), "-m", *QUICK, "name=s", "seed=0,1"]
         with empty_folder() as folder:
-            done = subprocess.run([*words, f"hydra/launcher={name}"], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [*words, f"hydra/launcher={name}"], capture_output=True, text=True, check=False
+            )
             results = (folder / "logs" / "sweeps" / "s").glob("*/result.json")
             statuses = [json.loads(path.read_text())["status"] for path in results]
         return f"{statuses.count('done')}", (statuses, done.returncode) == (["done", "done"], 0)
@@ -405,7 +465,12 @@ def slurm() -> Measured:
     return f"not run: {line}", done.code == 2 and "no Slurm" in line
 
 
-@proof("hydra/launcher=ray", "G27", "trials on workers of Ray", "trials done in a sweep of 2; without Ray, the line")
+@proof(
+    "hydra/launcher=ray",
+    "G27",
+    "trials on workers of Ray",
+    "trials done in a sweep of 2; without Ray, the line",
+)
 def ray() -> Measured:
     import importlib.util
 

@@ -87,7 +87,9 @@ def proof(
     def enter(measure: Callable[..., Measured]) -> Callable[..., Measured]:
         assert option not in ROWS, f"{option} has two rows"
         group = measure.__module__.rpartition(".")[2]
-        ROWS[option] = Row(group, option, tuple(guide.split()), claim, observable, tuple(covers.split()), measure)
+        ROWS[option] = Row(
+            group, option, tuple(guide.split()), claim, observable, tuple(covers.split()), measure
+        )
         return measure
 
     return enter
@@ -129,7 +131,9 @@ def needed() -> dict[str, set[str]]:
         group = path.parent.relative_to(CONF).as_posix()
         node: Any = OmegaConf.to_container(OmegaConf.load(path))
         if path.parent == CONF:
-            settings = {key: value for key, value in node.items() if key not in ("defaults", "hydra")}
+            settings = {
+                key: value for key, value in node.items() if key not in ("defaults", "hydra")
+            }
             keys = keys_of("task", settings.pop("task"), [Task])
             keys |= keys_of("objective", settings.pop("objective"), [Objective])
             keys |= keys_of("lr_range", settings.pop("lr_range"), [RangeOptions])
@@ -147,7 +151,10 @@ def needed() -> dict[str, set[str]]:
             "hydra/launcher",
             "logger",
         ):
-            ours: dict[str, list[Any]] = {"scheduler": [check_schedule], "regularization": [Regularization]}
+            ours: dict[str, list[Any]] = {
+                "scheduler": [check_schedule],
+                "regularization": [Regularization],
+            }
             ours |= {"sweep": [SweepSettings]}
             keys = keys_of(group, node, ours.get(group, []) + targets(group, path.stem))
         found[f"{group}={path.stem}"] = keys
@@ -180,14 +187,23 @@ def keys_of(where: str, node: dict[str, Any], kinds: Iterable[Any]) -> set[str]:
     found = set()
     for key in node:
         ranges = key == "search" and where != "sweep"
-        if key in ("defaults", "_target_", "_recursive_") or ranges or (where[:9] == "callbacks" and key in FOLLOWED):
+        if (
+            key in ("defaults", "_target_", "_recursive_")
+            or ranges
+            or (where[:9] == "callbacks" and key in FOLLOWED)
+        ):
             continue
         words = literal_words(hints.get(key))
         found |= {f"{where}.{key}={word}" for word in words} or {f"{where}.{key}"}
     return found
 
 
-NO_KEYS = ("experiment", "hydra/sweeper", "hydra/launcher", "logger")  # groups whose files set no own keys
+NO_KEYS = (
+    "experiment",
+    "hydra/sweeper",
+    "hydra/launcher",
+    "logger",
+)  # groups whose files set no own keys
 FOLLOWED = ("monitor", "mode")  # of a callback: they are objective.metric's
 
 
@@ -200,7 +216,9 @@ def literal_words(hint: Any) -> set[str]:
     return set().union(*words) if inner and all(words) else set()
 
 
-TOGETHER = tuple(f"model={name}" for name in ("linear", "shallow", "deep", "wide", "pyramid", "selfnorm"))  # one class
+TOGETHER = tuple(
+    f"model={name}" for name in ("linear", "shallow", "deep", "wide", "pyramid", "selfnorm")
+)  # one class
 
 
 def without_row(needed: dict[str, set[str]], rows: Iterable[Row]) -> list[str]:
@@ -212,12 +230,17 @@ def without_row(needed: dict[str, set[str]], rows: Iterable[Row]) -> list[str]:
     missing = [f"{option}: has no row" for option in needed if option not in proved]
     gone = [f"{option}: has a row but is no option" for option in sorted(proved - needed.keys())]
     # A file of these must prove its keys itself: the same word means another thing in the next one.
-    alone = [o for o in needed if o.startswith(("optimizer=", "scheduler=", "model=")) and o not in TOGETHER]
+    alone = [
+        o
+        for o in needed
+        if o.startswith(("optimizer=", "scheduler=", "model=")) and o not in TOGETHER
+    ]
     half = [
         f"{option}: its row does not change {key}"
         for option in alone
         for key in sorted(needed[option] - own.get(option, needed[option]))
-        if key not in single or ("=" not in key and sum(key in keys for keys in needed.values()) > 1)
+        if key not in single
+        or ("=" not in key and sum(key in keys for keys in needed.values()) > 1)
     ]
     return [*missing, *gone, *half]
 
@@ -265,11 +288,23 @@ def line_of(row: Row, measured: str, holds: bool) -> str:
     """A row of the page."""
     also = f" (with {', '.join(f'`{option}`' for option in row.covers)})" if row.covers else ""
     name = f'<a id="{anchor(row.option)}"></a>`{row.option}`{also}'
-    cells = (name, " ".join(row.guide), row.claim, row.observable, measured, "yes" if holds else "NO")
+    cells = (
+        name,
+        " ".join(row.guide),
+        row.claim,
+        row.observable,
+        measured,
+        "yes" if holds else "NO",
+    )
     return "| " + " | ".join(map(cell, cells)) + " |"
 
 
-def page(measured: dict[str, Measured], rows: Iterable[Row], advice: dict[str, str], later: dict[str, str]) -> str:
+def page(
+    measured: dict[str, Measured],
+    rows: Iterable[Row],
+    advice: dict[str, str],
+    later: dict[str, str],
+) -> str:
     """The whole page."""
     rows = list(rows)
     parts = [HEAD + "\n".join(summary(rows, advice, later))]
@@ -277,7 +312,9 @@ def page(measured: dict[str, Measured], rows: Iterable[Row], advice: dict[str, s
         mine = [row for row in rows if row.group == group]
         title = f"## {(importlib.import_module(f'proofs.{group}').__doc__ or group).splitlines()[0].rstrip('.')}"
         head = "| option | guide | claim | observable | measured | pass |\n| --- | --- | --- | --- | --- | --- |"
-        parts.append("\n".join([title, "", head, *(line_of(row, *measured[row.option]) for row in mine)]))
+        parts.append(
+            "\n".join([title, "", head, *(line_of(row, *measured[row.option]) for row in mine)])
+        )
     return "\n\n".join(parts) + "\n"
 
 

@@ -31,14 +31,20 @@ def drawn(rows: int = 120) -> Rows:
             "town": f"town{min(row % 40, 29)}",
             "day": (row * 7) % rows,
         }
-        table.append({**facts, "group": f"g{row // 6}", "price": round(5 + size + age + 3 * make, 4)})
+        table.append(
+            {**facts, "group": f"g{row // 6}", "price": round(5 + size + age + 3 * make, 4)}
+        )
     return table
 
 
 @contextlib.contextmanager
-def written(rows: Rows, separator: str = ",", encoding: str = "utf-8", header: bool = True) -> Iterator[str]:
+def written(
+    rows: Rows, separator: str = ",", encoding: str = "utf-8", header: bool = True
+) -> Iterator[str]:
     """A file of these rows; yields its path."""
-    lines = [separator.join(rows[0])] * header + [separator.join(map(str, row.values())) for row in rows]
+    lines = [separator.join(rows[0])] * header + [
+        separator.join(map(str, row.values())) for row in rows
+    ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         path.write_bytes("\n".join(lines).encode(encoding))
@@ -48,7 +54,13 @@ def written(rows: Rows, separator: str = ",", encoding: str = "utf-8", header: b
 def built(path: str, *words: str, target: str = "price") -> Parts:
     """What a command line builds; `composed` would not know names of columns."""
     register_resolvers()
-    given = ["data=table", f"data.path={path}", f"data.target={target}", "data.scaling=none", *words]
+    given = [
+        "data=table",
+        f"data.path={path}",
+        f"data.target={target}",
+        "data.scaling=none",
+        *words,
+    ]
     return prepare(compose([*QUIET[1:], *given])[0], warn=False)
 
 
@@ -77,7 +89,10 @@ def table() -> Measured:
     error = np.abs(column(data, "size") - numbers).max()
     names = data.spec.feature_names
     hot = [
-        np.mean(column(data, f"make={word}") == [rows[p]["make"] == word for p in data.row_numbers["train"]])
+        np.mean(
+            column(data, f"make={word}")
+            == [rows[p]["make"] == word for p in data.row_numbers["train"]]
+        )
         for word in "abc"
     ]
     return (
@@ -87,10 +102,19 @@ def table() -> Measured:
     )
 
 
-@proof("data.columns", "G1", "decides what columns are", "features with age left to itself, categorical and dropped")
+@proof(
+    "data.columns",
+    "G1",
+    "decides what columns are",
+    "features with age left to itself, categorical and dropped",
+)
 def columns() -> Measured:
     with written(drawn()) as path:
-        words: tuple[list[str], ...] = ([], ["data.columns.age=categorical"], ["data.columns.age=drop"])
+        words: tuple[list[str], ...] = (
+            [],
+            ["data.columns.age=categorical"],
+            ["data.columns.age=drop"],
+        )
         found = [read(path, *given).spec.feature_names for given in words]
     counts = [sum(name.startswith("age") for name in names) for names in found]
     return f"{counts[0]}, {counts[1]} and {counts[2]}", counts == [1, 9, 0]
@@ -119,7 +143,12 @@ layout_row("encoding", "latin-1", "how a text file is encoded", "utf-8", encodin
 def paths_row(stage: str) -> None:
     what = {"val": "validation", "test": "test"}[stage]
 
-    @proof(f"data.{stage}_path", "", f"files of the {what} rows", f"the {what} rows' sizes are the other file's")
+    @proof(
+        f"data.{stage}_path",
+        "",
+        f"files of the {what} rows",
+        f"the {what} rows' sizes are the other file's",
+    )
     def taken() -> Measured:
         rows = drawn()
         with written(rows[:100]) as path, written(rows[100:]) as other:
@@ -133,22 +162,37 @@ paths_row("val")
 paths_row("test")
 
 
-@proof("data.split_column", "", "a column says train, val or test", "rows of each part beside what the column says")
+@proof(
+    "data.split_column",
+    "",
+    "a column says train, val or test",
+    "rows of each part beside what the column says",
+)
 def split_column() -> Measured:
     said = [["train", "train", "val", "test"][place % 4] for place in range(120)]
     with written([{**row, "part": part} for row, part in zip(drawn(), said, strict=True)]) as path:
         data = read(path, "data.split_column=part")
     right = all(said[row] == stage for stage, rows in data.row_numbers.items() for row in rows)
     counts = ", ".join(f"{count} {stage}" for stage, count in data.spec.num_rows.items())
-    return f"{counts}, {'as it says' if right else 'otherwise'}", right and data.spec.num_rows["train"] == 60
+    return f"{counts}, {'as it says' if right else 'otherwise'}", right and data.spec.num_rows[
+        "train"
+    ] == 60
 
 
-@proof("data.group_column", "", "rows of a group stay together", "groups with rows in two parts, with and without")
+@proof(
+    "data.group_column",
+    "",
+    "rows of a group stay together",
+    "groups with rows in two parts, with and without",
+)
 def group_column() -> Measured:
     with written(drawn()) as path:
         found = [read(path, *words).row_numbers for words in (("data.group_column=group",), ())]
     torn = [
-        len([g for g in range(20) if sum(any(r // 6 == g for r in rows) for rows in p.values()) > 1]) for p in found
+        len(
+            [g for g in range(20) if sum(any(r // 6 == g for r in rows) for rows in p.values()) > 1]
+        )
+        for p in found
     ]
     return f"{torn[0]} of 20; {torn[1]} of 20", torn[0] == 0 < torn[1]
 
@@ -158,21 +202,31 @@ def time_column() -> Measured:
     rows = drawn(120)
     with written(rows) as path:
         parts = read(path, "data.time_column=day").row_numbers
-    days = {stage: [rows[place]["day"] for place in parts[stage]] for stage in ("train", "val", "test")}
+    days = {
+        stage: [rows[place]["day"] for place in parts[stage]] for stage in ("train", "val", "test")
+    }
     ends = [(min(found), max(found)) for found in days.values()]
     right = ends[0][1] < ends[1][0] <= ends[1][1] < ends[2][0]
-    return ", ".join(f"{stage} {low} to {high}" for stage, (low, high) in zip(days, ends, strict=True)), right
+    return ", ".join(
+        f"{stage} {low} to {high}" for stage, (low, high) in zip(days, ends, strict=True)
+    ), right
 
 
 @proof(
-    "data.max_one_hot", "", "above, a column's categories are learnt as vectors", "inputs and vectors with 50 and 10"
+    "data.max_one_hot",
+    "",
+    "above, a column's categories are learnt as vectors",
+    "inputs and vectors with 50 and 10",
 )
 def max_one_hot() -> Measured:
     with written(drawn()) as path:
         words = ("data.min_category_rows=1", "data.columns.group=drop")
         found = [built(path, *words, f"data.max_one_hot={most}") for most in (50, 10)]
     flags = [sum("town=" in name for name in parts.data.spec.feature_names) for parts in found]
-    tables = [[p.shape for n, p in parts.module.network.named_parameters() if "vectors" in n] for parts in found]
+    tables = [
+        [p.shape for n, p in parts.module.network.named_parameters() if "vectors" in n]
+        for parts in found
+    ]
     places = found[1].data.tensors["train"][0][:, -1].unique().numel()
     shown = " x ".join(map(str, tables[1][0]))
     return f"{flags[0]} inputs of 0 and 1, no vectors; {flags[1]} and a table of {shown}", (
@@ -180,11 +234,21 @@ def max_one_hot() -> Measured:
     )
 
 
-@proof("data.min_category_rows", "", "rarer categories are merged", "categories of 30 towns in 120 rows with 1 and 4")
+@proof(
+    "data.min_category_rows",
+    "",
+    "rarer categories are merged",
+    "categories of 30 towns in 120 rows with 1 and 4",
+)
 def min_category_rows() -> Measured:
     with written(drawn()) as path:
-        found = [read(path, f"data.min_category_rows={least}", "data.max_one_hot=100") for least in (1, 4)]
-    names = [[name for name in data.spec.feature_names if name.startswith("town=")] for data in found]
+        found = [
+            read(path, f"data.min_category_rows={least}", "data.max_one_hot=100")
+            for least in (1, 4)
+        ]
+    names = [
+        [name for name in data.spec.feature_names if name.startswith("town=")] for data in found
+    ]
     merged = column(found[1], "town=(other)").sum() if "town=(other)" in names[1] else 0
     return f"{len(names[0])}; {len(names[1])}, with {merged:.0f} rows in (other)", (
         len(names[1]) < len(names[0]) and bool(merged > 30)
@@ -192,7 +256,10 @@ def min_category_rows() -> Measured:
 
 
 @proof(
-    "data.target_log", "G10", "learns the target's logarithm", "scaled targets minus the formula; of auto, even prices"
+    "data.target_log",
+    "G10",
+    "learns the target's logarithm",
+    "scaled targets minus the formula; of auto, even prices",
 )
 def target_log() -> Measured:
     rows = drawn()
@@ -202,7 +269,9 @@ def target_log() -> Measured:
         kept = read(even, "data.target_log=auto").spec.target_log
     prices = np.log([skewed[place]["price"] for place in found[0].row_numbers["train"]])
     expected = (prices - prices.mean()) / prices.std()
-    errors = [np.abs(data.tensors["train"][1][:, 0].double().numpy() - expected).max() for data in found]
+    errors = [
+        np.abs(data.tensors["train"][1][:, 0].double().numpy() - expected).max() for data in found
+    ]
     return (
         f"{within(float(max(errors[:2])), 1e-5)}; false: {errors[2]:.1f}; even: {'kept' if not any(kept) else 'log'}",
         (max(errors[:2]) < 1e-5 < 0.1 < errors[2] and not any(kept)),
@@ -221,7 +290,9 @@ def pieces() -> Measured:
         found = [read(path, "data.pieces=4"), read(path), read(large)]
     sizes = np.array([rows[place]["size"] for place in found[0].row_numbers["train"]])
     edges = np.quantile(sizes, np.linspace(0, 1, 5), method="lower")
-    cut = [[name for name in data.spec.feature_names if name.startswith("size from")] for data in found]
+    cut = [
+        [name for name in data.spec.feature_names if name.startswith("size from")] for data in found
+    ]
     errors = [
         np.abs(column(found[0], name) - np.clip((sizes - low) / (high - low), 0, 1) + 0.5).max()
         for name, low, high in zip(cut[0], edges[:-1], edges[1:], strict=True)

@@ -8,7 +8,13 @@ from goldilocks.callbacks import recorder_of
 from proofs.drive import Fit, prepared, probabilities, train, train_batches
 from proofs.table import Measured, proof, within
 
-DATA = {"mse": "diabetes", "mae": "diabetes", "huber": "diabetes", "bce": "breast_cancer", "cross_entropy": "iris"}
+DATA = {
+    "mse": "diabetes",
+    "mae": "diabetes",
+    "huber": "diabetes",
+    "bce": "breast_cancer",
+    "cross_entropy": "iris",
+}
 
 
 def huber(error: np.ndarray) -> np.ndarray:
@@ -26,8 +32,14 @@ def bce(output: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 LOSSES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
     "mse": ("mean of e^2", lambda output, target: (output - target) ** 2),
-    "mae": ("mean of |e|: outliers count by their size only", lambda output, target: np.abs(output - target)),
-    "huber": ("e^2 / 2 up to 1, beyond it |e| - 1/2", lambda output, target: huber(output - target)),
+    "mae": (
+        "mean of |e|: outliers count by their size only",
+        lambda output, target: np.abs(output - target),
+    ),
+    "huber": (
+        "e^2 / 2 up to 1, beyond it |e| - 1/2",
+        lambda output, target: huber(output - target),
+    ),
     "bce": ("-log of the true class's probability, of two", bce),
     "cross_entropy": ("-log of the true class's probability", cross_entropy),
 }
@@ -42,7 +54,12 @@ def reported(loss: str, name: str) -> tuple[float, float]:
 
 
 def loss_row(name: str) -> None:
-    @proof(f"task.loss={name}", "G7", LOSSES[name][0], f"val/loss on {DATA[name]} minus the formula on the outputs")
+    @proof(
+        f"task.loss={name}",
+        "G7",
+        LOSSES[name][0],
+        f"val/loss on {DATA[name]} minus the formula on the outputs",
+    )
     def value() -> Measured:
         found, expected = reported(name, name)
         error = abs(found / expected - 1)
@@ -54,7 +71,10 @@ for one in LOSSES:
 
 
 @proof(
-    "task.loss=auto", "G7", "squared error, binary or many-class cross-entropy by task", "val/loss over each formula"
+    "task.loss=auto",
+    "G7",
+    "squared error, binary or many-class cross-entropy by task",
+    "val/loss over each formula",
 )
 def auto() -> Measured:
     found = {name: reported("auto", name) for name in ("mse", "bce", "cross_entropy")}
@@ -75,9 +95,7 @@ OUTPUTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 
 def output_row(name: str) -> None:
     claim, function = OUTPUTS[name]
-    observable = (
-        "predictions minus the formula of the raw outputs, target scaled to 0..1; val/loss minus its square error"
-    )
+    observable = "predictions minus the formula of the raw outputs, target scaled to 0..1; val/loss minus its square error"
 
     @proof(f"task.output={name}", "G15", claim, observable)
     def predictions() -> Measured:
@@ -92,7 +110,10 @@ def output_row(name: str) -> None:
         loss = ((function(raw) - y.double().numpy()) ** 2).mean()
         off = abs(fit.metrics[-1]["val/loss"] / loss - 1)
         span = f"raw {raw.min():.1f} to {raw.max():.1f} become {scaled.min():.2f} to {scaled.max():.2f}"
-        return f"{span}; {within(error, 1e-5)}; {within(off, 1e-5)} of it", error < 1e-5 and off < 1e-5
+        return (
+            f"{span}; {within(error, 1e-5)}; {within(off, 1e-5)} of it",
+            error < 1e-5 and off < 1e-5,
+        )
 
 
 for word in OUTPUTS:
@@ -132,7 +153,9 @@ def class_weights(word: str) -> dict[str, list[float]]:
         batch = train_batches(f"data={data}", f"task.class_weight={word}")[1][0]
         y = batch.y.flatten().astype(int)
         several = batch.output.shape[1] > 1
-        plain = probabilities(batch.output) - (np.eye(batch.output.shape[1])[y] if several else y[:, None])
+        plain = probabilities(batch.output) - (
+            np.eye(batch.output.shape[1])[y] if several else y[:, None]
+        )
         ratio = (batch.gradient / plain)[np.arange(len(y)), y if several else 0] * len(y)
         found[data] = [float(ratio[y == kind].mean()) for kind in np.unique(y)]
     return found
@@ -147,8 +170,12 @@ def weight_row(word: str, claim: str) -> None:
         for data in found:
             y = prepared(f"data={data}").data.tensors["train"][1].flatten().long().numpy()
             rows = np.bincount(y)
-            expected[data] = len(y) / (len(rows) * rows) if word == "balanced" else np.ones(len(rows))
-        shown = ", ".join(" ".join(f"{weight:.2f}" for weight in weights) for weights in found.values())
+            expected[data] = (
+                len(y) / (len(rows) * rows) if word == "balanced" else np.ones(len(rows))
+            )
+        shown = ", ".join(
+            " ".join(f"{weight:.2f}" for weight in weights) for weights in found.values()
+        )
         return shown, all(np.allclose(found[data], expected[data], rtol=1e-3) for data in found)
 
 
@@ -165,7 +192,9 @@ def with_curve(metric: str, curve: list[float], *words: str) -> Fit:
     report = parts.module.report
 
     def made_up(metrics: dict[str, float]) -> None:
-        report({k: curve[parts.module.current_epoch] if k == metric else v for k, v in metrics.items()})
+        report(
+            {k: curve[parts.module.current_epoch] if k == metric else v for k, v in metrics.items()}
+        )
 
     parts.module.report = made_up  # type: ignore[method-assign]
     return train(parts=parts)
@@ -180,5 +209,8 @@ def with_curve(metric: str, curve: list[float], *words: str) -> Fit:
 )
 def objective() -> Measured:
     curves = {"val/loss": [3.0, 1.0, 2.0, 1.0], "val/accuracy": [0.5, 0.7, 0.6]}
-    best = [recorder_of(with_curve(metric, curve).trainer).best_epoch for metric, curve in curves.items()]
+    best = [
+        recorder_of(with_curve(metric, curve).trainer).best_epoch
+        for metric, curve in curves.items()
+    ]
     return f"epoch {best[0]}, epoch {best[1]} (counted from 0)", best == [3, 1]

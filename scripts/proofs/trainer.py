@@ -20,7 +20,13 @@ def device_of(*words: str) -> str:
     return next(train(*words).network.parameters()).device.type
 
 
-@proof("trainer=cpu", "", "trains on the CPU", "device of the weights after a step", covers="trainer.accelerator=cpu")
+@proof(
+    "trainer=cpu",
+    "",
+    "trains on the CPU",
+    "device of the weights after a step",
+    covers="trainer.accelerator=cpu",
+)
 def cpu() -> Measured:
     found = device_of("trainer=cpu")
     return found, found == "cpu"
@@ -34,21 +40,40 @@ def cpu() -> Measured:
     covers="trainer.accelerator=auto",
 )
 def auto() -> Measured:
-    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    expected = (
+        "cuda"
+        if torch.cuda.is_available()
+        else "mps"
+        if torch.backends.mps.is_available()
+        else "cpu"
+    )
     found = device_of("trainer=auto")
     return f"{found}, which is the best there is here", found == expected
 
 
-@proof("trainer=gpu", "", "trains on a GPU", "device of the weights after a step", covers="trainer.accelerator=gpu")
+@proof(
+    "trainer=gpu",
+    "",
+    "trains on a GPU",
+    "device of the weights after a step",
+    covers="trainer.accelerator=gpu",
+)
 def gpu() -> Measured:
     if has_gpu():
         found = device_of("trainer=gpu")
         return found, found in ("cuda", "mps")
     line = refusal("trainer=gpu")
-    return f"not run: no GPU; refused: {line}", line.startswith("trainer.accelerator=gpu: no GPU was found")
+    return f"not run: no GPU; refused: {line}", line.startswith(
+        "trainer.accelerator=gpu: no GPU was found"
+    )
 
 
-@proof("trainer=smoke", "", "two epochs of a few batches on the CPU", "epochs, steps and device, on digits")
+@proof(
+    "trainer=smoke",
+    "",
+    "two epochs of a few batches on the CPU",
+    "epochs, steps and device, on digits",
+)
 def smoke() -> Measured:
     words = ("data=digits", "trainer=smoke")
     fit = train(*words, parts=_without_epochs(*words))
@@ -90,8 +115,12 @@ def compiled() -> Measured:
     if not any(map(shutil.which, ("g++", "clang++", "c++"))):
         line = refusal("trainer=cpu", "trainer.compile=true")
         return f"not run: no compiler; refused: {line}", "C++ compiler" in line
-    plain, other, seconds = speeds_of("trainer.compile", "data=iris", "model.norm=none", "trainer=cpu")
-    return f"{plain:.4f} {other:.4f}; {'yes' if seconds else 'no'}", abs(plain - other) < 1e-4 and seconds > 0
+    plain, other, seconds = speeds_of(
+        "trainer.compile", "data=iris", "model.norm=none", "trainer=cpu"
+    )
+    return f"{plain:.4f} {other:.4f}; {'yes' if seconds else 'no'}", abs(
+        plain - other
+    ) < 1e-4 and seconds > 0
 
 
 class Layout(Checkpoint):
@@ -117,7 +146,10 @@ def channels_last() -> Measured:
         train("data=digits", "model=cnn", f"trainer.channels_last={word}", extra=(layout,))
         found.append(layout.found)
     line = refusal("data=iris", "trainer.channels_last=true")
-    return f"{found[0]}, {found[1]}; refused: {line}", found == [False, True] and "is for images" in line
+    return f"{found[0]}, {found[1]}; refused: {line}", found == [
+        False,
+        True,
+    ] and "is for images" in line
 
 
 @proof(
@@ -133,7 +165,9 @@ def matmul() -> Measured:
         prepared(f"trainer.matmul={word}")
         found.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
     prepared("trainer.matmul=high")
-    words = ", ".join(f"{name} {'with' if tf32 else 'without'} TF32 in convolutions" for name, tf32 in found)
+    words = ", ".join(
+        f"{name} {'with' if tf32 else 'without'} TF32 in convolutions" for name, tf32 in found
+    )
     return words, found == [("highest", False), ("high", True), ("medium", True)]
 
 
@@ -156,18 +190,30 @@ def precision_row(precision: str) -> None:
     weight, product = (str(kind).removeprefix("torch.") for kind in KINDS[precision])
     claim = f"weights in {weight}, products of matrices in {product}"
 
-    @proof(f"trainer.precision={precision}", "", claim, "weights after a step, outputs of the hidden layer")
+    @proof(
+        f"trainer.precision={precision}",
+        "",
+        claim,
+        "weights after a step, outputs of the hidden layer",
+    )
     def kinds() -> Measured:
         words = (f"trainer.precision={precision}", "trainer=auto" if has_gpu() else "trainer=cpu")
         if precision.startswith("16") and not has_gpu():
             line = refusal(*words)
-            return f"not run: no GPU; refused: {line}", f"trainer.precision={precision}: needs a GPU" in line
+            return (
+                f"not run: no GPU; refused: {line}",
+                f"trainer.precision={precision}: needs a GPU" in line,
+            )
         parts, seen = prepared(*words), []
-        hidden = next(layer for layer in parts.module.network.modules() if isinstance(layer, torch.nn.Linear))
+        hidden = next(
+            layer for layer in parts.module.network.modules() if isinstance(layer, torch.nn.Linear)
+        )
         hidden.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
         fit = train(parts=parts)
         found = next(fit.network.parameters()).dtype, seen[0]
-        return ", ".join(str(kind).removeprefix("torch.") for kind in found), found == KINDS[precision]
+        return ", ".join(str(kind).removeprefix("torch.") for kind in found), found == KINDS[
+            precision
+        ]
 
 
 for one in KINDS:
@@ -183,25 +229,41 @@ def done(fit: Fit) -> tuple[int, int]:
 
 
 @proof(
-    "trainer.max_epochs", "G9", "so many epochs, if nothing stops them", "epochs and steps with 4; 3 batches an epoch"
+    "trainer.max_epochs",
+    "G9",
+    "so many epochs, if nothing stops them",
+    "epochs and steps with 4; 3 batches an epoch",
 )
 def max_epochs() -> Measured:
     found = done(train("trainer.max_epochs=4"))
     return f"{found[0]} epochs, {found[1]} steps", found == (4, 12)
 
 
-@proof("trainer.max_steps", "G9", "ends within an epoch, which is validated", "epochs, steps and validations with 5")
+@proof(
+    "trainer.max_steps",
+    "G9",
+    "ends within an epoch, which is validated",
+    "epochs, steps and validations with 5",
+)
 def max_steps() -> Measured:
     fit = train("trainer.max_epochs=9", "trainer.max_steps=5")
     validations = sum("val/loss" in metrics for metrics in fit.metrics)
-    return f"{done(fit)[0]} epochs, {done(fit)[1]} steps, {validations} validations", (*done(fit), validations) == (
+    return f"{done(fit)[0]} epochs, {done(fit)[1]} steps, {validations} validations", (
+        *done(fit),
+        validations,
+    ) == (
         2,
         5,
         2,
     )
 
 
-@proof("trainer.check_val_every_n_epoch", "", "validates every so many epochs", "validated epochs of 6, with 3")
+@proof(
+    "trainer.check_val_every_n_epoch",
+    "",
+    "validates every so many epochs",
+    "validated epochs of 6, with 3",
+)
 def every_third() -> Measured:
     metrics = train("trainer.max_epochs=6", "trainer.check_val_every_n_epoch=3").metrics
     found = [epoch for epoch, values in enumerate(metrics) if "val/loss" in values]
@@ -281,7 +343,9 @@ def clip_norm() -> Measured:
     free, clipped = clipped_update("norm", 0.5)
     cosine = (free @ clipped / free.norm() / clipped.norm()).item()
     norm = clipped.norm().item()
-    return f"norm {norm:.3f} of {free.norm():.2f}; cosine {cosine:.4f}", abs(norm - 0.5) < 1e-3 and cosine > 0.9999
+    return f"norm {norm:.3f} of {free.norm():.2f}; cosine {cosine:.4f}", abs(
+        norm - 0.5
+    ) < 1e-3 and cosine > 0.9999
 
 
 @proof(
@@ -314,7 +378,10 @@ def clipped_update(algorithm: str, limit: float) -> tuple[Tensor, Tensor]:
 def accumulate() -> Measured:
     words = (*SGD, "data.batch_size=10", "trainer.max_epochs=1")
     alone, together = train(*words), train(*words, "trainer.accumulate_grad_batches=3")
-    nine, whole = train(*words, "trainer.accumulate_grad_batches=9"), train(*words, "data.batch_size=90")
+    nine, whole = (
+        train(*words, "trainer.accumulate_grad_batches=9"),
+        train(*words, "data.batch_size=90"),
+    )
     error = (updates(nine)[0] - updates(whole)[0]).abs().max().item()
     return (
         f"{len(alone.steps)} become {len(together.steps)}; all 9 in one: {within(error, 1e-5)}",
@@ -334,11 +401,16 @@ def accumulate() -> Measured:
 def steps_per_execution() -> Measured:
     calls, weights = [], []
     for several in ("1", "7", "auto"):
-        fit = train("data.batch_size=2", f"trainer.steps_per_execution={several}", "regularization=dropout")
+        fit = train(
+            "data.batch_size=2", f"trainer.steps_per_execution={several}", "regularization=dropout"
+        )
         calls.append(int(fit.trainer.fit_loop.epoch_loop.batch_progress.total.completed))
         weights.append(vector(fit.steps[-1].after))
     same = all(torch.equal(weights[0], other) for other in weights[1:])
-    return f"{' '.join(map(str, calls))}; {'the same bits' if same else 'other weights'}", calls == [45, 7, 1] and same
+    return (
+        f"{' '.join(map(str, calls))}; {'the same bits' if same else 'other weights'}",
+        calls == [45, 7, 1] and same,
+    )
 
 
 @proof(
@@ -384,8 +456,13 @@ def deterministic() -> Measured:
     finally:
         torch.use_deterministic_algorithms(False)
     same = np.array_equal(weights[0], weights[1])
-    return f"true: {found[0]}, false: {found[2]}; {'the same bits' if same else 'other bits'}", found == [
-        True,
-        True,
-        False,
-    ] and same
+    return (
+        f"true: {found[0]}, false: {found[2]}; {'the same bits' if same else 'other bits'}",
+        found
+        == [
+            True,
+            True,
+            False,
+        ]
+        and same,
+    )

@@ -32,9 +32,13 @@ def check_compiler(kind: str) -> None:
         kind: Of the device.
     """
     if kind == "cuda" and importlib.util.find_spec("triton") is None:
-        raise Refused("trainer.compile=true: needs the package triton, which comes with torch for CUDA; leave it out")
+        raise Refused(
+            "trainer.compile=true: needs the package triton, which comes with torch for CUDA; leave it out"
+        )
     if kind != "cuda" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", *COMPILERS))):
-        raise Refused("trainer.compile=true: needs a C++ compiler, such as g++; install one, or leave it out")
+        raise Refused(
+            "trainer.compile=true: needs a C++ compiler, such as g++; install one, or leave it out"
+        )
 
 
 class Compiled:

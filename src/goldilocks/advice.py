@@ -23,7 +23,11 @@ def advise(finding: Finding, evidence: Evidence, settings: Settings) -> tuple[st
 def command(overrides: list[str], words: Words) -> str:
     """The command that a run was started with, and words that replace what it said of the same options."""
     keys = {word.partition("=")[0] for word in words} | {"name", "resume"}
-    kept = [word for word in overrides if not keys & set(with_groups(word.lstrip("+~").partition("=")[0]))]
+    kept = [
+        word
+        for word in overrides
+        if not keys & set(with_groups(word.lstrip("+~").partition("=")[0]))
+    ]
     return " ".join(["python train.py", *map(quoted, [*kept, *words])])
 
 
@@ -39,7 +43,11 @@ def with_groups(key: str) -> Words:
 
 def quoted(word: str) -> str:
     """A word as the shell takes it; brackets are told as they are in the README."""
-    return word if all(letter.isalnum() or letter in "_.,=[]/:+-~@" for letter in word) else shlex.quote(word)
+    return (
+        word
+        if all(letter.isalnum() or letter in "_.,=[]/:+-~@" for letter in word)
+        else shlex.quote(word)
+    )
 
 
 # --- the rate ---------------------------------------------------------------------------------------------------------
@@ -62,7 +70,9 @@ def scaled_rate(evidence: Evidence, factor: float, what: str) -> tuple[str, Word
     """Another rate. `auto` is not advised instead: a user learns more from a number."""
     if not evidence.rate:
         return f"{what} with an optimizer that has a rate, such as", ["optimizer=nadam"]
-    return f"{what} (optimizer.lr=auto measures how large)", [f"optimizer.lr={factor * evidence.rate:.2g}"]
+    return f"{what} (optimizer.lr=auto measures how large)", [
+        f"optimizer.lr={factor * evidence.rate:.2g}"
+    ]
 
 
 # --- gradients and units ----------------------------------------------------------------------------------------------
@@ -129,7 +139,9 @@ def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
 
 def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     strengths, model = settings.regularization, settings.model
-    has_dropout = "dropout" in model and model.get("depth") != 0 and model.get("activation") != "selu"
+    has_dropout = (
+        "dropout" in model and model.get("depth") != 0 and model.get("activation") != "selu"
+    )
     if has_dropout and not strengths.get("dropout"):
         return "drop units at random", ["regularization.dropout=0.1"]
     if not strengths.get("mixup"):
@@ -142,7 +154,9 @@ def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
 def see_clearer(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     fraction = settings.data.get("val_fraction")
     if isinstance(fraction, float) and fraction < 0.3:
-        return "validate on more rows, and compare means of several seeds", ["data.val_fraction=0.3"]
+        return "validate on more rows, and compare means of several seeds", [
+            "data.val_fraction=0.3"
+        ]
     return "compare means of several seeds: -m seed=0,1,2,3,4", []
 
 

@@ -30,13 +30,17 @@ class Augmentation:
         self.num_classes = spec.num_outputs if spec.task == "multiclass" else None
         self.num_categories = len(spec.category_counts)
         self.mixers = [
-            (mix, alpha) for mix, alpha in ((mixup, strengths.mixup), (cutmix, strengths.cutmix)) if alpha > 0
+            (mix, alpha)
+            for mix, alpha in ((mixup, strengths.mixup), (cutmix, strengths.cutmix))
+            if alpha > 0
         ]
 
     @property
     def active(self) -> bool:
         """Whether any of them is on."""
-        return bool(self.mixers or self.strengths.shift or self.strengths.cutout or self.strengths.noise)
+        return bool(
+            self.mixers or self.strengths.shift or self.strengths.cutout or self.strengths.noise
+        )
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets to train on; mixed classes become probabilities [B, C]."""
@@ -47,7 +51,9 @@ class Augmentation:
             x = cutout(x, strengths.cutout)
         if self.mixers:
             target = y if self.num_classes is None else F.one_hot(y, self.num_classes).to(x.dtype)
-            mix, alpha = self.mixers[np.random.randint(len(self.mixers)) if len(self.mixers) > 1 else 0]
+            mix, alpha = self.mixers[
+                np.random.randint(len(self.mixers)) if len(self.mixers) > 1 else 0
+            ]
             mixed, y = mix(x, target, alpha)
             x = self.keep_categories(mixed, x) if mix is mixup else mixed
         if strengths.noise:
@@ -57,7 +63,9 @@ class Augmentation:
     def keep_categories(self, changed: Tensor, x: Tensor) -> Tensor:
         """Changed inputs, with the numbers of categories as they were: between two of them there is nothing."""
         first = x.shape[1] - self.num_categories
-        return torch.cat([changed[:, :first], x[:, first:]], dim=1) if self.num_categories else changed
+        return (
+            torch.cat([changed[:, :first], x[:, first:]], dim=1) if self.num_categories else changed
+        )
 
 
 def add_noise(x: Tensor, std: float) -> Tensor:
@@ -151,5 +159,8 @@ def shift(x: Tensor, pixels: int) -> Tensor:
     padded = F.pad(x, (pixels,) * 4, mode="replicate")
     down, right = torch.randint(2 * pixels + 1, (2, len(x), 1), device=x.device)
     batch = torch.arange(len(x), device=x.device)[:, None, None]
-    down, right = down + torch.arange(rows, device=x.device), right + torch.arange(columns, device=x.device)
+    down, right = (
+        down + torch.arange(rows, device=x.device),
+        right + torch.arange(columns, device=x.device),
+    )
     return padded.movedim(1, -1)[batch, down[:, :, None], right[:, None, :]].movedim(-1, 1)

@@ -54,7 +54,9 @@ class WeightAverage(nn.Module):
 
 def moving_tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Weights, and buffers of floating point: where weights are sharded, buffers are not."""
-    return list(network.parameters()), [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    return list(network.parameters()), [
+        buffer for buffer in network.buffers() if buffer.is_floating_point()
+    ]
 
 
 @torch.no_grad()
@@ -75,4 +77,6 @@ def evaluated_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network that is evaluated, from the state of a training module: the mean, where there is one."""
     averaged = "average.updates" in state and state["average.updates"] > 0
     prefix = "average.network." if averaged else "network."
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }

@@ -75,7 +75,13 @@ class Settings:
             raise Refused(f"optimizer.lr={rate:g}: must be greater than 0")
         if self.finds_rate:  # until the range test has found one
             self.optimizer = {**optimizer, "lr": ANY_RATE}
-        self.seed, self.name, self.log_dir, self.resume, self.packages = seed, name, log_dir, resume, packages
+        self.seed, self.name, self.log_dir, self.resume, self.packages = (
+            seed,
+            name,
+            log_dir,
+            resume,
+            packages,
+        )
 
 
 def check(cfg: DictConfig) -> Settings:
@@ -97,10 +103,16 @@ def check(cfg: DictConfig) -> Settings:
     try_schedule(settings.scheduler, try_optimizer(settings.optimizer, packages), packages)
     try_trainer(settings.trainer, packages)
     precision = settings.trainer.get("precision")
-    if precision == "bf16-true" and (name := next((n for n in ("ema", "swa") if settings.regularization[n]), None)):
-        raise Refused(f"regularization.{name}: a mean in 16 bits stands still; write trainer.precision=bf16-mixed")
+    if precision == "bf16-true" and (
+        name := next((n for n in ("ema", "swa") if settings.regularization[n]), None)
+    ):
+        raise Refused(
+            f"regularization.{name}: a mean in 16 bits stands still; write trainer.precision=bf16-mixed"
+        )
     if settings.regularization["max_norm"] and plan(settings.trainer).strategy == "fsdp":
-        raise Refused("regularization.max_norm: torch does not limit the norms of sharded weights; write trainer=ddp")
+        raise Refused(
+            "regularization.max_norm: torch does not limit the norms of sharded weights; write trainer=ddp"
+        )
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
         for key, node in getattr(settings, group).items():
             if node is not None:
@@ -118,7 +130,9 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
             if isinstance(cause, Refused):
                 raise cause from error
             cause = cause.__cause__ or cause.__context__
-        raise Refused(f"{error.full_key or 'the configuration'}: {str(error.msg).splitlines()[0]}") from error
+        raise Refused(
+            f"{error.full_key or 'the configuration'}: {str(error.msg).splitlines()[0]}"
+        ) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -141,17 +155,26 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
         Refused: for a metric or loss that these data do not have, or an augmentation for other data.
     """
     if (shift := settings.regularization["shift"]) and len(spec.input_shape) != 3:
-        raise Refused(f"regularization.shift={shift}: moves images, and these data are a table; leave it out")
+        raise Refused(
+            f"regularization.shift={shift}: moves images, and these data are a table; leave it out"
+        )
     if settings.trainer.get("channels_last") and len(spec.input_shape) != 3:
-        raise Refused("trainer.channels_last=true: is for images, and these data are a table; leave it out")
-    precision, most = str(settings.trainer.get("precision", 32)), max(spec.category_counts, default=0)
+        raise Refused(
+            "trainer.channels_last=true: is for images, and these data are a table; leave it out"
+        )
+    precision, most = (
+        str(settings.trainer.get("precision", 32)),
+        max(spec.category_counts, default=0),
+    )
     if most > EXACT.get(precision, math.inf):
         raise Refused(
             f"trainer.precision={precision}: cannot hold the numbers of {most} categories; write trainer.precision=32"
         )
     check_rows(settings, spec)
     check_objective(settings.objective["metric"], spec)
-    followers = {f"callbacks.{name}.monitor": node for name, node in settings.callbacks.items() if node}
+    followers = {
+        f"callbacks.{name}.monitor": node for name, node in settings.callbacks.items() if node
+    }
     for where, node in {**followers, "scheduler.monitor": settings.scheduler}.items():
         if node.get("monitor") is not None:
             check_objective(node["monitor"], spec, where)
@@ -172,8 +195,12 @@ def check_rows(settings: Settings, spec: Spec) -> None:
 
 def check_network(settings: Settings, network: nn.Module) -> None:
     """Refuses a dropout rate that no layer of the network takes up, and batches that its layers cannot take."""
-    if settings.data.get("batch_size") == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()):
-        raise Refused("data.batch_size=1: BatchNorm has no statistics of a single row; write model.norm=layer")
+    if settings.data.get("batch_size") == 1 and any(
+        isinstance(layer, nn.BatchNorm1d) for layer in network.modules()
+    ):
+        raise Refused(
+            "data.batch_size=1: BatchNorm has no statistics of a single row; write model.norm=layer"
+        )
     for name, kinds, other in (
         ("dropout", DROPOUT, "a deeper one"),
         ("alpha_dropout", ALPHA_DROPOUT, "model=selfnorm"),
@@ -224,7 +251,11 @@ def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[st
 
 def drops_before_norm(layers: list[nn.Module]) -> bool:
     """Whether a dropout comes before a BatchNorm, in the order of the layers."""
-    norms = [place for place, layer in enumerate(layers) if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        place
+        for place, layer in enumerate(layers)
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    ]
     before = layers[: norms[-1]] if norms else []
     return any(isinstance(layer, DROPOUT) and layer.p > 0 for layer in before)
 

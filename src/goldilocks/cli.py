@@ -54,7 +54,9 @@ def refuse_unknown_flag(words: Sequence[str]) -> None:
     known = get_args_parser()._option_string_actions
     for word in (word.partition("=")[0] for word in words if word.startswith("--")):
         if not any(flag.startswith(word) for flag in known):
-            raise Refused(f"{word}: no such option; write key=value, as in trainer.max_epochs=5, or --help")
+            raise Refused(
+                f"{word}: no such option; write key=value, as in trainer.max_epochs=5, or --help"
+            )
 
 
 def refuse_sweep_without_m(words: Sequence[str]) -> None:
@@ -79,7 +81,9 @@ def overrides_first(words: Sequence[str]) -> list[str]:
     >>> overrides_first(["model=deep", "-m", "optimizer.lr=0.1,0.01"])
     ['model=deep', 'optimizer.lr=0.1,0.01', '-m']
     """
-    return sorted(words, key=lambda word: word.startswith("-") or not ("=" in word or word.startswith("~")))
+    return sorted(
+        words, key=lambda word: word.startswith("-") or not ("=" in word or word.startswith("~"))
+    )
 
 
 def opened(word: str) -> str:
@@ -145,7 +149,9 @@ def somebody_reads() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # Python flushes once more at its end
 
 
 def is_first_here() -> bool:
@@ -191,15 +197,24 @@ def help_text() -> str:
     for group in groups():
         lines += ["", f"{group}"]
         lines += [f"  {option:<16} {card(group, option)}" for option in options(group)]
-    lines += ["", "Any key of the configuration: optimizer.lr=0.01 trainer.max_epochs=50 regularization=[dropout,l2]"]
+    lines += [
+        "",
+        "Any key of the configuration: optimizer.lr=0.01 trainer.max_epochs=50 regularization=[dropout,l2]",
+    ]
     return "\n".join(lines)
 
 
 def groups() -> list[str]:
     """The groups in the order of the defaults list of conf/train.yaml, the rest behind them."""
-    found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml"))} - {"hydra"}
-    order = re.findall(r"^  - (\w+): ", (CONF / "train.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return sorted(found, key=lambda group: (order.index(group) if group in order else len(order), group))
+    found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml"))} - {
+        "hydra"
+    }
+    order = re.findall(
+        r"^  - (\w+): ", (CONF / "train.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    return sorted(
+        found, key=lambda group: (order.index(group) if group in order else len(order), group)
+    )
 
 
 def options(group: str) -> list[str]:
@@ -210,7 +225,9 @@ def options(group: str) -> list[str]:
 def card(group: str, option: str) -> str:
     """The first comment line of an option's file: what it is."""
     lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
-    comments = (line for line in lines if line.startswith("#") and not line.startswith("# @package"))
+    comments = (
+        line for line in lines if line.startswith("#") and not line.startswith("# @package")
+    )
     return next(comments, "").removeprefix("#").strip()
 
 
@@ -234,7 +251,11 @@ def explain(error: BaseException) -> str:
         return f"{match[2] or 'the configuration'} refers to {match[1]}, which does not exist"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values; write -m for a sweep over them, or [a,b] for a list"
-    if type(error).__name__ == "OverrideParseException" or "mismatched input" in text or "token recognition" in text:
+    if (
+        type(error).__name__ == "OverrideParseException"
+        or "mismatched input" in text
+        or "token recognition" in text
+    ):
         return explain_override(getattr(error, "override", None) or text)
     return text
 
@@ -244,15 +265,21 @@ def explain_option(missing: str) -> str:
     group, _, option = missing.removesuffix(".yaml").rpartition("/")
     if missing.startswith("data/") and "." in option:
         path = missing.removeprefix("data/").removesuffix(".yaml")
-        return f"data={path}: no such option; a file is data=table data.path={path} data.target=COLUMN"
+        return (
+            f"data={path}: no such option; a file is data=table data.path={path} data.target=COLUMN"
+        )
     if group.startswith("hydra/"):
         known = ["basic", *(options(group) if (CONF / group).is_dir() else [])]
         return f"{group}={option}: no such option, or its plugin is not installed; {near_miss(option, known)}"
     if not group or not (CONF / group).is_dir():
-        return f"{option or missing}: no such configuration; " + near_miss(option or missing, groups())
+        return f"{option or missing}: no such configuration; " + near_miss(
+            option or missing, groups()
+        )
     known = options(group)
     text = near_miss(option, known)
-    return f"{group}={option}: no such option; {text}" + ("" if "one of" in text else f" ({', '.join(known)})")
+    return f"{group}={option}: no such option; {text}" + (
+        "" if "one of" in text else f" ({', '.join(known)})"
+    )
 
 
 def explain_key(key: str) -> str:
@@ -261,8 +288,14 @@ def explain_key(key: str) -> str:
         return f"{key}: no such key; write {other}"
     known = set(composed_keys())
     parent = key.rpartition(".")[0]
-    if not parent and (longer := sorted(name for name in known if name.endswith(f".{key}") and ".search." not in name)):
-        return f"{key}: no such key; write {'one of: ' if len(longer) > 1 else ''}{', '.join(longer)}"
+    if not parent and (
+        longer := sorted(
+            name for name in known if name.endswith(f".{key}") and ".search." not in name
+        )
+    ):
+        return (
+            f"{key}: no such key; write {'one of: ' if len(longer) > 1 else ''}{', '.join(longer)}"
+        )
     if others := options_with(parent, key.rpartition(".")[2]):
         which = "" if len(others) == 1 else "one of: "
         return f"{key}: no such key in the {parent} chosen; write {which}{', '.join(others)}"
@@ -277,7 +310,11 @@ def options_with(group: str, key: str) -> list[str]:
         return []
     line = re.compile(rf"^{re.escape(key)}:", flags=re.MULTILINE)
     files = ((option, CONF / group / f"{option}.yaml") for option in options(group))
-    return [f"{group}={option}" for option, path in files if line.search(path.read_text(encoding="utf-8"))]
+    return [
+        f"{group}={option}"
+        for option, path in files
+        if line.search(path.read_text(encoding="utf-8"))
+    ]
 
 
 def explain_override(override: str) -> str:
@@ -292,7 +329,9 @@ def composed_keys() -> Iterator[str]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    chosen = [word for word in sys.argv[1:] if re.fullmatch(rf"({'|'.join(groups())})=[\w-]+", word)]
+    chosen = [
+        word for word in sys.argv[1:] if re.fullmatch(rf"({'|'.join(groups())})=[\w-]+", word)
+    ]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:

@@ -27,7 +27,9 @@ SOURCE = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def together(options: Mapping[str, Any], folder: Path, job: Callable[[], dict[str, Any]]) -> Iterator[None]:
+def together(
+    options: Mapping[str, Any], folder: Path, job: Callable[[], dict[str, Any]]
+) -> Iterator[None]:
     """Within the block, the processes of all devices train together. Does nothing for a single one.
 
     Args:
@@ -86,7 +88,11 @@ def listen(folder: Path, over: threading.Event) -> None:
 def start(words: Sequence[str], size: int) -> subprocess.Popen:
     """A process with its share of the cores, which ends when this one does: its standard input is closed then."""
     return subprocess.Popen(
-        words, env=environment(size), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        words,
+        env=environment(size),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
@@ -114,12 +120,18 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
 def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.Event) -> None:
     """Ends everything if a process has died and the run does not notice: it may wait for that process for ever."""
     while not over.wait(POLL_SECONDS):
-        dead = [(rank, code) for rank, process in enumerate(processes, start=1) if (code := process.poll())]
+        dead = [
+            (rank, code)
+            for rank, process in enumerate(processes, start=1)
+            if (code := process.poll())
+        ]
         if not dead:
             continue
         for rank, code in dead:
             if not (folder / f"failure_{rank}.json").exists():
-                results.write_json(folder / f"failure_{rank}.json", {**failures.lost(code), "traceback": ""})
+                results.write_json(
+                    folder / f"failure_{rank}.json", {**failures.lost(code), "traceback": ""}
+                )
         if over.wait(GRACE):  # it has noticed
             return
         for process in processes:
@@ -130,7 +142,9 @@ def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.E
 def give_up(folder: Path) -> None:
     """Ends this process, which cannot be interrupted, with the error that another one has reported as the run's."""
     if (folder / "result.json").exists() and (error := reported(folder)):
-        results.write_result(folder, {**results.read_result(folder), "status": "failed", "error": error})
+        results.write_result(
+            folder, {**results.read_result(folder), "status": "failed", "error": error}
+        )
         print(f"error: {failures.in_words(error)}", file=sys.stderr, flush=True)
     os._exit(1)
 
@@ -149,7 +163,9 @@ def tell_failure(folder: Path, summary: Mapping[str, Any], trace: str) -> None:
     if devices.is_first():
         (folder / "traceback.txt").write_text(trace, encoding="utf-8")
     else:
-        results.write_json(folder / f"failure_{devices.rank()}.json", {**summary, "traceback": trace})
+        results.write_json(
+            folder / f"failure_{devices.rank()}.json", {**summary, "traceback": trace}
+        )
 
 
 def first_failure(folder: Path, own: dict[str, Any]) -> dict[str, Any]:

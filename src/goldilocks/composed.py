@@ -35,5 +35,7 @@ def searched_groups(cfg: DictConfig) -> list[str]:
     """The groups whose option states ranges."""
     nodes = {str(group): cfg._get_node(group) for group in cfg}
     return [
-        group for group, node in nodes.items() if group != SWEEP and isinstance(node, DictConfig) and SEARCH in node
+        group
+        for group, node in nodes.items()
+        if group != SWEEP and isinstance(node, DictConfig) and SEARCH in node
     ]

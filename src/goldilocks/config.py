@@ -14,7 +14,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from goldilocks.errors import EXTRAS, Refused, missing, near_miss, one_line
 
@@ -52,7 +58,11 @@ def build(
     if both := arguments.keys() & live.keys():
         raise Refused(f"{where}.{min(both)}: is set by the run itself; leave it out")
     parameters = parameters_of(target)
-    extra = {key: value for key, value in (offered or {}).items() if key in parameters and key not in arguments}
+    extra = {
+        key: value
+        for key, value in (offered or {}).items()
+        if key in parameters and key not in arguments
+    }
     checked = check_arguments(target, arguments, where, packages, given=live.keys() | extra.keys())
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if not open_ended and (foreign := live.keys() - parameters.keys()):
@@ -65,13 +75,19 @@ def build(
     except ModuleNotFoundError as error:  # a constructor that imports what only it needs
         raise Refused(f"{where}._target_={node['_target_']}: {missing(error)}") from error
     except Exception as error:
-        usual = isinstance(error, ValueError | TypeError | ArithmeticError | RuntimeError | MemoryError)
-        if not usual and top_level(type(error)) != top_level(target):  # a library's own kind of exception
+        usual = isinstance(
+            error, ValueError | TypeError | ArithmeticError | RuntimeError | MemoryError
+        )
+        if not usual and top_level(type(error)) != top_level(
+            target
+        ):  # a library's own kind of exception
             raise
         raise Refused(f"{culprit(where, arguments, one_line(error))}: {one_line(error)}") from error
 
 
-def find_class(node: Mapping[str, Any], base: type[T], where: str, packages: Iterable[str] = ()) -> type[T]:
+def find_class(
+    node: Mapping[str, Any], base: type[T], where: str, packages: Iterable[str] = ()
+) -> type[T]:
     """Imports a node's `_target_`, if that is allowed.
 
     Raises:
@@ -88,7 +104,9 @@ def find_class(node: Mapping[str, Any], base: type[T], where: str, packages: Ite
         )
     found = import_path(path, where)
     if not inspect.isclass(found) or top_level(found) not in allowed or not issubclass(found, base):
-        raise Refused(f"{where}._target_={path}: must be a subclass of {base.__module__}.{base.__name__}")
+        raise Refused(
+            f"{where}._target_={path}: must be a subclass of {base.__module__}.{base.__name__}"
+        )
     if inspect.isabstract(found):
         raise Refused(f"{where}._target_={path}: is abstract; name a class that can be built")
     return found
@@ -108,7 +126,9 @@ def import_path(path: str, where: str) -> Any:
         for part in parts[cut:]:
             if not hasattr(found, part):
                 known = [word for word in dir(found) if word[0].isupper()]
-                raise Refused(f"{where}._target_={path}: {part} is not in {name}; {near_miss(part, known)}")
+                raise Refused(
+                    f"{where}._target_={path}: {part} is not in {name}; {near_miss(part, known)}"
+                )
             found = getattr(found, part)
         return found
     if parts[0] in EXTRAS and not importlib.util.find_spec(parts[0]):
@@ -175,16 +195,29 @@ def check_arguments(
         if parameter is None or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             if not open_ended or key.startswith("_"):
                 known = [name for name in parameters if name not in given]
-                raise Refused(f"{path}: {name_of(function)} has no such key; {near_miss(key, known)}")
+                raise Refused(
+                    f"{path}: {name_of(function)} has no such key; {near_miss(key, known)}"
+                )
             checked[key] = value
-        elif isinstance(value, Mapping) and "_target_" in value and not is_mapping(hints_of(function).get(key)):
+        elif (
+            isinstance(value, Mapping)
+            and "_target_" in value
+            and not is_mapping(hints_of(function).get(key))
+        ):
             checked[key] = build(value, nested_base(function, key, path), path, packages=packages)
         else:
             checked[key] = check_value(function, key, value, path)
     for key, parameter in parameters.items():
         keyword = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        if keyword and parameter.default is parameter.empty and key not in checked and key not in given:
-            raise Refused(f"{where + '.' if where else ''}{key}: is missing; {name_of(function)} needs it")
+        if (
+            keyword
+            and parameter.default is parameter.empty
+            and key not in checked
+            and key not in given
+        ):
+            raise Refused(
+                f"{where + '.' if where else ''}{key}: is missing; {name_of(function)} needs it"
+            )
     return checked
 
 
@@ -195,7 +228,9 @@ def check_value(function: Any, key: str, value: Any, path: str) -> Any:
         return value
     annotation = hints_of(function)[key]
     if holds_bool(value) and not accepts_bool(annotation):
-        raise Refused(f"{path}={shown(value)}: {expected(annotation)} is expected, not true or false")
+        raise Refused(
+            f"{path}={shown(value)}: {expected(annotation)} is expected, not true or false"
+        )
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
@@ -207,19 +242,32 @@ def reasons(error: ValidationError, annotation: Any) -> str:
     found = [entry for entry in error.errors() if entry["type"] != "is_instance_of"]
     kinds = ("_type", "_parsing", "none_required", "missing", "literal_error")
     of_kind = [entry for entry in found if not entry["type"].endswith(kinds)]
-    message = "; ".join(dict.fromkeys(entry["msg"].replace("Input should be", "must be") for entry in of_kind))
-    return message.replace("String should match", "must match") or f"{expected(annotation)} is expected"
+    message = "; ".join(
+        dict.fromkeys(entry["msg"].replace("Input should be", "must be") for entry in of_kind)
+    )
+    return (
+        message.replace("String should match", "must match")
+        or f"{expected(annotation)} is expected"
+    )
 
 
 def expected(annotation: Any) -> str:
     """An annotation in words: `a whole number or a list`."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        type(None): "null",
+    }
     origin = get_origin(annotation)
     if origin is Annotated:
         return expected(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
         kinds = sorted(get_args(annotation), key=lambda kind: kind is type(None))
-        written = [kind for kind in kinds if not inspect.isclass(kind) or kind in words]  # in YAML; a Tensor is not
+        written = [
+            kind for kind in kinds if not inspect.isclass(kind) or kind in words
+        ]  # in YAML; a Tensor is not
         return " or ".join(dict.fromkeys(expected(kind) for kind in written or kinds))
     if origin is Literal:
         values = list(dict.fromkeys(str(value) for value in get_args(annotation)))
@@ -228,27 +276,41 @@ def expected(annotation: Any) -> str:
         inner = expected(get_args(annotation)[0]).removeprefix("a ")
         fixed = origin is tuple and Ellipsis not in get_args(annotation)
         count = f"{len(get_args(annotation))} " if fixed else ""
-        return f"a list of {count}{inner}s" if inner in ("whole number", "number", "word") else "a list"
+        return (
+            f"a list of {count}{inner}s"
+            if inner in ("whole number", "number", "word")
+            else "a list"
+        )
     return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def holds_bool(value: Any) -> bool:
     """Whether a value is true or false, or a list with one."""
-    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(holds_bool, value)))
+    return isinstance(value, bool) or (
+        isinstance(value, list | tuple) and any(map(holds_bool, value))
+    )
 
 
 def accepts_bool(annotation: Any) -> bool:
     """Whether true and false are meant: pydantic would take them for 1 and 0."""
     if annotation in (bool, Any) or isinstance(annotation, TypeVar):
         return True
-    return any(accepts_bool(inner) for inner in get_args(annotation) if not isinstance(inner, str | int | float))
+    return any(
+        accepts_bool(inner)
+        for inner in get_args(annotation)
+        if not isinstance(inner, str | int | float)
+    )
 
 
 def nested_base(function: Any, key: str, path: str) -> type:
     """The class that a nested node must build: the one that the parameter is annotated with."""
     annotation = hints_of(function).get(key)
     kinds = [kind for kind in (annotation, *get_args(annotation)) if inspect.isclass(kind)]
-    kinds = [kind for kind in kinds if kind.__module__.partition(".")[0] not in ("builtins", "typing", "types")]
+    kinds = [
+        kind
+        for kind in kinds
+        if kind.__module__.partition(".")[0] not in ("builtins", "typing", "types")
+    ]
     if len(kinds) != 1:
         raise Refused(f"{path}: takes no _target_")
     return kinds[0]
@@ -267,17 +329,25 @@ def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
         inherited = parameters_of(above)
         needed = {k for k, p in inherited.items() if p.default is p.empty}
         optional = needed if needed & parameters.keys() else set()
-        inherited = {k: p.replace(default=None) if k in optional else p for k, p in inherited.items()}
+        inherited = {
+            k: p.replace(default=None) if k in optional else p for k, p in inherited.items()
+        }
         parameters = {**inherited, **parameters}
     return parameters
 
 
 def class_above(function: Any, parameters: Mapping[str, inspect.Parameter]) -> type | None:
     """The class to which a constructor passes its `**options` on."""
-    if not inspect.isclass(function) or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if not inspect.isclass(function) or not any(
+        p.kind is p.VAR_KEYWORD for p in parameters.values()
+    ):
         return None
     own = next((i for i, kind in enumerate(function.__mro__) if "__init__" in vars(kind)), None)
-    above = [kind for kind in function.__mro__[own + 1 :] if "__init__" in vars(kind)] if own is not None else []
+    above = (
+        [kind for kind in function.__mro__[own + 1 :] if "__init__" in vars(kind)]
+        if own is not None
+        else []
+    )
     return above[0] if above and above[0] is not object else None
 
 
@@ -294,7 +364,9 @@ def hints_of(function: Any) -> dict[str, Any]:
         for name, annotation in getattr(function, "__annotations__", {}).items():
             try:
                 holder = types.SimpleNamespace(__annotations__={name: annotation})
-                hints |= get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
+                hints |= get_type_hints(
+                    holder, getattr(function, "__globals__", {}), include_extras=True
+                )
             except Exception:  # an annotation that cannot be read checks nothing
                 continue
         return hints

@@ -137,7 +137,10 @@ class WarmupStableDecay(Curve):
                 f"scheduler.decay_fraction={decay_fraction}: is more than warmup_fraction={warmup_fraction} leaves;"
                 f" write at most {1 - warmup_fraction:g}"
             )
-        self.warmup_steps, self.decay_steps = round(warmup_fraction * total_steps), round(decay_fraction * total_steps)
+        self.warmup_steps, self.decay_steps = (
+            round(warmup_fraction * total_steps),
+            round(decay_fraction * total_steps),
+        )
         self.decay, self.min_factor = decay, min_factor
         super().__init__(optimizer, total_steps, last_epoch)
 
@@ -171,7 +174,9 @@ class CosineRestarts(Curve):
         last_epoch: int = -1,
     ) -> None:
         lengths = [cycle_growth**cycle for cycle in range(cycles)]
-        self.starts = [total_steps * sum(lengths[:cycle]) / sum(lengths) for cycle in range(cycles)] + [total_steps]
+        self.starts = [
+            total_steps * sum(lengths[:cycle]) / sum(lengths) for cycle in range(cycles)
+        ] + [total_steps]
         self.min_factor = min_factor
         super().__init__(optimizer, total_steps, last_epoch)
 
@@ -203,7 +208,11 @@ class FormulaLR(Curve):
         formula: str | float,
         last_epoch: int = -1,
     ) -> None:
-        self.formula, self.steps_per_epoch, self.total_steps = str(formula), steps_per_epoch, total_steps
+        self.formula, self.steps_per_epoch, self.total_steps = (
+            str(formula),
+            steps_per_epoch,
+            total_steps,
+        )
         try:
             self.evaluate = compile_formula(self.formula, VARIABLES)
             points = {round(i * total_steps / CHECKED) for i in range(CHECKED + 1)}
@@ -220,10 +229,17 @@ class FormulaLR(Curve):
             FormulaError: if that is not finite or below 0.
         """
         size, total = self.steps_per_epoch, self.total_steps
-        where = {"step": float(step), "steps": float(total), "epoch": float(step // size), "t": step / total}
+        where = {
+            "step": float(step),
+            "steps": float(total),
+            "epoch": float(step // size),
+            "t": step / total,
+        }
         value = self.evaluate(**where, epochs=float(math.ceil(total / size)))
         if not (math.isfinite(value) and value >= 0):
-            raise FormulaError(f"is {value:g} at step {step} of {total}; it must be finite and not below 0")
+            raise FormulaError(
+                f"is {value:g} at step {step} of {total}; it must be finite and not below 0"
+            )
         return value
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,13 +21,18 @@ Parts = Mapping[str, tuple[Array, Array]]  # inputs and targets by stage
 VALUES = "missing values"
 SPREADS = 100.0  # between columns, above which they are not on one scale
 FAR = 10.0  # a mean from zero, in standard deviations
-EQUAL_ROWS = 0.1  # share of a split that stands in the training rows too, from which a score is not believed
+EQUAL_ROWS = (
+    0.1  # share of a split that stands in the training rows too, from which a score is not believed
+)
 COINCIDENCE = 0.01  # expected share of equal rows, from which they are no sign of a leak
 IMBALANCE = 5.0  # the largest class by the smallest
 OUTLIER = 10.0  # standard deviations from the mean
 SAMPLED_ROWS, SAMPLED_COLUMNS = 2000, 200  # for what scikit-learn fits
 FOLDS = 3
-ALONE, APART = 0.98, 0.05  # skill of one feature, and lead over the others, that only the target itself has
+ALONE, APART = (
+    0.98,
+    0.05,
+)  # skill of one feature, and lead over the others, that only the target itself has
 STRONG, AHEAD = 0.9, 0.3  # those that are worth a question
 PERMUTATIONS = 1000
 BY_CHANCE = (0.002, 0.05)  # share of shuffled targets that are predicted as well
@@ -48,12 +53,23 @@ def check_constant(x: Array, names: Sequence[str] = ()) -> Verdict:
     flat = x.reshape(len(x), -1)
     found = np.flatnonzero(flat.min(0) == flat.max(0)).tolist()
     if x.ndim > 2:
-        return Verdict("constant features", "ok", f"{len(found)} of {flat.shape[1]} pixels, as is usual in images")
+        return Verdict(
+            "constant features",
+            "ok",
+            f"{len(found)} of {flat.shape[1]} pixels, as is usual in images",
+        )
     if not found:
         return Verdict("constant features", "ok", f"none of {flat.shape[1]}")
-    measured = f"{len(found)} of {flat.shape[1]}: {listed(name_of(column, names) for column in found)}"
+    measured = (
+        f"{len(found)} of {flat.shape[1]}: {listed(name_of(column, names) for column in found)}"
+    )
     status: Status = "failed" if len(found) == flat.shape[1] else "warning"
-    return Verdict("constant features", status, measured, "they tell a network nothing: drop them from the table")
+    return Verdict(
+        "constant features",
+        status,
+        measured,
+        "they tell a network nothing: drop them from the table",
+    )
 
 
 def check_repeated(x: Array, names: Sequence[str] = ()) -> Verdict:
@@ -69,7 +85,12 @@ def check_repeated(x: Array, names: Sequence[str] = ()) -> Verdict:
     if not pairs:
         return Verdict("repeated features", "ok", f"none of {x.shape[1]}")
     measured = f"{len(pairs)} of {x.shape[1]}: {listed(pairs, 3)}"
-    return Verdict("repeated features", "warning", measured, "each counts twice: drop one of each pair from the table")
+    return Verdict(
+        "repeated features",
+        "warning",
+        measured,
+        "each counts twice: drop one of each pair from the table",
+    )
 
 
 def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
@@ -81,16 +102,16 @@ def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
         return Verdict("scale of features", "ok", "no feature varies")
     means, spreads = means[varied], spreads[varied]
     ratio, offset = spreads.max() / spreads.min(), np.max(np.abs(means) / spreads)
-    measured = (
-        f"standard deviations from {spreads.min():.3g} to {spreads.max():.3g}, means up to {offset:.1f} of them from 0"
-    )
+    measured = f"standard deviations from {spreads.min():.3g} to {spreads.max():.3g}, means up to {offset:.1f} of them from 0"
     if ratio < SPREADS and offset < FAR and spreads.max() < SPREADS and spreads.min() > 1 / SPREADS:
         return Verdict("scale of features", "ok", measured)
     if x.ndim == 2:
         places = np.argmin(spreads), np.argmax(spreads)
         few, many = (name_of(int(varied[place]), names) for place in places)
         measured += f"; least in {few}, most in {many}" if few != many else ""
-    return Verdict("scale of features", "warning", measured, "no common scale: write data.scaling=standard")
+    return Verdict(
+        "scale of features", "warning", measured, "no common scale: write data.scaling=standard"
+    )
 
 
 def check_equal_rows(parts: Parts) -> Verdict:
@@ -101,7 +122,9 @@ def check_equal_rows(parts: Parts) -> Verdict:
         return Verdict(name, "ok", "all rows are training rows")
     counts = {stage: sum(key in seen for key in keys) for stage, keys in others.items()}
     shares = {stage: counts[stage] / len(keys) for stage, keys in others.items()}
-    told = ", ".join(f"{counts[stage]} of {len(keys)} {stage} rows" for stage, keys in others.items())
+    told = ", ".join(
+        f"{counts[stage]} of {len(keys)} {stage} rows" for stage, keys in others.items()
+    )
     measured = f"{told} equal a training row"
     worst = max(shares.values())
     if not worst:
@@ -127,7 +150,9 @@ def expected_equal(x: Array) -> float:
     return len(x) * math.exp(chance)
 
 
-def check_classes(counts: Sequence[int], names: Sequence[str] = (), balanced: bool = False) -> Verdict:
+def check_classes(
+    counts: Sequence[int], names: Sequence[str] = (), balanced: bool = False
+) -> Verdict:
     """Whether every class has its share of the training rows.
 
     Args:
@@ -136,12 +161,19 @@ def check_classes(counts: Sequence[int], names: Sequence[str] = (), balanced: bo
         balanced: Whether the training loss weighs rare classes already.
     """
     least, most = int(np.argmin(counts)), int(np.argmax(counts))
-    rare, common = (f"{counts[place]:,} rows ({name_of(place, names, 'class')})" for place in (least, most))
+    rare, common = (
+        f"{counts[place]:,} rows ({name_of(place, names, 'class')})" for place in (least, most)
+    )
     measured = f"{len(counts)} of equally many rows"
     if counts[least] != counts[most]:
         measured = f"{len(counts)}, the rarest of {rare}, the commonest of {common}"
     if not counts[least]:
-        return Verdict("classes", "failed", measured, "a class without a row to train on: write another data.seed")
+        return Verdict(
+            "classes",
+            "failed",
+            measured,
+            "a class without a row to train on: write another data.seed",
+        )
     if counts[most] / counts[least] < IMBALANCE:
         return Verdict("classes", "ok", measured)
     if balanced:
@@ -154,12 +186,19 @@ def check_target(y: Array, loss: str = "auto") -> Verdict:
     """Whether a regression's target, [N, targets], varies, and has no values that drown all others."""
     spread, centre = y.std(0, dtype=np.float64), y.mean(0, dtype=np.float64)
     if not spread.all():
-        return Verdict("target", "failed", "a single value in all training rows", "there is nothing to learn from it")
+        return Verdict(
+            "target",
+            "failed",
+            "a single value in all training rows",
+            "there is nothing to learn from it",
+        )
     far = float(np.max(np.abs(y - centre) / spread))
     measured = f"at most {far:.1f} standard deviations from its mean"
     if far < OUTLIER or loss in ("mae", "huber"):
         return Verdict("target", "ok", measured)
-    return Verdict("target", "warning", measured, "outliers rule a squared error: write task.loss=huber")
+    return Verdict(
+        "target", "warning", measured, "outliers rule a squared error: write task.loss=huber"
+    )
 
 
 # --- what scikit-learn finds ------------------------------------------------------------------------------------------
@@ -181,10 +220,14 @@ def check_single_features(x: Array, y: Array, task: TaskName, names: Sequence[st
     x, target = evenly(x, SAMPLED_ROWS), encoded(evenly(y, SAMPLED_ROWS), task)
     if len(columns) < 2 or len(x) < 2 * FOLDS:
         return Verdict(name, "ok", "too few to compare")
-    skills = np.array([skill(predicted(small_tree, x[:, [column]], target), target, task) for column in columns])
+    skills = np.array(
+        [skill(predicted(small_tree, x[:, [column]], target), target, task) for column in columns]
+    )
     best = int(np.argmax(skills))
     perfect = skills[best] >= ALONE
-    rest = max(float(np.max(skills[skills < ALONE] if perfect else np.delete(skills, best), initial=0)), 0)
+    rest = max(
+        float(np.max(skills[skills < ALONE] if perfect else np.delete(skills, best), initial=0)), 0
+    )
     found = columns[skills >= ALONE] if perfect else columns[[best]]
     names_found = listed(name_of(int(column), names) for column in found)
     measured = f"{names_found} alone: {max(skills[best], 0):.0%} of a guess's error removed, by the next {rest:.0%}"
@@ -214,11 +257,16 @@ def check_signal(x: Array, y: Array, task: TaskName) -> Verdict:
     guess = standardised(predicted(forest, x, target)) + standardised(predicted(ridge, x, target))
     size = float(np.linalg.norm(guess) * np.linalg.norm(target)) or 1.0
     random = np.random.default_rng(0)
-    shuffled = [float((guess * target[random.permutation(len(x))]).sum()) / size for _ in range(PERMUTATIONS)]
+    shuffled = [
+        float((guess * target[random.permutation(len(x))]).sum()) / size
+        for _ in range(PERMUTATIONS)
+    ]
     reached = float((guess * target).sum()) / size
     chance = float(np.mean(np.array(shuffled) >= reached))
     measured = f"correlation {reached:.2f} with rows left out, by chance up to {np.quantile(shuffled, 0.99):.2f}"
-    advice = "a forest does no better than chance: do rows and targets belong together? Look at load()"
+    advice = (
+        "a forest does no better than chance: do rows and targets belong together? Look at load()"
+    )
     status = grade(chance, *BY_CHANCE)
     return Verdict("something to learn", status, measured, advice if status != "ok" else "")
 
@@ -235,7 +283,9 @@ def skill(guess: Array, target: Array, task: TaskName) -> float:
     """Share of a constant guess's error that predictions, [N, C], remove; of several targets, the best."""
     if task == "regression":
         errors = ((target - guess) ** 2).sum(0)
-        return float(np.max(1 - errors / np.maximum(((target - target.mean(0)) ** 2).sum(0), 1e-12)))
+        return float(
+            np.max(1 - errors / np.maximum(((target - target.mean(0)) ** 2).sum(0), 1e-12))
+        )
     wrong = np.mean(guess.argmax(1) != target.argmax(1))
     return float(1 - wrong / max(1 - target.mean(0).max(), 1e-12))
 
@@ -244,7 +294,9 @@ def predicted(make: Callable[[], Any], x: Array, target: Array) -> Array:
     """Predictions, [N, C], of each row by a model that was fitted without it."""
     guess = np.empty(target.shape)
     for fitted, left_out in folds(len(x)):
-        model = make().fit(x[fitted], target[fitted].squeeze(-1) if target.shape[1] == 1 else target[fitted])
+        model = make().fit(
+            x[fitted], target[fitted].squeeze(-1) if target.shape[1] == 1 else target[fitted]
+        )
         guess[left_out] = model.predict(x[left_out]).reshape(len(left_out), -1)
     return guess
 
@@ -288,7 +340,9 @@ def standardised(values: Array) -> Array:
 
 def evenly(values: Array, most: int) -> Array:
     """At most so many of the rows, spread over all."""
-    return values if len(values) <= most else values[np.linspace(0, len(values) - 1, most).astype(int)]
+    return (
+        values if len(values) <= most else values[np.linspace(0, len(values) - 1, most).astype(int)]
+    )
 
 
 def name_of(place: int, names: Sequence[str], what: str = "column") -> str:

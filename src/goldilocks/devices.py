@@ -12,14 +12,20 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar, cast
 
 import torch
-from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, distributed
 
 from goldilocks.errors import Refused, one_line
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # that processes wait for each other: one may draw or measure meanwhile
+PATIENCE = timedelta(
+    minutes=30
+)  # that processes wait for each other: one may draw or measure meanwhile
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 StrategyName = Literal["auto", "ddp", "fsdp"]
 
@@ -45,7 +51,11 @@ def kind_of(accelerator: str) -> str:
 
 def named(kind: str) -> str:
     """A kind of device in words: the name of the GPU."""
-    return torch.cuda.get_device_name(0) if kind == "cuda" else {"cpu": "the CPU", "mps": "Apple's MPS"}[kind]
+    return (
+        torch.cuda.get_device_name(0)
+        if kind == "cuda"
+        else {"cpu": "the CPU", "mps": "Apple's MPS"}[kind]
+    )
 
 
 def started_elsewhere() -> ClusterEnvironment | None:
@@ -89,7 +99,9 @@ class Plan:
     def in_words(self) -> str:
         """`the CPU`, `NVIDIA H100 80GB HBM3`, `the CPU, 2 processes (ddp)`."""
         processes = f"{self.size} process{'es' if self.size > 1 else ''}"
-        return named(self.kind) + ("" if self.strategy == "single" else f", {processes} ({self.strategy})")
+        return named(self.kind) + (
+            "" if self.strategy == "single" else f", {processes} ({self.strategy})"
+        )
 
 
 def plan(options: Mapping[str, Any]) -> Plan:
@@ -101,7 +113,9 @@ def plan(options: Mapping[str, Any]) -> Plan:
     accelerator, nodes = options.get("accelerator", "auto"), options.get("num_nodes", 1)
     asked, strategy = options.get("devices", 1), options.get("strategy", "auto")
     if accelerator == "gpu" and not has_gpu():
-        raise Refused("trainer.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu")
+        raise Refused(
+            "trainer.accelerator=gpu: no GPU was found; write trainer=auto or trainer=cpu"
+        )
     kind, elsewhere = kind_of(accelerator), started_elsewhere()
     there = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": max(os.cpu_count() or 1, 2)}[kind]
     devices: int = asked if asked != "auto" else 1 if kind == "cpu" else there
@@ -115,11 +129,15 @@ def plan(options: Mapping[str, Any]) -> Plan:
         )
     if devices > there:
         what = "cores, one for a process" if kind == "cpu" else "GPUs"
-        raise Refused(f"trainer.devices={devices}: this machine has {there} {what}; write trainer.devices={there}")
+        raise Refused(
+            f"trainer.devices={devices}: this machine has {there} {what}; write trainer.devices={there}"
+        )
     if strategy == "fsdp" and kind == "mps":
         raise Refused("trainer.strategy=fsdp: needs CUDA or the CPU; write trainer=auto")
     several = devices * nodes > 1
-    return Plan(kind, devices, nodes, strategy if strategy != "auto" else "ddp" if several else "single")
+    return Plan(
+        kind, devices, nodes, strategy if strategy != "auto" else "ddp" if several else "single"
+    )
 
 
 def shape_of(environment: ClusterEnvironment, devices: int | str, nodes: int) -> tuple[int, int]:
@@ -138,7 +156,9 @@ def shape_of(environment: ClusterEnvironment, devices: int | str, nodes: int) ->
     found = size // machines, machines
     for name, asked, there in (("devices", devices, found[0]), ("num_nodes", nodes, machines)):
         if asked not in (1, "auto", there):
-            raise Refused(f"trainer.{name}={asked}: {who} has started {there}; write {there}, or leave it out")
+            raise Refused(
+                f"trainer.{name}={asked}: {who} has started {there}; write {there}, or leave it out"
+            )
     return found
 
 
@@ -252,7 +272,9 @@ def open_store(port: int = 0) -> distributed.TCPStore:
 
 
 @contextmanager
-def member(kind: str, rank: int, size: int, store: distributed.Store | None = None) -> Iterator[None]:
+def member(
+    kind: str, rank: int, size: int, store: distributed.Store | None = None
+) -> Iterator[None]:
     """Within the block, this process is one of several.
 
     Args:
@@ -264,7 +286,9 @@ def member(kind: str, rank: int, size: int, store: distributed.Store | None = No
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) if store is None else rank)
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    distributed.init_process_group(
+        backend, store=store, rank=rank, world_size=size, timeout=PATIENCE
+    )
     try:
         yield
     finally:

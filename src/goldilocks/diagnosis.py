@@ -13,15 +13,29 @@ from goldilocks.evidence import Evidence
 from goldilocks.health import Health, relative_gradients
 
 SEEN = 3  # epochs without which curves say nothing
-EXPLODING, VANISHING = 1e3, 1e-3  # a hidden layer's gradient by its weights, and the smallest of them by the largest
+EXPLODING, VANISHING = (
+    1e3,
+    1e-3,
+)  # a hidden layer's gradient by its weights, and the smallest of them by the largest
 UNITS = 0.5  # share of a layer's units that are dead, or of its outputs that are saturated
 PEAK = 1.3  # train/loss by a constant guess's
-ROSE, OFTEN = 0.03, 0.2  # share of a constant guess's loss by which train/loss rises, in so many of the epochs
+ROSE, OFTEN = (
+    0.03,
+    0.2,
+)  # share of a constant guess's loss by which train/loss rises, in so many of the epochs
 CLIPPED, CUT = 0.9, 2.0  # share of the steps that are clipped, and the norm by the limit
-EARLY, SLOW, HARDLY = 1 / 3, 0.57, 0.6  # of the way (the sum of the rates), of the fall by then, of the loss fallen
+EARLY, SLOW, HARDLY = (
+    1 / 3,
+    0.57,
+    0.6,
+)  # of the way (the sum of the rates), of the fall by then, of the loss fallen
 LATE, GAINED = 0.2, 0.03  # of the epochs, the last; what val/loss gained in them, of all it gained
 LITTLE = 0.6  # of a constant guess's loss, left on the training rows
-WORSE, ERRORS, LEARNT = 0.03, 1.5, 0.75  # rise of val/loss: of all it gained, in standard errors; train/loss by then
+WORSE, ERRORS, LEARNT = (
+    0.03,
+    1.5,
+    0.75,
+)  # rise of val/loss: of all it gained, in standard errors; train/loss by then
 NOISE = 0.3  # a standard error by all that was gained
 
 
@@ -110,7 +124,9 @@ def rate_too_high(evidence: Evidence) -> str | None:
 
 
 def dead_units(evidence: Evidence) -> str | None:
-    return worst_layer(evidence.health, "dead", "of the units of {} are zero on every training row looked at")
+    return worst_layer(
+        evidence.health, "dead", "of the units of {} are zero on every training row looked at"
+    )
 
 
 def saturated_units(evidence: Evidence) -> str | None:
@@ -182,7 +198,9 @@ def overfitting(evidence: Evidence) -> str | None:
     best = min(range(len(losses)), key=losses.__getitem__)
     end = statistics.mean(losses[-SEEN:])
     rise, gained = end - losses[best], max(evidence.val.chance - losses[best], 1e-12)
-    known, last = (max(evidence.history[epoch]["train/loss"], 1e-12) for epoch in (epochs[best], epochs[-1]))
+    known, last = (
+        max(evidence.history[epoch]["train/loss"], 1e-12) for epoch in (epochs[best], epochs[-1])
+    )
     if not (rise > WORSE * gained and rise > ERRORS * evidence.val.error and last < LEARNT * known):
         return None
     text = f"since epoch {epochs[best]} val/loss rose from {losses[best]:.4g} to {end:.4g}"
@@ -208,7 +226,11 @@ def hidden_gradients(health: Health | None) -> dict[str, float]:
 
 def worst_layer(health: Health | None, what: str, text: str) -> str | None:
     """The layer with the largest share of something, where that is more than half."""
-    parts = [part for part in health.activations if getattr(part, what) is not None] if health is not None else []
+    parts = (
+        [part for part in health.activations if getattr(part, what) is not None]
+        if health is not None
+        else []
+    )
     worst = max(parts, key=lambda part: getattr(part, what), default=None)
     if worst is None or getattr(worst, what) <= UNITS:
         return None

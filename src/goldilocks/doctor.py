@@ -33,7 +33,9 @@ from goldilocks.verdict import Verdict
 BATCH_ROWS = 32  # that are learnt by heart
 OWN_STEPS = 60  # of the run
 LIMIT_S = 10.0  # for what learns: a large network makes fewer steps
-LIGHT_WORK = 10 * SMALL_WORK  # parameters times rows of that batch, up to which one thread learns it
+LIGHT_WORK = (
+    10 * SMALL_WORK
+)  # parameters times rows of that batch, up to which one thread learns it
 QUICK = 0.5  # of the first loss, left by the own steps: such a rate is not too small
 SLOW_S = 0.5  # of a step, above which it uses all threads without a measurement
 
@@ -62,7 +64,9 @@ def examine(cfg: DictConfig) -> Iterator[Verdict]:
         Refused: for what a run would refuse.
     """
     if cfg.resume is not None:
-        raise Refused(f"resume={cfg.resume}: the check is for a run that has not begun; leave it out")
+        raise Refused(
+            f"resume={cfg.resume}: the check is for a run that has not begun; leave it out"
+        )
     parts = prepare(cfg, warn=False)
     yield from look_at_configuration(parts)
     for verdict in look_at_data(parts):
@@ -70,7 +74,10 @@ def examine(cfg: DictConfig) -> Iterator[Verdict]:
         if (verdict.name, verdict.status) == (data_checks.VALUES, "failed"):
             return
     device = device_for(parts.settings)
-    x, y = (tensor[:: -(-len(tensor) // PROBE_ROWS)].to(device) for tensor in parts.data.tensors["train"])
+    x, y = (
+        tensor[:: -(-len(tensor) // PROBE_ROWS)].to(device)
+        for tensor in parts.data.tensors["train"]
+    )
     threads = torch.get_num_threads()
     try:
         yield from look_at_network(parts, x, y)
@@ -153,7 +160,9 @@ def look_at_training(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
     yield network_checks.judge_progress(trial.losses, rate)
     if math.isfinite(trial.losses[-1]):
         sweep = trial.sweep
-        health = measure_health(sweep.network.eval(), sweep.task.loss, x.to(sweep.kind), sweep.as_target(y))
+        health = measure_health(
+            sweep.network.eval(), sweep.task.loss, x.to(sweep.kind), sweep.as_target(y)
+        )
         yield network_checks.judge_layers(health, len(trial.seconds))
     if not settings.finds_rate and rate is not None:
         yield compare_rate(parts, trial, rate, x, y)
@@ -163,7 +172,9 @@ def look_at_training(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
 
 def look_for_rate(parts: Parts) -> float | None:
     """What the range test suggests; None where no rate lowers the loss."""
-    return range_test(parts.module, parts.data, parts.settings.trainer, parts.settings.lr_range).rate
+    return range_test(
+        parts.module, parts.data, parts.settings.trainer, parts.settings.lr_range
+    ).rate
 
 
 def compare_rate(parts: Parts, trial: Trial, rate: float, x: Tensor, y: Tensor) -> Verdict:
@@ -220,11 +231,18 @@ def own_steps(parts: Parts, x: Tensor, y: Tensor) -> Trial:
         shuffle_seed=settings.seed,
         max_batches=options.get("limit_train_batches"),
     )
-    steps, most = steps_in_epoch(loader.num_batches, options.get("accumulate_grad_batches", 1)), max_steps(settings)
+    steps, most = (
+        steps_in_epoch(loader.num_batches, options.get("accumulate_grad_batches", 1)),
+        max_steps(settings),
+    )
     sweep = Sweep(module, options, x.device)
     length = {"steps_per_epoch": steps, "max_epochs": epochs_of(settings, steps), "max_steps": most}
     schedule = module.make_schedule(sweep.optimizer, **length)
-    trial, batches, began = Trial(sweep, steps, [sweep.loss_of((x, y))], []), endless(loader), time.perf_counter()
+    trial, batches, began = (
+        Trial(sweep, steps, [sweep.loss_of((x, y))], []),
+        endless(loader),
+        time.perf_counter(),
+    )
     seed_generators(epoch_seed(settings.seed, 0), x.device)
     for step in range(1, min(OWN_STEPS, most or OWN_STEPS) + 1):
         start = time.perf_counter()
@@ -330,6 +348,9 @@ def look_at_memory(parts: Parts, trial: Trial, device: torch.device) -> Verdict:
         "data": data,
     }
     if device.type == "cuda":
-        used, there = torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
+        used, there = (
+            torch.cuda.max_memory_reserved(device),
+            torch.cuda.get_device_properties(device).total_memory,
+        )
         return resource_checks.judge_memory_use(sizes, used, there)
     return resource_checks.judge_memory_use(sizes, *resource_checks.process_memory())

@@ -17,7 +17,18 @@ Array = NDArray[Any]
 Limits = tuple[float, float]
 
 LETTER = 12  # height
-COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
+COLOURS = [
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#7f7f7f",
+    "#bcbd22",
+    "#17becf",
+]
 BLUE, RED, GREY = COLOURS[0], "#c0392b", "#777777"
 
 
@@ -52,7 +63,14 @@ class Sheet:
         self.write(self.image.width // 2, 16, title, size=13)
 
     def write(
-        self, x: float, y: float, text: str, anchor: str = "mm", *, size: int = LETTER, colour: str = "black"
+        self,
+        x: float,
+        y: float,
+        text: str,
+        anchor: str = "mm",
+        *,
+        size: int = LETTER,
+        colour: str = "black",
     ) -> None:
         """Writes at a place, which is where the words' left, middle or right and top, middle or bottom are: `lt`."""
         self.pen.text((x, y), text, colour, font(size), anchor.replace("t", "a").replace("b", "d"))
@@ -71,7 +89,9 @@ class Sheet:
         """Fills a box, left, top, width and height, with a picture [H, W] or [H, W, 3] of bytes."""
         from PIL import Image
 
-        resized = Image.fromarray(pixels).resize(box[2:], Image.Resampling.BOX)  # of fewer pixels: the nearest
+        resized = Image.fromarray(pixels).resize(
+            box[2:], Image.Resampling.BOX
+        )  # of fewer pixels: the nearest
         self.image.paste(resized, box[:2])
 
 
@@ -125,7 +145,9 @@ class Axes:
         down = self.top + self.height * (self.y[1] - np.asarray(y)) / (self.y[1] - self.y[0])
         return right.round(), down.round()
 
-    def line(self, x: Sequence[float] | Array, y: Sequence[float] | Array, colour: str, width: int = 1) -> None:
+    def line(
+        self, x: Sequence[float] | Array, y: Sequence[float] | Array, colour: str, width: int = 1
+    ) -> None:
         """Connects points."""
         right, down = self.at(np.asarray(x), np.asarray(y))
         self.sheet.pen.line(np.stack([right, down], 1).ravel().tolist(), colour, width)
@@ -142,12 +164,19 @@ class Axes:
         from PIL import Image
 
         reach = np.arange(-int(radius) - 1, int(radius) + 2)
-        disc = np.clip(radius + 0.5 - np.hypot(reach[:, None], reach), 0, 1)  # the share of a pixel that it covers
+        disc = np.clip(
+            radius + 0.5 - np.hypot(reach[:, None], reach), 0, 1
+        )  # the share of a pixel that it covers
         right, down = (values.astype(int)[:, None, None] for values in self.at(x, y))
         width, height = self.sheet.image.size
         places = (down + reach[:, None]) * width + right + reach
-        discs = np.bincount(places.ravel(), np.broadcast_to(disc, places.shape).ravel(), width * height)
-        mask, hit = np.zeros(discs.shape, np.uint8), discs > 0  # most pixels are not, and powers take long
+        discs = np.bincount(
+            places.ravel(), np.broadcast_to(disc, places.shape).ravel(), width * height
+        )
+        mask, hit = (
+            np.zeros(discs.shape, np.uint8),
+            discs > 0,
+        )  # most pixels are not, and powers take long
         mask[hit] = 255 * (1 - (1 - alpha) ** discs[hit])
         self.sheet.image.paste(colour, mask=Image.fromarray(mask.reshape(height, width)))
 
@@ -157,7 +186,9 @@ def numbers(low: float, high: float, whole: bool = False) -> tuple[Array, list[s
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     low, high = sorted((low, high))
-    ticks = np.asarray(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high))
+    ticks = np.asarray(
+        MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
+    )
     ticks = ticks[(ticks >= low) & (ticks <= high)]
     formatter: Any = ScalarFormatter()
     formatter.create_dummy_axis()

@@ -31,7 +31,9 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
     result = results.read_result(folder)
     path = folder / "checkpoints" / "best.ckpt"
     if result["status"] == "running" and not path.exists():
-        raise Refused(f"{folder}: has no checkpoint yet; resume it with: python train.py resume={folder}")
+        raise Refused(
+            f"{folder}: has no checkpoint yet; resume it with: python train.py resume={folder}"
+        )
     checkpoint = results.load_checkpoint(path)
     parts = prepare(results.read_config(folder), fitted=checkpoint)
     if not parts.data.spec.num_rows["test"]:
@@ -54,7 +56,11 @@ def rerun(folder: Path, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
         Refused: if its files cannot be read, an override is wrong, or the options have changed since.
     """
     before = results.read_result(folder)
-    cfg, words, choices = results.read_config(folder), results.read_overrides(folder), before["choices"]
+    cfg, words, choices = (
+        results.read_config(folder),
+        results.read_overrides(folder),
+        before["choices"],
+    )
     if overrides:
         if changed := composed_differently(cfg, words):
             raise Refused(
@@ -70,7 +76,14 @@ def rerun(folder: Path, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
 def composed_differently(cfg: DictConfig, words: list[str]) -> str | None:
     """The first key in which a stored configuration differs from what its overrides compose today."""
     stored, today = flat(cfg), flat(compose(words)[0])
-    return next((key for key in {**stored, **today} if stored.get(key) != today.get(key) and key != "packages"), None)
+    return next(
+        (
+            key
+            for key in {**stored, **today}
+            if stored.get(key) != today.get(key) and key != "packages"
+        ),
+        None,
+    )
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
@@ -100,7 +113,9 @@ def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     return of_run(cfg), results.chosen(choices, cfg)
 
 
-def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[float]], dict[int, str]]:
+def scores_by_split(
+    overrides: list[str], seeds: int
+) -> tuple[dict[str, list[float]], dict[int, str]]:
     """Trains a run for each seed of the split, `data.seed` from 0, in a folder that is removed afterwards.
 
     Returns:
@@ -111,7 +126,12 @@ def scores_by_split(overrides: list[str], seeds: int) -> tuple[dict[str, list[fl
     with TemporaryDirectory() as folder:
         for seed in range(seeds):
             quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
-            words = [*quiet, f"log_dir='{Path(folder).as_posix()}'", *overrides, f"data.seed={seed}"]
+            words = [
+                *quiet,
+                f"log_dir='{Path(folder).as_posix()}'",
+                *overrides,
+                f"data.seed={seed}",
+            ]
             cfg, choices = compose(words)
             result = passed_on(start(cfg, words, choices)[1])
             if result["status"] != "done":

@@ -63,7 +63,9 @@ class Evidence:
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """The epochs that have a metric, and its values."""
-        found = [(epoch, metrics[name]) for epoch, metrics in enumerate(self.history) if name in metrics]
+        found = [
+            (epoch, metrics[name]) for epoch, metrics in enumerate(self.history) if name in metrics
+        ]
         return [epoch for epoch, _ in found], [value for _, value in found]
 
     @property
@@ -73,7 +75,9 @@ class Evidence:
 
 
 @torch.no_grad()
-def look_at_rows(task: Task, network: nn.Module, rows: tuple[Tensor, Tensor], train_targets: Tensor) -> Rows | None:
+def look_at_rows(
+    task: Task, network: nn.Module, rows: tuple[Tensor, Tensor], train_targets: Tensor
+) -> Rows | None:
     """The loss of up to 4,096 rows, spread evenly; None where it is not finite.
 
     Args:
@@ -86,12 +90,18 @@ def look_at_rows(task: Task, network: nn.Module, rows: tuple[Tensor, Tensor], tr
     x, y = (tensor[:: -(-len(tensor) // MOST_ROWS)].to(device) for tensor in rows)
     parts = zip(x.split(512), y.split(512), strict=True)
     losses = (
-        torch.cat([task.row_losses(task.combine(network(x).float()), target) for x, target in parts]).cpu().double()
+        torch.cat(
+            [task.row_losses(task.combine(network(x).float()), target) for x, target in parts]
+        )
+        .cpu()
+        .double()
     )
     if not losses.isfinite().all():
         return None
     error = float(losses.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
-    chance = task.row_losses(constant_prediction(task, train_targets.to(device)).expand(len(y), -1), y)
+    chance = task.row_losses(
+        constant_prediction(task, train_targets.to(device)).expand(len(y), -1), y
+    )
     return Rows(len(losses), float(losses.mean()), error, float(chance.cpu().double().mean()))
 
 
@@ -107,4 +117,6 @@ def constant_prediction(task: Task, targets: Tensor) -> Tensor:
         share = (targets.float().sum(0, keepdim=True) + 1) / (len(targets) + 2)
         return share.reshape(1, 1).logit()
     absolute = task.loss_function is nn.functional.l1_loss
-    return (targets.float().quantile(0.5, 0) if absolute else targets.float().mean(0)).reshape(1, -1)
+    return (targets.float().quantile(0.5, 0) if absolute else targets.float().mean(0)).reshape(
+        1, -1
+    )

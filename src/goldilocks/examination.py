@@ -19,7 +19,9 @@ from goldilocks.trainer import Trainer
 PAGE = "docs/diagnosis.md"  # what each finding means
 
 
-def examine(trainer: Trainer, parts: Any, folder: Path, status: str, overrides: list[str]) -> dict[str, Any] | None:
+def examine(
+    trainer: Trainer, parts: Any, folder: Path, status: str, overrides: list[str]
+) -> dict[str, Any] | None:
     """Writes `diagnosis.md` into the run folder. Weights and random numbers stay as they are, and no run fails by it.
 
     Args:
@@ -37,12 +39,22 @@ def examine(trainer: Trainer, parts: Any, folder: Path, status: str, overrides: 
         evidence, findings = gather(trainer, parts, folder, status), about_data(folder)
         for finding in diagnosis.diagnose(evidence):
             advice, words = advise(finding, evidence, parts.settings)
-            told = {"name": finding.name, "measured": finding.measured, "advice": advice, "overrides": words}
+            told = {
+                "name": finding.name,
+                "measured": finding.measured,
+                "advice": advice,
+                "overrides": words,
+            }
             findings.append(told)
         found: dict[str, Any] = {"summary": diagnosis.summary(evidence), "findings": findings}
-        (folder / "diagnosis.md").write_text(as_page(**found, overrides=overrides), encoding="utf-8")
+        (folder / "diagnosis.md").write_text(
+            as_page(**found, overrides=overrides), encoding="utf-8"
+        )
     except Exception as error:  # a network that can only be trained
-        print(f"warning: the run was not diagnosed: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+        print(
+            f"warning: the run was not diagnosed: {type(error).__name__}: {one_line(error)}",
+            file=sys.stderr,
+        )
         return None
     return found
 
@@ -69,7 +81,13 @@ def as_page(summary: str, findings: list[dict[str, Any]], overrides: list[str]) 
     if not findings:
         lines += ["", "Nothing stands out."]
     for finding in findings:
-        lines += ["", f"## {sentence(finding['name'])}", "", f"{sentence(finding['measured'])}.", ""]
+        lines += [
+            "",
+            f"## {sentence(finding['name'])}",
+            "",
+            f"{sentence(finding['measured'])}.",
+            "",
+        ]
         lines += [f"To try: {finding['advice']}" + (":" if finding["overrides"] else ".")]
         if finding["overrides"]:
             lines += ["", f"    {command(overrides, finding['overrides'])}"]
@@ -89,14 +107,21 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         "status": status,
         "history": recorder.history,
         "best_epoch": recorder.best_epoch,
-        "planned_epochs": trainer.planned_epochs(steps_in_epoch(module.batches_in_epoch, trainer.accumulate_batches)),
+        "planned_epochs": trainer.planned_epochs(
+            steps_in_epoch(module.batches_in_epoch, trainer.accumulate_batches)
+        ),
         "rate": settings.optimizer.get("lr"),
         "clip": trainer.clip_value,
     }
     if status != "done":
         return Evidence(**known)
-    network, tensors = best_network(module, folder / "checkpoints" / "best.ckpt"), parts.data.tensors
-    network = network.to(trainer.strategy.root_device)  # Lightning has taken the module back to the CPU
+    network, tensors = (
+        best_network(module, folder / "checkpoints" / "best.ckpt"),
+        parts.data.tensors,
+    )
+    network = network.to(
+        trainer.strategy.root_device
+    )  # Lightning has taken the module back to the CPU
     rows: dict[str, Any] = {}
     with trainer.precision_plugin.val_step_context():
         for stage in ("train", "val"):

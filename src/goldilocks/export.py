@@ -94,7 +94,9 @@ def export(predictor: Predictor, folder: Path, form: Format) -> Exported:
             os.replace(temporary, file)
             write_json(folder / "preparation.json", description(predictor))
     except OSError as error:
-        raise Refused(f"--output {folder}: cannot be written to ({error.strerror or one_line(error)})") from error
+        raise Refused(
+            f"--output {folder}: cannot be written to ({error.strerror or one_line(error)})"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
         if new and not any(folder.iterdir()):
@@ -140,7 +142,9 @@ def save_onnx(graph: Graph, inputs: NDArray[np.float64], file: Path) -> Callable
     except OSError:
         raise
     except Exception as error:  # the library raises many kinds
-        raise Refused(f"--format onnx: this network cannot be exported ({one_line(error)[:200]})") from error
+        raise Refused(
+            f"--format onnx: this network cannot be exported ({one_line(error)[:200]})"
+        ) from error
     return lambda rows: session.run([output], {"x": rows})[0]
 
 
@@ -154,7 +158,9 @@ def save_program(graph: Graph, inputs: NDArray[np.float64], file: Path) -> Calla
     except OSError:
         raise
     except Exception as error:  # the library raises many kinds
-        raise Refused(f"--format torch_export: this network cannot be exported ({one_line(error)[:200]})") from error
+        raise Refused(
+            f"--format torch_export: this network cannot be exported ({one_line(error)[:200]})"
+        ) from error
     return lambda rows: loaded(torch.from_numpy(rows)).numpy()
 
 
@@ -199,7 +205,9 @@ def drawn_rows(predictor: Predictor) -> Any:
 
     wide = sum(len(number_names(column)) for column in preparation.columns)
     numbers = random.normal(size=(ROWS, wide))
-    numbers = spread(numbers, preparation.scaler) if preparation.scaler else around(numbers, preparation)
+    numbers = (
+        spread(numbers, preparation.scaler) if preparation.scaler else around(numbers, preparation)
+    )
     columns, first = {}, 0
     for column in preparation.columns:
         if names := number_names(column):
@@ -208,7 +216,9 @@ def drawn_rows(predictor: Predictor) -> Any:
             if column.kind == "date":
                 values = pd.to_datetime(values * SECONDS_OF_DAY, unit="s").dt.floor("s")
         else:
-            values = pd.Series(random.choice([*column.categories, "never seen"], ROWS), dtype=object)
+            values = pd.Series(
+                random.choice([*column.categories, "never seen"], ROWS), dtype=object
+            )
         columns[column.name] = values.mask(random.random(ROWS) < 0.1)
     return pd.DataFrame(columns)
 
@@ -217,7 +227,13 @@ def around(values: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
     """Values of about one spread, put around the medians of numbers that are on no scale: a year for dates."""
     steps: list[float] = []
     for column in preparation.columns:
-        wide = (column.edges[-1] - column.edges[0]) / 2 if column.edges else 365.0 if column.kind == "date" else 1.0
+        wide = (
+            (column.edges[-1] - column.edges[0]) / 2
+            if column.edges
+            else 365.0
+            if column.kind == "date"
+            else 1.0
+        )
         steps += [wide] * len(number_names(column))
     return values * steps + preparation.medians.numpy()
 
@@ -240,7 +256,9 @@ def graph_inputs(predictor: Predictor, rows: Any) -> NDArray[np.float64]:
 
 def matrix_of(preparation: Preparation, frame: Any) -> NDArray[np.float64]:
     """Numbers and parts of dates, not a number where they are missing; then the place of each category, [N, M]."""
-    places = [places_of(column, frame[column.name]) for column in preparation.columns if column.categories]
+    places = [
+        places_of(column, frame[column.name]) for column in preparation.columns if column.categories
+    ]
     return np.column_stack([preparation.raw_numbers(frame), *places]).astype(np.float64)
 
 
@@ -263,7 +281,9 @@ def description(predictor: Predictor) -> dict[str, Any]:
         told["columns"] = columns
     else:
         told["input"]["shape"] = ["rows", *spec.input_shape]
-        told["columns"] = [{"name": n, "kind": "number", "at": at} for at, n in enumerate(spec.feature_names)]
+        told["columns"] = [
+            {"name": n, "kind": "number", "at": at} for at, n in enumerate(spec.feature_names)
+        ]
     names = list(spec.target_names or ["target"])
     told["output"] = {"name": output_name(spec.task), "task": spec.task, "target": names}
     if spec.class_names:
@@ -280,12 +300,21 @@ def column_rules(columns: list[Fitted]) -> list[dict[str, Any]]:
             rule: dict[str, Any] = {"name": column.name, "kind": "number", "at": place}
             if column.kind == "date":
                 parts = [name.removeprefix(f"{column.name} ") for name in names]
-                rule |= {"kind": "date", "day_first": column.day_first, "width": len(parts), "parts": parts}
+                rule |= {
+                    "kind": "date",
+                    "day_first": column.day_first,
+                    "width": len(parts),
+                    "parts": parts,
+                }
             rules.append(rule)
             place += len(names)
     for column in columns:
         if column.categories:
-            words = {word: at for at, word in enumerate(column.categories) if word not in (MISSING, OTHER)}
+            words = {
+                word: at
+                for at, word in enumerate(column.categories)
+                if word not in (MISSING, OTHER)
+            }
             places = {
                 name: column.categories.index(word) if word in column.categories else -1
                 for name, word in (("missing", MISSING), ("unseen", OTHER))

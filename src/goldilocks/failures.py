@@ -12,7 +12,9 @@ from goldilocks.devices import plan
 from goldilocks.errors import one_line
 
 # Of the CPU, of CUDA and of MPS, where torch raises no kind of its own.
-NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
+NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED"
+)
 
 
 def summary(error: BaseException, settings: Any = None) -> dict[str, Any]:
@@ -25,18 +27,29 @@ def summary(error: BaseException, settings: Any = None) -> dict[str, Any]:
     if not is_out_of_memory(error):
         return {"type": type(error).__name__, "message": one_line(error)}
     advice = memory_advice(settings.data, settings.trainer) if settings is not None else []
-    return {"type": "OutOfMemory", "message": one_line(error), **({"advice": advice} if advice else {})}
+    return {
+        "type": "OutOfMemory",
+        "message": one_line(error),
+        **({"advice": advice} if advice else {}),
+    }
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of the machine or of a GPU."""
     kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
+    return isinstance(error, kinds) or (
+        isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error)))
+    )
 
 
 def memory_advice(data: Mapping[str, Any], trainer: Mapping[str, Any]) -> list[str]:
     """Overrides of which each saves memory, the one that changes the results least first."""
-    rows, parts, found, wanted = data.get("batch_size", 1), trainer.get("accumulate_grad_batches", 1), [], plan(trainer)
+    rows, parts, found, wanted = (
+        data.get("batch_size", 1),
+        trainer.get("accumulate_grad_batches", 1),
+        [],
+        plan(trainer),
+    )
     if rows > 1:  # the same rows in a step, in two parts
         found.append(f"data.batch_size={rows // 2} trainer.accumulate_grad_batches={2 * parts}")
     if wanted.kind == "cuda" and str(trainer.get("precision", 32)) in ("32", "32-true"):
@@ -49,7 +62,11 @@ def memory_advice(data: Mapping[str, Any], trainer: Mapping[str, Any]) -> list[s
 
 def lost(code: int) -> dict[str, Any]:
     """The error of a process that ended without a word."""
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = (
+        f"was killed by {signal.Signals(-code).name}"
+        if code < 0
+        else f"ended with exit code {code}"
+    )
     return {"type": "Lost", "message": f"its process {how}"}
 
 

@@ -66,7 +66,9 @@ def draw_confusion(counts: Array, names: Sequence[str], title: str) -> Any:
         write(left + middle, 40 + side + 7, label, "t" if turned else "mt")
     for row, column in np.argwhere(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"
-        sheet.write(left + middles[column], 40 + middles[row], str(counts[row, column]), colour=colour)
+        sheet.write(
+            left + middles[column], 40 + middles[row], str(counts[row, column]), colour=colour
+        )
     sheet.write_upright(14, 40 + side // 2, "true")
     sheet.write(left + side // 2, sheet.image.height - 8, "predicted", "mb")
     return sheet.image
@@ -94,14 +96,21 @@ def precision_recall(positive: Array, scores: Array) -> tuple[Array, Array, floa
 
 def draw_precision_recall(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> Any:
     """One curve a class, as `precision_recall` gives them."""
-    labels = [f"{name}  {curve[2]:.3f}" for name, curve in zip(shortened(list(curves)), curves.values(), strict=True)]
+    labels = [
+        f"{name}  {curve[2]:.3f}"
+        for name, curve in zip(shortened(list(curves)), curves.values(), strict=True)
+    ]
     sheet = Sheet(445 + width_of(["average precision", *labels]), 430, title)
     axes = Axes(sheet, (80, 40, 340, 340), (-0.02, 1.02), (-0.02, 1.02), ("recall", "precision"))
     sheet.write(435, 40, "average precision", "lt")
-    for number, (label, (precision, recall, _)) in enumerate(zip(labels, curves.values(), strict=True)):
+    for number, (label, (precision, recall, _)) in enumerate(
+        zip(labels, curves.values(), strict=True)
+    ):
         shown = evenly(len(recall), SHOWN_STEPS)
         # A precision holds until the next recall.
-        axes.line(np.repeat(recall[shown], 2)[1:], np.repeat(precision[shown], 2)[:-1], COLOURS[number], 2)
+        axes.line(
+            np.repeat(recall[shown], 2)[1:], np.repeat(precision[shown], 2)[:-1], COLOURS[number], 2
+        )
         sheet.write(435, 60 + 18 * number, label, "lt", colour=COLOURS[number])
     return sheet.image
 
@@ -135,12 +144,16 @@ def draw_calibration(sure: Array, right: Array, what: str, title: str) -> Any:
     above.bars(edges, share, SHADE)
     above.line((0, 1), (0, 1), GREY)
     above.dots(mean[filled], share[filled], BLUE, 3, 1.0)
-    below = Axes(sheet, (80, 410, 320, 130), unit, (0, 1.05 * rows.max()), (what, "rows"), whole=True)
+    below = Axes(
+        sheet, (80, 410, 320, 130), unit, (0, 1.05 * rows.max()), (what, "rows"), whole=True
+    )
     below.bars(edges, rows, BLUE)
     return sheet.image
 
 
-def draw_pictures(pictures: Array, captions: Sequence[tuple[str, str]], wrong: Sequence[bool], title: str) -> Any:
+def draw_pictures(
+    pictures: Array, captions: Sequence[tuple[str, str]], wrong: Sequence[bool], title: str
+) -> Any:
     """Pictures in a square, each below its caption of two lines, which is red where the prediction was wrong.
 
     Args:
@@ -182,7 +195,14 @@ def draw_predicted(true: Array, predicted: Array, names: Sequence[str], title: s
         x, y = true[:, column], predicted[:, column]
         limits = around(min(x.min(), y.min()), max(x.max(), y.max()))
         subtitle = f"{name}: rmse {math.sqrt(np.mean((y - x) ** 2)):.4g}"
-        axes = Axes(sheet, (80 + 400 * column, 70, 320, 320), limits, limits, ("true", "predicted"), subtitle)
+        axes = Axes(
+            sheet,
+            (80 + 400 * column, 70, 320, 320),
+            limits,
+            limits,
+            ("true", "predicted"),
+            subtitle,
+        )
         axes.line(limits, limits, GREY)
         cloud(axes, x, y)
     return sheet.image
@@ -204,10 +224,24 @@ def draw_residuals(true: Array, predicted: Array, names: Sequence[str], title: s
         spread, left = around(edges[0], edges[-1]), 80 + 400 * column
         subtitle = f"{name}: mean {residual.mean():.3g}, deviation {residual.std():.3g}"
         labels = "predicted - true", "rows"
-        above = Axes(sheet, (left, 70, 320, 200), spread, (0, 1.05 * counts.max()), labels, subtitle, whole=True)
+        above = Axes(
+            sheet,
+            (left, 70, 320, 200),
+            spread,
+            (0, 1.05 * counts.max()),
+            labels,
+            subtitle,
+            whole=True,
+        )
         above.bars(edges, counts, BLUE)
         above.line((0, 0), above.y, GREY)
-        below = Axes(sheet, (left, 340, 320, 200), around(said.min(), said.max()), spread, ("predicted", labels[0]))
+        below = Axes(
+            sheet,
+            (left, 340, 320, 200),
+            around(said.min(), said.max()),
+            spread,
+            ("predicted", labels[0]),
+        )
         below.line(below.x, (0, 0), GREY)
         cloud(below, said, residual)
     return sheet.image
@@ -239,7 +273,9 @@ def shortened(names: Sequence[str], most: int = NAME_WIDTH) -> list[str]:
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
 
-def draw_importance(names: Sequence[str], means: Array, spreads: Array, label: str, title: str) -> Any:
+def draw_importance(
+    names: Sequence[str], means: Array, spreads: Array, label: str, title: str
+) -> Any:
     """A bar for each column from zero to its importance, with a line one standard deviation to both sides.
 
     Args:
@@ -254,7 +290,14 @@ def draw_importance(names: Sequence[str], means: Array, spreads: Array, label: s
     sheet = Sheet(left + 420, height + 90, title)
     low, high = min(0.0, float((means - spreads).min())), max(0.0, float((means + spreads).max()))
     margin = 0.03 * (high - low) or 1.0
-    axes = Axes(sheet, (left, 40, 390, height), (low - margin, high + margin), (count, 0.0), (label, ""), upright=False)
+    axes = Axes(
+        sheet,
+        (left, 40, 390, height),
+        (low - margin, high + margin),
+        (count, 0.0),
+        (label, ""),
+        upright=False,
+    )
     for place, (name, mean, spread) in enumerate(zip(labels, means, spreads, strict=True)):
         zero, end, least, most = axes.at(np.array([0, mean, mean - spread, mean + spread]), 0)[0]
         middle = 40 + 18 * place + 9

@@ -14,8 +14,21 @@ from torch.optim import Optimizer
 
 MAX_ELEMENTS = 2**17  # from about here on, copying the gradients takes longer than it saves
 ELEMENTWISE = (
-    *(torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax),
-    *(torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.ASGD, torch.optim.Rprop),
+    *(
+        torch.optim.SGD,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.Adamax,
+    ),
+    *(
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+        torch.optim.Adadelta,
+        torch.optim.ASGD,
+        torch.optim.Rprop,
+    ),
 )
 
 
@@ -25,8 +38,13 @@ def can_be_flat(optimizer: Optimizer) -> bool:
     parameters = [parameter for group in groups for parameter in group]
     return (
         type(optimizer) in ELEMENTWISE
-        and all(type(p) is nn.Parameter and p.device.type == "cpu" and p.is_contiguous() for p in parameters)
-        and all(p.ndim > 0 for p in parameters)  # else a step count could not be told from a parameter's state
+        and all(
+            type(p) is nn.Parameter and p.device.type == "cpu" and p.is_contiguous()
+            for p in parameters
+        )
+        and all(
+            p.ndim > 0 for p in parameters
+        )  # else a step count could not be told from a parameter's state
         and all(p.dtype == group[0].dtype for group in groups for p in group)
         and sum(p.numel() for p in parameters) <= MAX_ELEMENTS
     )
@@ -106,8 +124,12 @@ class FlatParameters:
     def _join_state_dict(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         """The inverse."""
         states, groups = {}, []
-        for number, (group, (members, _)) in enumerate(zip(state_dict["param_groups"], self.groups, strict=True)):
-            own = [state_dict["state"][key] for key in group["params"] if key in state_dict["state"]]
+        for number, (group, (members, _)) in enumerate(
+            zip(state_dict["param_groups"], self.groups, strict=True)
+        ):
+            own = [
+                state_dict["state"][key] for key in group["params"] if key in state_dict["state"]
+            ]
             if own:
                 states[number] = join(own, members)
             groups.append({**group, "params": [number]})

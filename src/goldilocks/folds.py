@@ -31,16 +31,22 @@ def are_asked(cfg: DictConfig) -> bool:
 def check_longer(cfg: DictConfig, more: str | None, folder: Path) -> None:
     """Refuses more epochs for all folds at once: they ended after different ones."""
     if more and are_asked(cfg):
-        raise Refused(f"{more}: is for a single network; write resume={folder}/fold_0 {more}, and so for each fold")
+        raise Refused(
+            f"{more}: is for a single network; write resume={folder}/fold_0 {more}, and so for each fold"
+        )
 
 
 def for_each_fold(train: Train) -> Train:
     """Lets `run.run` train a network for each fold, where that is asked for."""
 
     @wraps(train)
-    def run(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    def run(
+        cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any], **options: Any
+    ) -> dict[str, Any]:
         with alone(options["folder"]):
-            return (partial(run_folds, train) if are_asked(cfg) else train)(cfg, overrides, choices, **options)
+            return (partial(run_folds, train) if are_asked(cfg) else train)(
+                cfg, overrides, choices, **options
+            )
 
     return run
 
@@ -77,7 +83,11 @@ def run_folds(
     try:
         for fold in range(cfg.data.folds):
             words = {"parts": parts if fold == 0 else None, "test": test}
-            found.append(one_fold(train, cfg, overrides, choices, folder / f"fold_{fold}", fold, resumed, words))
+            found.append(
+                one_fold(
+                    train, cfg, overrides, choices, folder / f"fold_{fold}", fold, resumed, words
+                )
+            )
             print_fold(fold, cfg.data.folds, found[-1])
             result = folded(cfg, choices, found)
             if result["status"] != "running":
@@ -114,16 +124,24 @@ def one_fold(
 
 def left_from_before(folder: Path, resumed: bool) -> tuple[dict[str, Any] | None, bool]:
     """The result of a fold that is finished, and whether one can be continued; a folder is made for any other."""
-    if resumed and (folder / "result.json").exists() and (before := results.read_result(folder))["status"] in FINISHED:
+    if (
+        resumed
+        and (folder / "result.json").exists()
+        and (before := results.read_result(folder))["status"] in FINISHED
+    ):
         return before, False
     if started := resumed and results.can_resume(folder):
         return None, started
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before its first checkpoint
+    shutil.rmtree(
+        folder, ignore_errors=True
+    )  # of a run that was killed before its first checkpoint
     folder.mkdir()
     return None, False
 
 
-def folded(cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def folded(
+    cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """What the run has come to: of a metric that a network lacks, as of one that diverged, there is no mean.
 
     Args:
@@ -134,11 +152,17 @@ def folded(cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[
     bad = next((result for result in found if result["status"] != "done"), None)
     ended, error = len(found) == cfg.data.folds, bad["error"] if bad else None
     metrics = [] if bad else [result["metrics"] for result in found]
-    names = [name for name in metrics[0] if all(known(of, name) for of in metrics)] if metrics else []
+    names = (
+        [name for name in metrics[0] if all(known(of, name) for of in metrics)] if metrics else []
+    )
     values = {name: [of[name] for of in metrics] for name in names}
     means = {name: statistics.fmean(of) for name, of in values.items()}
-    seconds = {key: round(sum(result["seconds"][key] for result in found), 3) for key in ("total", "train")}
-    rows = sum((result["examples_per_second"] or 0) * result["seconds"]["train"] for result in found)
+    seconds = {
+        key: round(sum(result["seconds"][key] for result in found), 3) for key in ("total", "train")
+    }
+    rows = sum(
+        (result["examples_per_second"] or 0) * result["seconds"]["train"] for result in found
+    )
     return {
         "status": bad["status"] if bad else "done" if ended else "running",
         "objective": {
@@ -147,7 +171,9 @@ def folded(cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[
             "value": means.get(cfg.objective.metric) if ended else None,
         },
         "metrics": means,
-        "spread": {name: statistics.stdev(of) if len(of) > 1 else None for name, of in values.items()},
+        "spread": {
+            name: statistics.stdev(of) if len(of) > 1 else None for name, of in values.items()
+        },
         "folds": cfg.data.folds,
         "best_epoch": None,
         "epochs": sum(result["epochs"] for result in found),
@@ -160,7 +186,9 @@ def folded(cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[
         "choices": dict(choices),
         "config_hash": results.config_hash(cfg),
         "diagnosis": None,
-        "error": {**error, "message": f"fold_{len(found) - 1}: {error['message']}"} if error else None,
+        "error": {**error, "message": f"fold_{len(found) - 1}: {error['message']}"}
+        if error
+        else None,
     }
 
 
@@ -176,4 +204,6 @@ def print_fold(fold: int, folds: int, result: Mapping[str, Any]) -> None:
         return
     objective = result["objective"]
     value = "" if objective["value"] is None else f"{objective['metric']} {objective['value']:.4g}"
-    print(f"{fold + 1}/{folds}  fold_{fold}  {result['status']}  {value}", file=sys.stderr, flush=True)
+    print(
+        f"{fold + 1}/{folds}  fold_{fold}  {result['status']}  {value}", file=sys.stderr, flush=True
+    )

@@ -19,8 +19,32 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 CONSTANTS = {"pi": math.pi}
 OPERATORS = (
-    *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.UnaryOp, ast.USub, ast.UAdd),
-    *(ast.Compare, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq, ast.IfExp, ast.BoolOp, ast.And, ast.Or),
+    *(
+        ast.BinOp,
+        ast.Add,
+        ast.Sub,
+        ast.Mult,
+        ast.Div,
+        ast.FloorDiv,
+        ast.Mod,
+        ast.Pow,
+        ast.UnaryOp,
+        ast.USub,
+        ast.UAdd,
+    ),
+    *(
+        ast.Compare,
+        ast.Lt,
+        ast.LtE,
+        ast.Gt,
+        ast.GtE,
+        ast.Eq,
+        ast.NotEq,
+        ast.IfExp,
+        ast.BoolOp,
+        ast.And,
+        ast.Or,
+    ),
 )
 MAX_LENGTH = 500  # characters: deeper nesting than these allow would exhaust the parser
 
@@ -71,7 +95,11 @@ def names_in(text: str) -> set[str]:
     ['sqrt', 'step', 'steps']
     """
     try:
-        return {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
+        return {
+            node.id
+            for node in ast.walk(ast.parse(text.strip(), mode="eval"))
+            if isinstance(node, ast.Name)
+        }
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
 
@@ -82,7 +110,11 @@ def check_node(node: ast.AST, names: list[str]) -> None:
         case ast.Expression() | ast.Load():
             pass
         case ast.Constant(value=value):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not abs(value) < 1e300
+            ):
                 raise FormulaError(f"{ast.unparse(node)} is not a number that can be computed with")
         case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS:
             if any(isinstance(argument, ast.Starred) for argument in node.args):

@@ -33,7 +33,9 @@ class Gradients:
         due = self.step % EVERY == 0
         self.step += 1
         if self.value is not None and self.algorithm == "norm":
-            self.before.append(whole(nn.utils.clip_grad_norm_(parameters, self.value, foreach=True)))
+            self.before.append(
+                whole(nn.utils.clip_grad_norm_(parameters, self.value, foreach=True))
+            )
             return
         if due:
             self.before.append(norm(parameters))
@@ -55,13 +57,19 @@ class Gradients:
             return {}
         if self.value is None:
             return {"gradient_norm": float(before[finite].mean())}
-        after = torch.stack(self.after).double().cpu() if self.after else before.clamp(max=self.value)
+        after = (
+            torch.stack(self.after).double().cpu() if self.after else before.clamp(max=self.value)
+        )
         before, after = before[finite], after[finite]
         changed = (after < before * (1 - 1e-6)).double()
         means = (float(values.mean()) for values in (before, after, changed))
-        return dict(zip(("gradient_norm", "gradient_norm_clipped", "clipped_share"), means, strict=True))
+        return dict(
+            zip(("gradient_norm", "gradient_norm_clipped", "clipped_share"), means, strict=True)
+        )
 
 
 def norm(parameters: list[nn.Parameter]) -> Tensor:
     """The L2 norm of all gradients together."""
-    return whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True))
+    return whole(
+        nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    )

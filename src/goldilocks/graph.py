@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from goldilocks.data.preparation import PIECE_CENTRE, Preparation, flag_names, gap_names, number_names
+from goldilocks.data.preparation import (
+    PIECE_CENTRE,
+    Preparation,
+    flag_names,
+    gap_names,
+    number_names,
+)
 from goldilocks.predict import both_classes
 from goldilocks.tasks import Task
 
@@ -18,8 +24,18 @@ EDGE = 1e-7  # of scikit-learn's QuantileTransformer: the least probability, and
 # centre and in the tails down to 1e-11; the highest power first. Right to 16 digits.
 CENTRE = (
     (
-        *(2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457),
-        *(13731.693765509461125, 1971.5909503065514427, 133.14166789178437745, 3.387132872796366608),
+        *(
+            2509.0809287301226727,
+            33430.575583588128105,
+            67265.770927008700853,
+            45921.953931549871457,
+        ),
+        *(
+            13731.693765509461125,
+            1971.5909503065514427,
+            133.14166789178437745,
+            3.387132872796366608,
+        ),
     ),
     (
         *(5226.495278852545925, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867),
@@ -28,11 +44,26 @@ CENTRE = (
 )
 TAIL = (
     (
-        *(7.7454501427834140764e-4, 0.0227238449892691845833, 0.24178072517745061177, 1.27045825245236838258),
-        *(3.64784832476320460504, 5.7694972214606914055, 4.6303378461565452959, 1.42343711074968357734),
+        *(
+            7.7454501427834140764e-4,
+            0.0227238449892691845833,
+            0.24178072517745061177,
+            1.27045825245236838258,
+        ),
+        *(
+            3.64784832476320460504,
+            5.7694972214606914055,
+            4.6303378461565452959,
+            1.42343711074968357734,
+        ),
     ),
     (
-        *(1.05075007164441684324e-9, 5.475938084995344946e-4, 0.0151986665636164571966, 0.14810397642748007459),
+        *(
+            1.05075007164441684324e-9,
+            5.475938084995344946e-4,
+            0.0151986665636164571966,
+            0.14810397642748007459,
+        ),
         *(0.68976733498510000455, 1.6763848301838038494, 2.05319162663775882187, 1.0),
     ),
 )
@@ -52,11 +83,17 @@ class Graph(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, task: Task, preparation: Preparation | None, scaler: Mapping[str, Tensor]
+        self,
+        network: nn.Module,
+        task: Task,
+        preparation: Preparation | None,
+        scaler: Mapping[str, Tensor],
     ) -> None:
         super().__init__()
         self.spec = task.spec
-        self.prepare = TableFeatures(preparation) if preparation else Scale(scaler, len(task.spec.input_shape))
+        self.prepare = (
+            TableFeatures(preparation) if preparation else Scale(scaler, len(task.spec.input_shape))
+        )
         self.network, self.task = network, task
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +114,10 @@ class TableFeatures(nn.Module):
         self.numbers = sum(wide)
         self.scale = Scale(preparation.scaler, 1)
         self.register_buffer("medians", preparation.medians)
-        self.keep("gaps", [first for column, first in zip(columns, firsts, strict=True) if gap_names(column)])
+        self.keep(
+            "gaps",
+            [first for column, first in zip(columns, firsts, strict=True) if gap_names(column)],
+        )
         cut = [
             (first, low, high)
             for column, first in zip(columns, firsts, strict=True)
@@ -85,7 +125,9 @@ class TableFeatures(nn.Module):
         ]
         self.keep("cut", [first for first, _, _ in cut])
         self.register_buffer("low", torch.tensor([low for _, low, _ in cut], dtype=torch.double))
-        self.register_buffer("step", torch.tensor([high - low for _, low, high in cut], dtype=torch.double))
+        self.register_buffer(
+            "step", torch.tensor([high - low for _, low, high in cut], dtype=torch.double)
+        )
         worded = [column for column in columns if column.categories]
         flags = [
             (at, place, column.kind == "binary")
@@ -94,9 +136,15 @@ class TableFeatures(nn.Module):
             if flag_names(column)
         ]
         self.keep("flagged", [at for at, _, _ in flags])
-        self.register_buffer("places", torch.tensor([place for _, place, _ in flags], dtype=torch.double))
-        self.has_halves = any(half for _, _, half in flags)  # a tensor's value is unknown to an exporter
-        self.register_buffer("halved", torch.tensor([half for _, _, half in flags], dtype=torch.bool))
+        self.register_buffer(
+            "places", torch.tensor([place for _, place, _ in flags], dtype=torch.double)
+        )
+        self.has_halves = any(
+            half for _, _, half in flags
+        )  # a tensor's value is unknown to an exporter
+        self.register_buffer(
+            "halved", torch.tensor([half for _, _, half in flags], dtype=torch.bool)
+        )
         self.keep("embedded", [at for at, column in enumerate(worded) if column.embedded])
 
     def keep(self, name: str, places: list[int]) -> None:
@@ -142,7 +190,11 @@ class Scale(nn.Module):
         super().__init__()
         self.dimensions, self.names = dimensions, sorted(scaler)
         for name, values in scaler.items():
-            shaped = values.reshape(-1, *[1] * (dimensions - 1)) if name in ("shift", "scale") else values
+            shaped = (
+                values.reshape(-1, *[1] * (dimensions - 1))
+                if name in ("shift", "scale")
+                else values
+            )
             self.register_buffer(name, shaped)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -62,7 +62,9 @@ class Health:
     activations: list[ActivationHealth]
 
 
-def measure_health(network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Health:
+def measure_health(
+    network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
+) -> Health:
     """Passes rows through a network once forward and once back. Gradients that it holds already stay as they are.
 
     Args:
@@ -76,7 +78,11 @@ def measure_health(network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor],
     def keep(name: str) -> Callable[..., None]:
         return lambda module, given, output: outputs.__setitem__(name, (module, output.detach()))
 
-    hooks = [module.register_forward_hook(keep(name)) for name, module in network.named_modules() if activates(module)]
+    hooks = [
+        module.register_forward_hook(keep(name))
+        for name, module in network.named_modules()
+        if activates(module)
+    ]
     weights = {name: p for name, p in network.named_parameters() if p.ndim >= 2 and p.requires_grad}
     try:
         with torch.enable_grad():
@@ -97,13 +103,17 @@ def measure_health(network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor],
 
 def activates(module: nn.Module) -> bool:
     """Whether a module is an activation function."""
-    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
+    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(
+        module, nn.MultiheadAttention
+    )
 
 
 def layer_health(name: str, pairs: list[tuple[Tensor, Tensor | None]]) -> LayerHealth:
     """From a layer's weights and their gradients."""
     reached = [gradient for _, gradient in pairs if gradient is not None]
-    return LayerHealth(name, norm(reached) if reached else None, norm([weight for weight, _ in pairs]))
+    return LayerHealth(
+        name, norm(reached) if reached else None, norm([weight for weight, _ in pairs])
+    )
 
 
 def norm(tensors: list[Tensor]) -> float:
@@ -114,18 +124,24 @@ def norm(tensors: list[Tensor]) -> float:
 def relative_gradients(health: Health) -> dict[str, float]:
     """By hidden layer, its gradient's norm by that of its weights; the output layer's own cannot be compared."""
     layers = health.layers[:-1]
-    return {layer.name: (layer.gradient_norm or 0.0) / max(layer.weight_norm, 1e-12) for layer in layers}
+    return {
+        layer.name: (layer.gradient_norm or 0.0) / max(layer.weight_norm, 1e-12) for layer in layers
+    }
 
 
 def activation_health(name: str, module: Any, output: Tensor) -> ActivationHealth:
     """From an activation's output, [B, U], [B, K, U] of an ensemble, or [B, U, height, width]."""
     units = output.movedim(1, -1) if output.ndim == 4 else output
-    units = units.float().reshape(-1, units.shape[-1]) if units.ndim != 3 else units.float().flatten(1)
+    units = (
+        units.float().reshape(-1, units.shape[-1]) if units.ndim != 3 else units.float().flatten(1)
+    )
     dead = float((units == 0).all(0).float().mean()) if isinstance(module, NEVER_NEGATIVE) else None
     bounds = BOUNDED.get(type(module))
     saturated = None
     if bounds is not None:
         low, high = bounds
-        slope = 4 * (units - low) * (high - units) / (high - low) ** 2  # of tanh and logistic, 1 where steepest
+        slope = (
+            4 * (units - low) * (high - units) / (high - low) ** 2
+        )  # of tanh and logistic, 1 where steepest
         saturated = float((slope < FLAT).float().mean())
     return ActivationHealth(name, type(module).__name__, units, dead, saturated)

@@ -12,7 +12,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 @contextmanager
 def killed_as_by_ctrl_c() -> Iterator[None]:
     """Within the block, SIGTERM raises KeyboardInterrupt, once: of `kill`, torchrun, Slurm when the time is over."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread is interrupted
         yield
         return
 

@@ -22,7 +22,9 @@ def alone(folder: Path) -> Iterator[None]:
         return
     with held(folder / ".lock", wait=False) as mine:
         if not mine:
-            raise Refused(f"{folder}: another process trains in it; wait for its end, or end it first")
+            raise Refused(
+                f"{folder}: another process trains in it; wait for its end, or end it first"
+            )
         yield
 
 

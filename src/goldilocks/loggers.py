@@ -14,7 +14,14 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
-ENDED = {"done": 1, "failed": 2, "diverged": 2, "interrupted": 3, "running": 3, "pruned": 1}  # tensorboard's Status
+ENDED = {
+    "done": 1,
+    "failed": 2,
+    "diverged": 2,
+    "interrupted": 3,
+    "running": 3,
+    "pruned": 1,
+}  # tensorboard's Status
 
 BINS = 30  # of a histogram, as many as TensorBoard draws; more take longer to write than to count
 
@@ -32,7 +39,9 @@ class TensorBoardLogger(library.TensorBoardLogger):
     """
 
     def __init__(self, save_dir: str, resume_step: int | None = None) -> None:
-        super().__init__(save_dir, name="", version="", default_hp_metric=False, purge_step=resume_step)
+        super().__init__(
+            save_dir, name="", version="", default_hp_metric=False, purge_step=resume_step
+        )
 
     def log_hyperparams(self, params: Mapping[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
         """Writes the flat options of a run, by dotted key."""
@@ -47,7 +56,9 @@ class TensorBoardLogger(library.TensorBoardLogger):
         """Shows a PNG under IMAGES; of a matplotlib figure torch would encode another one."""
         width, height = struct.unpack(">II", png[16:24])
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-        self.experiment._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        self.experiment._get_file_writer().add_summary(
+            Summary(value=[Summary.Value(tag=tag, image=image)]), step
+        )
 
     def log_precision_recall(self, tag: str, positive: Any, scores: Any, step: int) -> None:
         """Shows a curve under PR CURVES.
@@ -63,10 +74,14 @@ class TensorBoardLogger(library.TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Writes an epoch's numbers as one event; the library makes an event of each, at ten times the cost."""
         numbers = {tag: value for tag, value in metrics.items() if not isinstance(value, Mapping)}
-        values = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in numbers.items()]
+        values = [
+            Summary.Value(tag=tag, simple_value=float(value)) for tag, value in numbers.items()
+        ]
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
         if len(numbers) < len(metrics):
-            super().log_metrics({tag: metrics[tag] for tag in metrics.keys() - numbers.keys()}, step)
+            super().log_metrics(
+                {tag: metrics[tag] for tag in metrics.keys() - numbers.keys()}, step
+            )
 
     def log_scalars(self, values: Mapping[str, float], step: int) -> None:
         """Writes numbers that are no metrics; loggers of tables lack this method."""
@@ -75,7 +90,11 @@ class TensorBoardLogger(library.TensorBoardLogger):
     def log_histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Writes by tag how a tensor's values are distributed, as one event."""
         counted = {tag: histogram(values) for tag, values in tensors.items()}
-        values = [Summary.Value(tag=tag, histo=found) for tag, found in counted.items() if found is not None]
+        values = [
+            Summary.Value(tag=tag, histo=found)
+            for tag, found in counted.items()
+            if found is not None
+        ]
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     def log_network(self, network: nn.Module, x: Tensor) -> None:
@@ -143,7 +162,10 @@ class CSVLogger(library.Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Takes a row; `best/...` is left out, for the rows themselves tell it."""
         self.rows.append(
-            {"step": step, **{key: value for key, value in metrics.items() if not key.startswith("best/")}}
+            {
+                "step": step,
+                **{key: value for key, value in metrics.items() if not key.startswith("best/")},
+            }
         )
 
     def save(self) -> None:
@@ -171,7 +193,13 @@ class CSVLogger(library.Logger):
 
 def plain(value: Any) -> bool | float | str:
     """A value as TensorBoard takes it; lists and null as text."""
-    return value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)
+    return (
+        value
+        if isinstance(value, bool | int | float | str)
+        else "null"
+        if value is None
+        else str(value)
+    )
 
 
 def histogram(tensor: Tensor) -> HistogramProto | None:
@@ -183,7 +211,9 @@ def histogram(tensor: Tensor) -> HistogramProto | None:
     Returns:
         None where no value is finite.
     """
-    values = tensor.flatten().double().cpu()  # torch counts in no order on a GPU, which a deterministic run refuses
+    values = (
+        tensor.flatten().double().cpu()
+    )  # torch counts in no order on a GPU, which a deterministic run refuses
     total, square = values.sum().item(), values.square().sum().item()
     if not math.isfinite(square):
         values = values[values.isfinite()]
@@ -191,7 +221,11 @@ def histogram(tensor: Tensor) -> HistogramProto | None:
     if not len(values):
         return None
     low, high = (edge.item() for edge in values.aminmax())
-    counts = torch.histc(values, BINS, min=low, max=high) if low < high else torch.tensor([len(values)])
+    counts = (
+        torch.histc(values, BINS, min=low, max=high) if low < high else torch.tensor([len(values)])
+    )
     edges = torch.linspace(low, high, len(counts) + 1, dtype=torch.double)[1:]
     shape = {"bucket_limit": edges.tolist(), "bucket": counts.tolist()}
-    return HistogramProto(min=low, max=high, num=len(values), sum=total, sum_squares=square, **shape)
+    return HistogramProto(
+        min=low, max=high, num=len(values), sum=total, sum_squares=square, **shape
+    )

@@ -28,7 +28,9 @@ REMEMBERED = 64  # range tests of this process: trials that differ in the schedu
 _known: dict[str, RangeTest] = {}
 
 
-def range_test(module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions) -> RangeTest:
+def range_test(
+    module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions
+) -> RangeTest:
     """Trains copies of a module's network at ever larger rates, as the run would: its batches, penalties, augmentation.
 
     The network and the state of the random generators are afterwards what they were.
@@ -48,15 +50,26 @@ def range_test(module: TrainingModule, data: TableData, trainer: dict[str, Any],
     return _known[key]
 
 
-def description(module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions) -> str:
+def description(
+    module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions
+) -> str:
     """A hash of all that the range test's outcome depends on."""
-    task, used = module.task, ("accelerator", "precision", "accumulate_grad_batches", "limit_train_batches")
+    task, used = (
+        module.task,
+        ("accelerator", "precision", "accumulate_grad_batches", "limit_train_batches"),
+    )
     clipping = ("gradient_clip_val", "gradient_clip_algorithm")
     facts = (
         repr(module.network),
         repr(module.make_optimizer(copy.deepcopy(module.network))),
         vars(module.regularization),
-        (task.spec, task.loss_function.__name__, task.output_function, task.weighted, task.label_smoothing),
+        (
+            task.spec,
+            task.loss_function.__name__,
+            task.output_function,
+            task.weighted,
+            task.label_smoothing,
+        ),
         {key: trainer.get(key) for key in (*used, *clipping)},
         (vars(options), module.seed, data.batch_size * plan(trainer).size, torch.get_num_threads()),
     )
@@ -66,9 +79,13 @@ def description(module: TrainingModule, data: TableData, trainer: dict[str, Any]
     return found.hexdigest()
 
 
-def measure(module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions) -> RangeTest:
+def measure(
+    module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions
+) -> RangeTest:
     """The sweeps and what they show."""
-    device = torch.device("cpu") if trains_on_cpu(trainer.get("accelerator", "auto")) else accelerator()
+    device = (
+        torch.device("cpu") if trains_on_cpu(trainer.get("accelerator", "auto")) else accelerator()
+    )
     tensors = data.tensors["train"]
     rows = torch.linspace(0, len(tensors[0]) - 1, min(PROBE_ROWS, len(tensors[0]))).long()
     x, y = (tensor[rows.to(tensor.device)].to(device) for tensor in tensors)
@@ -112,7 +129,9 @@ class Sweep:
         device: Where to train.
     """
 
-    def __init__(self, module: TrainingModule, trainer: dict[str, Any], device: torch.device) -> None:
+    def __init__(
+        self, module: TrainingModule, trainer: dict[str, Any], device: torch.device
+    ) -> None:
         precision = str(trainer.get("precision", 32))
         self.kind, self.mixed = TYPES.get(precision, torch.float32), MIXED.get(precision)
         self.network = copy.deepcopy(module.network).to(device, self.kind)
@@ -123,12 +142,17 @@ class Sweep:
         self.augment = module.augmentation if module.augmentation.active else None
         self.strengths, self.device = module.regularization, device
         self.accumulate = trainer.get("accumulate_grad_batches", 1)
-        self.gradients = Gradients(trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm", "norm"))
+        self.gradients = Gradients(
+            trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm", "norm")
+        )
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.weights, _ = split_parameters(self.network)
 
     def run(
-        self, rates: Sequence[float], batches: Iterator[tuple[Tensor, Tensor]], probe: tuple[Tensor, Tensor]
+        self,
+        rates: Sequence[float],
+        batches: Iterator[tuple[Tensor, Tensor]],
+        probe: tuple[Tensor, Tensor],
     ) -> list[float]:
         """The probe's loss before the first step, then after each, up to the one at which training blows up."""
         curve = [self.loss_of(probe)]
@@ -148,7 +172,9 @@ class Sweep:
             x, y = next(batches)
             inputs, target = self.augment(x, y) if self.augment is not None else (x, y)
             with self.autocast():
-                loss = self.task.loss(self.network(inputs.to(self.kind)), self.as_target(target), smooth=True)
+                loss = self.task.loss(
+                    self.network(inputs.to(self.kind)), self.as_target(target), smooth=True
+                )
             self.scaler.scale(loss / self.accumulate).backward()
         self.scaler.unscale_(self.optimizer)
         if self.strengths.l1 or self.strengths.l2:
@@ -173,7 +199,11 @@ class Sweep:
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision, where the trainer's option asks for it."""
-        return torch.autocast(self.device.type, self.mixed, cache_enabled=False) if self.mixed else nullcontext()
+        return (
+            torch.autocast(self.device.type, self.mixed, cache_enabled=False)
+            if self.mixed
+            else nullcontext()
+        )
 
     def as_target(self, target: Tensor) -> Tensor:
         """Targets in the type of the outputs."""

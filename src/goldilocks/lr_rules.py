@@ -17,7 +17,10 @@ from goldilocks.errors import Refused
 
 AUTO = "auto"  # optimizer.lr, to be found
 ANY_RATE = 1e-3  # for an optimizer whose rate is not found yet
-FALLEN, FALL_BACK_OFF = 0.9, 1.5  # share of the whole fall, and how far below its rate to stay: docs/lr_range.md
+FALLEN, FALL_BACK_OFF = (
+    0.9,
+    1.5,
+)  # share of the whole fall, and how far below its rate to stay: docs/lr_range.md
 LOWEST_BACK_OFF = 5.0  # from the rate with the lowest loss
 SMOOTH = 0.5  # weight of the steps before: without it a noisy loss is lowest anywhere in its basin
 WINDOW = 5  # steps on either side, over which the steepest fall is measured
@@ -47,8 +50,16 @@ class RangeOptions:
         rule: Rule = "fall",
     ) -> None:
         if min_lr >= max_lr:
-            raise Refused(f"lr_range.min_lr={min_lr}: must be below lr_range.max_lr, which is {max_lr}")
-        self.min_lr, self.max_lr, self.steps, self.repeats, self.rule = min_lr, max_lr, steps, repeats, rule
+            raise Refused(
+                f"lr_range.min_lr={min_lr}: must be below lr_range.max_lr, which is {max_lr}"
+            )
+        self.min_lr, self.max_lr, self.steps, self.repeats, self.rule = (
+            min_lr,
+            max_lr,
+            steps,
+            repeats,
+            rule,
+        )
 
     def rates(self) -> list[float]:
         """From the first to the last by a constant factor."""
@@ -90,15 +101,23 @@ def suggested_rate(found: Mapping[str, Any]) -> float:
         Refused: if its rule came to none.
     """
     if found["rate"] is None:
-        reason = "no rate lowered the loss" if found["lowest_loss"] is None else f"there is no {found['rule']}"
-        raise Refused(f"optimizer.lr=auto: in the range test {reason}; write a rate, or another lr_range.rule")
+        reason = (
+            "no rate lowered the loss"
+            if found["lowest_loss"] is None
+            else f"there is no {found['rule']}"
+        )
+        raise Refused(
+            f"optimizer.lr=auto: in the range test {reason}; write a rate, or another lr_range.rule"
+        )
     return found["rate"]
 
 
 # --- from curves to rates ---------------------------------------------------------------------------------------------
 
 
-def read_curves(rates: Sequence[float], curves: Sequence[Sequence[float]]) -> dict[str, float | None]:
+def read_curves(
+    rates: Sequence[float], curves: Sequence[Sequence[float]]
+) -> dict[str, float | None]:
     """The points of several sweeps: of each, the median over those sweeps that have it."""
     found = [read_curve(rates, curve) for curve in curves]
     points = {}
@@ -119,14 +138,20 @@ def read_curve(rates: Sequence[float], curve: Sequence[float]) -> dict[str, floa
         rates: Of the steps.
         curve: The loss before the first step, then after each; not finite where training blew up.
     """
-    start, after = curve[0], smoothed([loss if math.isfinite(loss) else math.inf for loss in curve[1:]])
+    start, after = (
+        curve[0],
+        smoothed([loss if math.isfinite(loss) else math.inf for loss in curve[1:]]),
+    )
     lowest = min(range(len(after)), key=after.__getitem__)
     divergence = next((rates[i] for i in range(lowest + 1, len(after)) if after[i] > start), None)
     learnt = after[lowest] < start
     level = start - FALLEN * (start - after[lowest])
     fallen = next((i for i, loss in enumerate(after) if loss <= level), lowest)
     falling = [start, *after[: lowest + 1]]
-    steepest = max(range(lowest + 1), key=lambda i: falling[max(i - WINDOW, 0)] - falling[min(i + WINDOW, lowest) + 1])
+    steepest = max(
+        range(lowest + 1),
+        key=lambda i: falling[max(i - WINDOW, 0)] - falling[min(i + WINDOW, lowest) + 1],
+    )
     return {
         "lowest_loss": rates[lowest] if learnt else None,
         "divergence": divergence,
@@ -175,7 +200,14 @@ def draw_range_test(test: RangeTest) -> Any:
     axis = figure.subplots()
     for number, curve in enumerate(test.curves):
         legend = "loss of the probe, a line a sweep" if number == 0 else None
-        axis.plot(test.rates[: len(curve) - 1], curve[1:], color="tab:blue", alpha=0.6, linewidth=1.2, label=legend)
+        axis.plot(
+            test.rates[: len(curve) - 1],
+            curve[1:],
+            color="tab:blue",
+            alpha=0.6,
+            linewidth=1.2,
+            label=legend,
+        )
     start = median(curve[0] for curve in test.curves)
     axis.axhline(start, color="grey", linewidth=0.8, linestyle=":", label="before the first step")
     names = {
@@ -184,15 +216,34 @@ def draw_range_test(test: RangeTest) -> Any:
         "minimum": f"lowest loss / {LOWEST_BACK_OFF:g}",
         "half_divergence": "half the divergence",
     }
-    colours = ("tab:cyan", "tab:grey", "tab:red", "tab:green", "tab:olive", "tab:purple", "tab:orange")
+    colours = (
+        "tab:cyan",
+        "tab:grey",
+        "tab:red",
+        "tab:green",
+        "tab:olive",
+        "tab:purple",
+        "tab:orange",
+    )
     for (name, rate), colour in zip(test.points.items(), colours, strict=True):
         if rate is None:
             continue
         used = name == test.rule
         label = f"{names.get(name, name)} {rate:.2g}" + (" (used)" if used else "")
-        axis.axvline(rate, color=colour, linewidth=2.5 if used else 1, linestyle="-" if used else "--", label=label)
+        axis.axvline(
+            rate,
+            color=colour,
+            linewidth=2.5 if used else 1,
+            linestyle="-" if used else "--",
+            label=label,
+        )
     lowest = min(loss for curve in test.curves for loss in curve if math.isfinite(loss))
-    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(lowest - 0.1 * start, 2.5 * start))
+    axis.set(
+        xscale="log",
+        xlabel="learning rate",
+        ylabel="loss",
+        ylim=(lowest - 0.1 * start, 2.5 * start),
+    )
     axis.legend(fontsize=8, loc="upper left")
     axis.grid(alpha=0.3)
     return figure

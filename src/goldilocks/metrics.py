@@ -12,7 +12,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_calibration_error,
+)
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 BINS = 15  # of probabilities from 0 to 1, as in Guo et al. (2017)
@@ -71,7 +74,10 @@ def count_classes(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tenso
     """By class, [C]: rows of it, rows taken for it, and rows of which both are so."""
     classes = max(2, output.shape[1] if output.ndim == 2 else 0)
     chosen = output.argmax(1) if output.ndim == 2 else (output > 0.5).long()
-    true, said, right = (torch.bincount(rows, minlength=classes) for rows in (target, chosen, target[chosen == target]))
+    true, said, right = (
+        torch.bincount(rows, minlength=classes)
+        for rows in (target, chosen, target[chosen == target])
+    )
     return true, said, right
 
 
@@ -87,7 +93,9 @@ def auroc(output: Tensor, target: Tensor) -> Tensor:
     own = target if output.ndim == 2 else torch.zeros_like(target)
     classes = scores.shape[1]
     # The bits of a float above zero sort as the float does, so all classes' scores make one sorted line of integers.
-    line = scores.T.contiguous().view(torch.int32).long() + (torch.arange(classes, device=scores.device)[:, None] << 32)
+    line = scores.T.contiguous().view(torch.int32).long() + (
+        torch.arange(classes, device=scores.device)[:, None] << 32
+    )
     if output.ndim == 1:
         positive = line[0, target == 1]
         own = own[target == 1]
@@ -112,4 +120,6 @@ def calibration_error(output: Tensor, target: Tensor) -> Tensor:
         return torch.tensor(math.nan)
     if output.ndim == 1:
         return binary_calibration_error(output, target, BINS, validate_args=False)
-    return multiclass_calibration_error(output.softmax(1), target, output.shape[1], BINS, validate_args=False)
+    return multiclass_calibration_error(
+        output.softmax(1), target, output.shape[1], BINS, validate_args=False
+    )

@@ -68,7 +68,9 @@ class TrainingModule(pl.LightningModule):
         self.flat: FlatParameters | None = None
         self.diverged = False
         self.compiled: Compiled | None = None
-        self.epoch_metrics: dict[str, float] = {}  # of this epoch only: a stage that was skipped is not in it
+        self.epoch_metrics: dict[
+            str, float
+        ] = {}  # of this epoch only: a stage that was skipped is not in it
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions in the target's own units: probabilities for classes."""
@@ -89,7 +91,9 @@ class TrainingModule(pl.LightningModule):
     def configure_model(self) -> None:
         """Shards the network and changes its layout, where that is asked for; called before each stage."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_sharded(self):
-            for network in [self.network] if self.average is None else [self.network, self.average.network]:
+            for network in (
+                [self.network] if self.average is None else [self.network, self.average.network]
+            ):
                 shard(network, self.device_mesh["data_parallel"])  # type: ignore[index]
         if self.trainer.channels_last:
             self.to(memory_format=torch.channels_last)
@@ -100,7 +104,11 @@ class TrainingModule(pl.LightningModule):
         one_device = isinstance(self.trainer.strategy, SingleDeviceStrategy)
         self.flat = FlatParameters(optimizer) if one_device and can_be_flat(optimizer) else None
         epochs = self.trainer.planned_epochs(steps)
-        length = {"steps_per_epoch": steps, "max_epochs": epochs, "max_steps": self.trainer.steps_left(0)}
+        length = {
+            "steps_per_epoch": steps,
+            "max_epochs": epochs,
+            "max_steps": self.trainer.steps_left(0),
+        }
         self.schedule = self.make_schedule(optimizer, **length)
         return {"optimizer": optimizer, "lr_scheduler": self.schedule.scheduler}
 
@@ -110,7 +118,11 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.train_dataloader is None:  # not yet made where optimizers are configured
             self.trainer.fit_loop.setup_data()
         loader: Any = self.trainer.train_dataloader
-        return loader.num_batches if hasattr(loader, "num_batches") else int(self.trainer.num_training_batches)
+        return (
+            loader.num_batches
+            if hasattr(loader, "num_batches")
+            else int(self.trainer.num_training_batches)
+        )
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -126,7 +138,9 @@ class TrainingModule(pl.LightningModule):
         self.batches_in_epoch = self.num_batches
         if self.average is not None:
             self.average.begin(self.network)
-        epochs = self.trainer.planned_epochs(steps_in_epoch(self.batches_in_epoch, self.trainer.accumulate_batches))
+        epochs = self.trainer.planned_epochs(
+            steps_in_epoch(self.batches_in_epoch, self.trainer.accumulate_batches)
+        )
         self.swa_start = epochs - math.ceil(self.regularization.swa * epochs)
 
     def on_train_epoch_start(self) -> None:
@@ -134,7 +148,9 @@ class TrainingModule(pl.LightningModule):
         self.batch_index = 0
         self.losses: list[Tensor] = []
         self.sizes: list[int] = []  # rows of each batch that count
-        self.rates: list[tuple[int, dict[str, float]]] = []  # by step, after each call of a schedule of steps
+        self.rates: list[
+            tuple[int, dict[str, float]]
+        ] = []  # by step, after each call of a schedule of steps
         self.epoch_metrics = {}
         self.gradients.begin()
         self.task.reset_metrics("train")
@@ -145,14 +161,20 @@ class TrainingModule(pl.LightningModule):
         compiled = self.compiled
         network: Any = self.network if compiled is None else compiled
         optimizer = trainer.optimizers[0] if self.raw else self.optimizers()
-        accumulate, index, in_epoch = trainer.accumulate_batches, self.batch_index, self.batches_in_epoch
+        accumulate, index, in_epoch = (
+            trainer.accumulate_batches,
+            self.batch_index,
+            self.batches_in_epoch,
+        )
         losses, outputs, targets, steps = [], [], [], 0
         steps_left = trainer.steps_left(self.global_step)
         augment = self.augmentation if self.augmentation.active else None
         weights, plain = getattr(item, "weights", None), not trainer.channels_last
         for place, (x, y) in enumerate(batches_of(item)):
             inputs, target = augment(x, y) if augment is not None else (x, y)
-            output = network(inputs if plain else inputs.contiguous(memory_format=torch.channels_last))
+            output = network(
+                inputs if plain else inputs.contiguous(memory_format=torch.channels_last)
+            )
             loss = task.loss(output, target, smooth=True)
             if weights is None or weights[place]:
                 losses.append(loss.detach())
@@ -169,7 +191,9 @@ class TrainingModule(pl.LightningModule):
                 self.step(optimizer)
                 steps += 1
                 if steps == steps_left:
-                    trainer.should_stop = True  # the epoch that ends here is validated, wherever it is cut
+                    trainer.should_stop = (
+                        True  # the epoch that ends here is validated, wherever it is cut
+                    )
                     break
         self.batch_index = index
         self.losses += losses
@@ -180,7 +204,9 @@ class TrainingModule(pl.LightningModule):
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
         if index == in_epoch or trainer.should_stop:
             self.average_epoch()
-            share_statistics([self.network] if self.average is None else [self.network, self.average.network])
+            share_statistics(
+                [self.network] if self.average is None else [self.network, self.average.network]
+            )
         if outputs:
             task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
 
@@ -212,7 +238,10 @@ class TrainingModule(pl.LightningModule):
 
         A fused step would unscale by itself, and Lightning leaves it to that: too late for what is done here.
         """
-        if getattr(optimizer, "_step_supports_amp_scaling", False) and (scaler := scaler_of(self.trainer)) is not None:
+        if (
+            getattr(optimizer, "_step_supports_amp_scaling", False)
+            and (scaler := scaler_of(self.trainer)) is not None
+        ):
             scaler.unscale_(optimizer)
         if self.has_penalty:
             add_penalty_gradients(self.weights, self.regularization.l1, self.regularization.l2)
@@ -222,7 +251,11 @@ class TrainingModule(pl.LightningModule):
 
     def average_epoch(self) -> None:
         """Stochastic weight averaging at the end of an epoch; BatchNorm's statistics are taken anew."""
-        if self.average is None or not self.regularization.swa or self.current_epoch < self.swa_start:
+        if (
+            self.average is None
+            or not self.regularization.swa
+            or self.current_epoch < self.swa_start
+        ):
             return
         self.average.update()
         loader: Any = self.trainer.train_dataloader
@@ -236,7 +269,9 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         loss, self.rows_in_epoch = devices.mean_over_rows(self.losses, self.sizes)
-        self.report({"train/loss": loss, **self.task.compute_metrics("train"), **self.gradients.metrics()})
+        self.report(
+            {"train/loss": loss, **self.task.compute_metrics("train"), **self.gradients.metrics()}
+        )
         self.schedule.on_epoch_end(self.epoch_metrics)
         self.diverged = not math.isfinite(loss)
         if self.diverged:  # nothing good can follow
@@ -296,7 +331,9 @@ class TrainingModule(pl.LightningModule):
         self.task.update_metrics(stage, output, target)
 
     def end_evaluation(self, stage: str) -> None:
-        loss, self.evaluated_rows = devices.mean_over_rows(self.evaluated_losses, self.evaluated_sizes)
+        loss, self.evaluated_rows = devices.mean_over_rows(
+            self.evaluated_losses, self.evaluated_sizes
+        )
         self.report({f"{stage}/loss": loss, **self.task.compute_metrics(stage)})
 
     def report(self, metrics: dict[str, float]) -> None:
@@ -306,7 +343,9 @@ class TrainingModule(pl.LightningModule):
         """
         metrics = devices.share(lambda: metrics)  # what is decided by them is the same everywhere
         self.epoch_metrics.update(metrics)
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        self.trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in metrics.items()}
+        )
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

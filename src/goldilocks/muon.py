@@ -75,7 +75,12 @@ class MuonWithAdamW(Optimizer):
     @staticmethod
     def group_keys(network: nn.Module) -> dict[nn.Parameter, dict[str, Any]]:
         """The parameters whose groups are Muon's: every matrix but the output layer's, the last one, and embeddings."""
-        embedded = {id(p) for layer in network.modules() if isinstance(layer, nn.Embedding) for p in layer.parameters()}
+        embedded = {
+            id(p)
+            for layer in network.modules()
+            if isinstance(layer, nn.Embedding)
+            for p in layer.parameters()
+        }
         matrices = [p for p in network.parameters() if p.ndim == 2 and id(p) not in embedded]
         return {matrix: {"muon": True} for matrix in matrices[:-1]}
 
@@ -92,7 +97,9 @@ class MuonWithAdamW(Optimizer):
         for part in self.parts:  # groups and state are ours: loading a checkpoint replaces them
             is_muon = isinstance(part, torch.optim.Muon)
             part.state = self.state
-            part.param_groups = [group for group in self.param_groups if bool(group.get("muon")) == is_muon]
+            part.param_groups = [
+                group for group in self.param_groups if bool(group.get("muon")) == is_muon
+            ]
             if is_muon:
                 for group in part.param_groups:
                     group["momentum"] = group["betas"][0]

@@ -16,7 +16,12 @@ def build_network(settings: Settings, spec: Spec) -> nn.Module:
     input_shape = (vectors.width(*spec.input_shape),) if vectors else spec.input_shape
     live: dict[str, Any] = {"input_shape": input_shape, "num_outputs": spec.num_outputs}
     network = build(
-        settings.model, nn.Module, "model", packages=settings.packages, offered={"numbers": spec.numbers}, **live
+        settings.model,
+        nn.Module,
+        "model",
+        packages=settings.packages,
+        offered={"numbers": spec.numbers},
+        **live,
     )
     check_network(settings, network)
     return WithVectors(vectors, network) if vectors else network

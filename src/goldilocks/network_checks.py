@@ -21,10 +21,19 @@ from goldilocks.verdict import Status, Verdict, grade
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-FIRST_LOSS = (1.5, 10.0)  # by that of a constant guess; every option of conf/model, as it stands, starts within 3 %
-BY_HEART = (0.05, 0.7)  # of a constant guess's loss, that of a batch that was learnt by heart, or hardly learnt
+FIRST_LOSS = (
+    1.5,
+    10.0,
+)  # by that of a constant guess; every option of conf/model, as it stands, starts within 3 %
+BY_HEART = (
+    0.05,
+    0.7,
+)  # of a constant guess's loss, that of a batch that was learnt by heart, or hardly learnt
 ADAM_RATE, ADAM_STEPS = 3e-3, 400
-VANISHED = (1e-3, 1e-6)  # the smallest gradient of a hidden layer by the largest, each by its weights
+VANISHED = (
+    1e-3,
+    1e-6,
+)  # the smallest gradient of a hidden layer by the largest, each by its weights
 EXPLODED = 1e3  # a hidden layer's gradient by its weights
 FLAT = (0.5, 0.95)  # share of a layer's units that are dead, or of its outputs that are saturated
 FELL, ROSE, PEAK = (
@@ -73,7 +82,10 @@ def judge_first_loss(first: float, expected: float, what: str, mend: str) -> Ver
         return Verdict("first loss", status, measured, f"the untrained outputs are far off: {mend}")
     if first < expected / 2:
         return Verdict(
-            "first loss", "warning", measured, "it knows something already: were its weights trained before?"
+            "first loss",
+            "warning",
+            measured,
+            "it knows something already: were its weights trained before?",
         )
     return Verdict("first loss", "ok", measured)
 
@@ -112,14 +124,20 @@ def distinct_batch(x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     turns: dict[float, int] = {}
     places = []
     for row in seen.values():
-        key = float(y[row].flatten()[0]) if not y[row].is_floating_point() or y[row].numel() == 1 else 0.0
+        key = (
+            float(y[row].flatten()[0])
+            if not y[row].is_floating_point() or y[row].numel() == 1
+            else 0.0
+        )
         turns[key] = turns.get(key, 0) + 1
         places.append((turns[key], row))
     chosen = torch.tensor([row for _, row in sorted(places)[:rows]], device=x.device)
     return x[chosen], y[chosen]
 
 
-def learn_by_heart(network: nn.Module, loss: Loss, guess: float, x: Tensor, y: Tensor, limit_s: float) -> Memory:
+def learn_by_heart(
+    network: nn.Module, loss: Loss, guess: float, x: Tensor, y: Tensor, limit_s: float
+) -> Memory:
     """Trains a copy on one batch by Adam, whatever the run's optimizer is, without dropout, until its loss is low.
 
     Args:
@@ -163,7 +181,12 @@ def judge_memory(memory: Memory, mend: str) -> Verdict:
     if status == "ok":
         return Verdict(name, "ok", measured)
     if memory.steps < FEW_STEPS and math.isfinite(share):  # not a number: after any number of steps
-        return Verdict(name, "warning", measured + ", then time was up", "a slow network: look at train/loss yourself")
+        return Verdict(
+            name,
+            "warning",
+            measured + ", then time was up",
+            "a slow network: look at train/loss yourself",
+        )
     return Verdict(name, status, measured, mend)
 
 
@@ -187,18 +210,27 @@ def probe_gradients(network: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Hea
 def judge_gradients(health: Health) -> Verdict:
     """Whether a gradient of about the same size reaches all layers; the output layer's own is not compared."""
     name, count = "gradients by layer", len(health.layers)
-    places = {layer.name: f"layer {number} of {count}" for number, layer in enumerate(health.layers, 1)}
+    places = {
+        layer.name: f"layer {number} of {count}" for number, layer in enumerate(health.layers, 1)
+    }
     cut = [places[layer.name] for layer in health.layers if layer.gradient_norm is None]
     if cut:
-        advice = "the network's forward() does not use it, or detaches it: freeze it or mend the code"
+        advice = (
+            "the network's forward() does not use it, or detaches it: freeze it or mend the code"
+        )
         return Verdict(
-            name, "failed", f"none reaches {cut[0]}" + (f" and {len(cut) - 1} more" * (len(cut) > 1)), advice
+            name,
+            "failed",
+            f"none reaches {cut[0]}" + (f" and {len(cut) - 1} more" * (len(cut) > 1)),
+            advice,
         )
     sizes = relative_gradients(health)
     if not math.isfinite(health.loss) or not all(map(math.isfinite, sizes.values())):
         return Verdict(name, "failed", "not a number", "write model.init=auto, or model.norm=layer")
     if len(sizes) < 2:
-        return Verdict(name, "ok", f"one reaches {'both layers' if count == 2 else 'the one layer'}")
+        return Verdict(
+            name, "ok", f"one reaches {'both layers' if count == 2 else 'the one layer'}"
+        )
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     share = sizes[least] / sizes[most] if sizes[most] else 0.0
     measured = f"the smallest, in {places[least]}, is {share:.1g} of the largest, in {places[most]}"
@@ -212,7 +244,10 @@ def judge_gradients(health: Health) -> Verdict:
     early = list(sizes).index(least) < list(sizes).index(most)
     way = "vanishing on the way to the input" if early else "exploding on the way to the input"
     return Verdict(
-        name, status, measured, f"{way}: write model.activation=relu, model.norm=batch or a smaller model.depth"
+        name,
+        status,
+        measured,
+        f"{way}: write model.activation=relu, model.norm=batch or a smaller model.depth",
     )
 
 
@@ -223,7 +258,11 @@ def judge_layers(health: Health, steps: int) -> Verdict:
     """Whether layers have units that no longer learn, after some steps."""
     name = "dead or saturated units"
     found = [(part.dead, "dead", part.kind) for part in health.activations if part.dead is not None]
-    found += [(part.saturated, "saturated", part.kind) for part in health.activations if part.saturated is not None]
+    found += [
+        (part.saturated, "saturated", part.kind)
+        for part in health.activations
+        if part.saturated is not None
+    ]
     if not found:
         return Verdict(name, "ok", "no activation of the network has a flat side")
     share, what, kind = max(found)
@@ -250,10 +289,14 @@ def judge_progress(losses: Sequence[float], rate: float | None) -> Verdict:
         if rose <= FELL:
             return Verdict(name, "ok", measured)
         larger = f", such as {10 * rate:.1g}" if rate else ""
-        return Verdict(name, "warning", measured, f"it hardly falls: write a larger optimizer.lr{larger}")
+        return Verdict(
+            name, "warning", measured, f"it hardly falls: write a larger optimizer.lr{larger}"
+        )
     measured += f", up to {peak:.3g} on the way" if high > max(rose, 1) else ""
     smaller = f", such as {rate / (10 if status == 'warning' else 100):.1g}" if rate else ""
-    return Verdict(name, status, measured, f"the steps are too large: write a smaller optimizer.lr{smaller}")
+    return Verdict(
+        name, status, measured, f"the steps are too large: write a smaller optimizer.lr{smaller}"
+    )
 
 
 def judge_found_rate(rate: float | None) -> Verdict:
@@ -268,6 +311,8 @@ def rate_verdict(configured: float, suggested: float) -> Verdict:
     """Whether a rate is near the one that a range test suggests; a rate that is too small only takes longer."""
     measured = f"{configured:.2g}, and a range test suggests {suggested:.2g}"
     times = configured / suggested
-    status: Status = "failed" if times > RATE_FAR else "ok" if 1 / RATE_OFF <= times <= RATE_OFF else "warning"
+    status: Status = (
+        "failed" if times > RATE_FAR else "ok" if 1 / RATE_OFF <= times <= RATE_OFF else "warning"
+    )
     advice = f"{'far too large: write' if times > 1 else 'slower than need be: try'} optimizer.lr={suggested:.2g}"
     return Verdict("learning rate", status, measured, advice if status != "ok" else "")

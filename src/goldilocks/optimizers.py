@@ -16,7 +16,13 @@ from torch.optim import Optimizer
 
 from goldilocks.config import build, check_arguments, find_class, parameters_of
 
-FUSED_ON_CPU = ("SGD", "Adam", "AdamW", "Adagrad", "MuonWithAdamW")  # of torch.optim, and of ours what is built on them
+FUSED_ON_CPU = (
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Adagrad",
+    "MuonWithAdamW",
+)  # of torch.optim, and of ours what is built on them
 DECAYS = ("weight_decay", "lambd")  # what torch's classes call a pull towards zero
 OURS = ("decay_all",)
 
@@ -33,11 +39,15 @@ def factors_of(network: nn.Module) -> dict[nn.Parameter, float]:
     parameters = dict(network.named_parameters())
     for name, factor in asked.items():
         assert name in parameters, f"lr_factors: {type(network).__name__} has no parameter {name}"
-        assert math.isfinite(factor) and factor > 0, f"lr_factors: {name}: {factor} is not above zero"
+        assert math.isfinite(factor) and factor > 0, (
+            f"lr_factors: {name}: {factor} is not above zero"
+        )
     return {parameters[name]: float(factor) for name, factor in asked.items() if factor != 1}
 
 
-def group_parameters(kind: Any, network: nn.Module, spare: Mapping[str, float]) -> list[dict[str, Any]]:
+def group_parameters(
+    kind: Any, network: nn.Module, spare: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Parameters that are moved alike as one group: a group is one call of the step's kernels.
 
     Args:
@@ -46,7 +56,9 @@ def group_parameters(kind: Any, network: nn.Module, spare: Mapping[str, float]) 
         spare: The keys of the groups of biases, norms and scales.
     """
     factors = factors_of(network)
-    asked: dict[nn.Parameter, dict[str, Any]] = getattr(kind, "group_keys", lambda network: {})(network)
+    asked: dict[nn.Parameter, dict[str, Any]] = getattr(kind, "group_keys", lambda network: {})(
+        network
+    )
     weights, rest = split_parameters(network)
     groups: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
     for parameter, own in [*((p, {}) for p in weights), *((p, spare) for p in rest)]:
@@ -60,7 +72,9 @@ def check_ours(decay_all: bool = False) -> None:
     """The signature is the schema of our own keyword."""
 
 
-def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Iterable[str] = ()) -> Optimizer:
+def build_optimizer(
+    node: Mapping[str, Any], network: nn.Module, packages: Iterable[str] = ()
+) -> Optimizer:
     """Builds the optimizer of a configuration on a network's parameters.
 
     A decay holds for the weights only, unless the node's `decay_all` is true: then for biases, norms and scales too.
@@ -78,7 +92,9 @@ def build_optimizer(node: Mapping[str, Any], network: nn.Module, packages: Itera
     spare = {key: 0.0 for key, value in decays.items() if value and not ours.get("decay_all")}
     groups = group_parameters(kind, network, spare)
     offered = implementation(kind, [parameter for group in groups for parameter in group["params"]])
-    optimizer = build(node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups)
+    optimizer = build(
+        node, Optimizer, "optimizer", packages=packages, offered=offered, params=groups
+    )
     apply_factors(optimizer)
     return optimizer
 
@@ -90,7 +106,9 @@ def implementation(kind: Any, parameters: list[nn.Parameter]) -> dict[str, bool]
     """
     on_cpu = any(parameter.device.type == "cpu" for parameter in parameters)
     if any(isinstance(parameter, DTensor) for parameter in parameters):
-        return {"foreach": True}  # torch has fused steps of sharded weights for some optimizers only
+        return {
+            "foreach": True
+        }  # torch has fused steps of sharded weights for some optimizers only
     fused = "fused" in parameters_of(kind) and (not on_cpu or kind.__name__ in FUSED_ON_CPU)
     if fused and all(parameter.is_floating_point() for parameter in parameters):
         return {"fused": True}
@@ -104,7 +122,9 @@ def try_optimizer(node: Mapping[str, Any], packages: Iterable[str] = ()) -> Opti
 
 def learning_rate(optimizer: Optimizer) -> float:
     """The nominal rate: the option's, as scheduled, without the factors that a network asks for."""
-    group = min(optimizer.param_groups, key=lambda group: "lr_factor" in group)  # exact where a group has no factor
+    group = min(
+        optimizer.param_groups, key=lambda group: "lr_factor" in group
+    )  # exact where a group has no factor
     rate = group["lr"] / group.get("lr_factor", 1.0)
     return rate.item() if isinstance(rate, torch.Tensor) else float(rate)
 
@@ -113,7 +133,10 @@ def rates(optimizer: Optimizer) -> dict[str, float]:
     """The nominal `learning_rate`, and `momentum` where there is one: the first beta of Adam and its kin."""
     group = optimizer.param_groups[0]
     momentum = group["betas"][0] if "betas" in group else group.get("momentum")
-    return {"learning_rate": learning_rate(optimizer), **({"momentum": float(momentum)} if momentum else {})}
+    return {
+        "learning_rate": learning_rate(optimizer),
+        **({"momentum": float(momentum)} if momentum else {}),
+    }
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class Parts:
     figures: dict[str, Any] = field(default_factory=dict)  # of matplotlib, to be shown
 
 
-def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True) -> Parts:
+def prepare(
+    cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True
+) -> Parts:
     """Builds everything that needs no folder. What can be refused is refused here, before anything is written.
 
     Args:
@@ -65,7 +67,9 @@ def prepare(cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: b
         network,
         Task(spec, **settings.task, label_smoothing=regularization.label_smoothing),
         lambda network: build_optimizer(settings.optimizer, network, packages),
-        lambda optimizer, **steps: build_schedule(settings.scheduler, optimizer, packages=packages, **steps),
+        lambda optimizer, **steps: build_schedule(
+            settings.scheduler, optimizer, packages=packages, **steps
+        ),
         regularization,
         seed=settings.seed,
     )
@@ -86,11 +90,17 @@ def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> T
     return data
 
 
-def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None, report: Report | None = None) -> Trainer:
+def build_trainer(
+    parts: Parts, folder: Path, resume_step: int | None = None, report: Report | None = None
+) -> Trainer:
     """Builds loggers, callbacks and the trainer around a run folder."""
     settings, packages = parts.settings, parts.settings.packages
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    offered = {"save_dir": str(folder), "resume_step": resume_step, "dirpath": str(folder / "checkpoints")}
+    offered = {
+        "save_dir": str(folder),
+        "resume_step": resume_step,
+        "dirpath": str(folder / "checkpoints"),
+    }
     loggers = [
         build(node, cast("Any", Logger), f"logger.{key}", packages=packages, offered=offered)
         for key, node in settings.logger.items()
@@ -104,5 +114,11 @@ def build_trainer(parts: Parts, folder: Path, resume_step: int | None = None, re
     callbacks += [Pruning(report, parts.objective.metric)] if report else []
     live: dict[str, Any] = {"default_root_dir": str(folder), "shuffle_seed": settings.seed}
     return build(
-        settings.trainer, Trainer, "trainer", packages=packages, callbacks=callbacks, logger=loggers or False, **live
+        settings.trainer,
+        Trainer,
+        "trainer",
+        packages=packages,
+        callbacks=callbacks,
+        logger=loggers or False,
+        **live,
     )

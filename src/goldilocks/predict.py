@@ -48,7 +48,11 @@ class Predictor:
     ) -> None:
         self.network, self.task, self.spec, self.settings = network, task, task.spec, settings
         self.preparation, self.scaler = preparation, scaler
-        names = [column.name for column in preparation.columns] if preparation else list(self.spec.feature_names)
+        names = (
+            [column.name for column in preparation.columns]
+            if preparation
+            else list(self.spec.feature_names)
+        )
         self.feature_names_in_ = np.array(names, dtype=object)
         self.n_features_in_ = len(names) if preparation else int(np.prod(self.spec.input_shape))
 
@@ -69,12 +73,16 @@ class Predictor:
 
             names = list(self.feature_names_in_)
             if not names:
-                raise Refused(f"rows: an array [N, {shown(self.spec.input_shape)}] is expected, not a table")
+                raise Refused(
+                    f"rows: an array [N, {shown(self.spec.input_shape)}] is expected, not a table"
+                )
             check_columns(names, list(rows.columns))
             rows = np.stack([numbers_of(rows[name]) for name in names], axis=1)
         values = np.asarray(rows)
         if values.shape[1:] != self.spec.input_shape:
-            raise Refused(f"rows: [N, {shown(self.spec.input_shape)}] is expected, not [{shown(values.shape)}]")
+            raise Refused(
+                f"rows: [N, {shown(self.spec.input_shape)}] is expected, not [{shown(values.shape)}]"
+            )
         if values.dtype.kind not in "fiub":
             values = values.astype(np.float64)
         check_finite(values, self.spec.feature_names)
@@ -105,7 +113,9 @@ class Predictor:
     def outputs(self, rows: Any) -> NDArray[np.float32]:
         """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T]."""
         width = len(self.spec.class_names) or self.spec.num_outputs
-        return np.concatenate([np.empty((0, width), np.float32), *self.batches(self.prepared(rows))])
+        return np.concatenate(
+            [np.empty((0, width), np.float32), *self.batches(self.prepared(rows))]
+        )
 
     @torch.no_grad()
     def batches(self, inputs: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -156,7 +166,9 @@ def load(run: str | Path, log_dir: str | Path = "logs") -> Regressor | Classifie
     checkpoint = results.load_checkpoint(path)
     settings = Settings(**check_arguments(Settings, resolved(results.read_config(folder)), ""))
     if settings.model["_target_"].startswith("goldilocks.models.pretrained."):
-        settings.model["weights"] = False  # those of the run replace the library's, which would be downloaded
+        settings.model["weights"] = (
+            False  # those of the run replace the library's, which would be downloaded
+        )
     spec = Spec.from_plain(checkpoint["spec"])
     with torch.random.fork_rng(devices=[]):
         network = build_network(settings, spec)
@@ -164,10 +176,14 @@ def load(run: str | Path, log_dir: str | Path = "logs") -> Regressor | Classifie
     network.requires_grad_(False).eval()
     fitted = checkpoint.get(settings.data["_target_"].rpartition(".")[2])
     if fitted is None:
-        raise Refused(f"{path}: does not hold how the rows of {settings.data['_target_']} are prepared")
+        raise Refused(
+            f"{path}: does not hold how the rows of {settings.data['_target_']} are prepared"
+        )
     preparation = Preparation.from_plain(fitted["preparation"]) if "preparation" in fitted else None
     kind = Regressor if spec.task == "regression" else Classifier
-    return kind(network, Task(spec, **settings.task).eval(), preparation, fitted["scaler"], settings)
+    return kind(
+        network, Task(spec, **settings.task).eval(), preparation, fitted["scaler"], settings
+    )
 
 
 # --- small ------------------------------------------------------------------------------------------------------------
@@ -175,7 +191,9 @@ def load(run: str | Path, log_dir: str | Path = "logs") -> Regressor | Classifie
 
 def both_classes(predictions: Tensor, spec: Spec) -> Tensor:
     """Predictions of a task, with those of two classes, [N, 1], as a column for each."""
-    return torch.cat([1 - predictions, predictions], dim=1) if spec.task == "binary" else predictions
+    return (
+        torch.cat([1 - predictions, predictions], dim=1) if spec.task == "binary" else predictions
+    )
 
 
 def classes_of(names: Sequence[str]) -> Array:
@@ -197,7 +215,11 @@ def classes_of(names: Sequence[str]) -> Array:
 def check_columns(names: list[str], found: list[str], where: str = "rows") -> None:
     """Refuses rows that lack a column."""
     if lacking := [name for name in names if name not in found]:
-        others = f", and {len(lacking) - 1} more that are needed" if lacking[1:] else ", which the network needs"
+        others = (
+            f", and {len(lacking) - 1} more that are needed"
+            if lacking[1:]
+            else ", which the network needs"
+        )
         hint = near_miss(lacking[0], map(str, found[:200])).replace("write one of:", "it has:")
         raise Refused(f"{where}: lacks the column {lacking[0]}{others}; {hint}")
 

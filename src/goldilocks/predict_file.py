@@ -46,7 +46,9 @@ class Predicted:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def predict_file(predictor: Predictor, file: Path, output: Path, layout: Layout | None = None) -> Predicted:
+def predict_file(
+    predictor: Predictor, file: Path, output: Path, layout: Layout | None = None
+) -> Predicted:
     """Writes the rows of a file with columns of predictions behind them.
 
     `predicted_TARGET` holds the class or the value, `probability_CLASS` the probability of a class. Rows and words are
@@ -90,8 +92,12 @@ def write_pieces(predictor: Predictor, stream: Stream, target: Any, added: list[
     needed = [*predictor.feature_names_in_, *(targets if known else [])]
     done = Predicted(ignored=[name for name in stream.names if name not in {*needed, *targets}])
     predictor.task.reset_metrics("test")
-    for piece in stream.pieces(max(FEWEST_ROWS, min(PIECE_ROWS, PIECE_INPUTS // spec.input_shape[0]))):
-        values = stream.values(piece, needed, numbers=number_columns(predictor, targets if known else []))
+    for piece in stream.pieces(
+        max(FEWEST_ROWS, min(PIECE_ROWS, PIECE_INPUTS // spec.input_shape[0]))
+    ):
+        values = stream.values(
+            piece, needed, numbers=number_columns(predictor, targets if known else [])
+        )
         raw = torch.cat([*predictor.raw_outputs(predictor.prepared(values))])
         predictions = both_classes(predictor.task.predict(raw), spec).numpy()
         if known:
@@ -126,7 +132,9 @@ def written_whole(file: Path, output: Path) -> Iterator[Any]:
     ending = output.suffix.lower()
     if ending in NO_TEXT or ending in PACKED:
         told = NO_TEXT.get(ending, "packed")
-        raise Refused(f"--output {output}: predictions are written as text, not as {told}; write a name in .csv")
+        raise Refused(
+            f"--output {output}: predictions are written as text, not as {told}; write a name in .csv"
+        )
     if output.is_dir():
         raise Refused(f"--output {output}: is a folder; write a file in it")
     if output.exists() and output.samefile(file):
@@ -137,7 +145,9 @@ def written_whole(file: Path, output: Path) -> Iterator[Any]:
             yield stream
         os.replace(temporary, output)
     except OSError as error:
-        raise Refused(f"--output {output}: cannot be written ({error.strerror or error})") from error
+        raise Refused(
+            f"--output {output}: cannot be written ({error.strerror or error})"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -155,7 +165,12 @@ def added_names(predictor: Predictor) -> list[str]:
 def layout_of(predictor: Predictor) -> Layout:
     """What the run's options say of its files."""
     data = predictor.settings.data
-    return Layout(*(data.get(name) if predictor.preparation else None for name in ("separator", "header", "encoding")))
+    return Layout(
+        *(
+            data.get(name) if predictor.preparation else None
+            for name in ("separator", "header", "encoding")
+        )
+    )
 
 
 def number_columns(predictor: Predictor, targets: list[str]) -> list[str]:
@@ -163,7 +178,9 @@ def number_columns(predictor: Predictor, targets: list[str]) -> list[str]:
     if predictor.preparation is None:
         return [*predictor.feature_names_in_, *targets]
     columns = predictor.preparation.columns
-    numbers = [column.name for column in columns if column.kind == "numeric" or column.written == "numbers"]
+    numbers = [
+        column.name for column in columns if column.kind == "numeric" or column.written == "numbers"
+    ]
     return [*numbers, *targets]
 
 
@@ -184,7 +201,9 @@ def truth_of(predictor: Predictor, frame: Any) -> tuple[NDArray[Any], Tensor]:
     elif set(spec.class_names) <= set(map(str, TRUTH.values())):
         written = "truth"
     words = words_of(rewritten(frame.iloc[:, 0], written))
-    places = words.map({name: place for place, name in enumerate(spec.class_names)}).to_numpy(np.float64)
+    places = words.map({name: place for place, name in enumerate(spec.class_names)}).to_numpy(
+        np.float64
+    )
     rows = np.isfinite(places)
     truth = torch.from_numpy(places[rows])
     return rows, truth[:, None].float() if spec.task == "binary" else truth.long()

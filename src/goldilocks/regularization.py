@@ -51,9 +51,21 @@ class Regularization:
         ema: Rate = 0.0,
         swa: Annotated[float, Field(ge=0, le=1)] = 0.0,
     ) -> None:
-        self.dropout, self.alpha_dropout, self.l1, self.l2, self.max_norm = dropout, alpha_dropout, l1, l2, max_norm
+        self.dropout, self.alpha_dropout, self.l1, self.l2, self.max_norm = (
+            dropout,
+            alpha_dropout,
+            l1,
+            l2,
+            max_norm,
+        )
         self.label_smoothing = label_smoothing
-        self.noise, self.mixup, self.cutmix, self.cutout, self.shift = noise, mixup, cutmix, cutout, shift
+        self.noise, self.mixup, self.cutmix, self.cutout, self.shift = (
+            noise,
+            mixup,
+            cutmix,
+            cutout,
+            shift,
+        )
         self.ema, self.swa = ema, swa
         for one, other in (("dropout", "alpha_dropout"), ("ema", "swa")):
             if is_on(getattr(self, one)) and is_on(getattr(self, other)):

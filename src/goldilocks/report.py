@@ -25,7 +25,11 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
     console.print(f"[bold]{result['status']}[/bold]{escape(explanation(result))}")
     seconds = result.get("seconds") or {}
     if result.get("epochs"):
-        best = f"of {result['folds']} folds" if result.get("folds") else f"(best {result['best_epoch']})"
+        best = (
+            f"of {result['folds']} folds"
+            if result.get("folds")
+            else f"(best {result['best_epoch']})"
+        )
         console.print(
             f"epochs {result['epochs']} {best}   steps {result['steps']:,}"
             f"   seconds {seconds['total']:.1f}   examples/s {result['examples_per_second'] or 0:,.0f}"
@@ -46,12 +50,23 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
 
 def metrics_table(metrics: Mapping[str, float], spread: Mapping[str, float | None]) -> Table:
     """A row for each metric, a column for each stage that has any; with standard deviations, where there are some."""
-    stages = [stage for stage in ("train", "val", "test") if any(key.startswith(f"{stage}/") for key in metrics)]
-    names = list(dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in stages))
+    stages = [
+        stage
+        for stage in ("train", "val", "test")
+        if any(key.startswith(f"{stage}/") for key in metrics)
+    ]
+    names = list(
+        dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in stages)
+    )
     table = Table("metric", *(f"{stage}" for stage in stages), box=None, pad_edge=False)
     for name in sorted(names, key=lambda name: (name != "loss", names.index(name))):
-        cells = [(metrics.get(f"{stage}/{name}"), spread.get(f"{stage}/{name}")) for stage in stages]
-        table.add_row(name, *("" if value is None else with_spread(value, deviation) for value, deviation in cells))
+        cells = [
+            (metrics.get(f"{stage}/{name}"), spread.get(f"{stage}/{name}")) for stage in stages
+        ]
+        table.add_row(
+            name,
+            *("" if value is None else with_spread(value, deviation) for value, deviation in cells),
+        )
     return table
 
 
@@ -64,16 +79,22 @@ def with_spread(value: float, deviation: float | None) -> str:
     return f"{value:.4f}" if deviation is None else f"{value:.4f} ± {deviation:.4f}"
 
 
-def print_comparison(before: Path, after: Path, tolerance: float, console: Console | None = None) -> str:
+def print_comparison(
+    before: Path, after: Path, tolerance: float, console: Console | None = None
+) -> str:
     """Prints whether two runs' numbers agree, and where they differ; returns the verdict."""
-    verdict, rows = compare(read_result(before)["metrics"], read_result(after)["metrics"], tolerance)
+    verdict, rows = compare(
+        read_result(before)["metrics"], read_result(after)["metrics"], tolerance
+    )
     console = console or Console(highlight=False, soft_wrap=True)
     if verdict != "identical" and rows:
         table = Table("metric", "before", "after", "relative difference", box=None, pad_edge=False)
         for name, (old, new, difference) in rows.items():
             table.add_row(name, f"{old:.6g}", f"{new:.6g}", f"{difference:.2g}")
         console.print(table)
-    limit = {"equal": f" within {tolerance:g}", "different": f" by more than {tolerance:g}"}.get(verdict, "")
+    limit = {"equal": f" within {tolerance:g}", "different": f" by more than {tolerance:g}"}.get(
+        verdict, ""
+    )
     console.print(f"[bold]{verdict}[/bold]{limit}: {escape(f'{before} and {after}')}")
     return verdict
 
@@ -104,12 +125,18 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
     values = {trial.number: objectives_of(trial.result or {}, names) for trial in trials}
     front = pareto_front(values, signs) if len(names) > 1 else set()
     columns = varied_columns(trials)
-    table = Table("trial", *names, *columns, "status", "epochs", "seconds", box=None, pad_edge=False)
+    table = Table(
+        "trial", *names, *columns, "status", "epochs", "seconds", box=None, pad_edge=False
+    )
     table.title = escape(f"{folder} (best first{'; * is best in its way' if front else ''})")
 
     def place(trial: Any) -> tuple[bool, bool, float]:
         value = values[trial.number][0]
-        return value is None, (trial.result or {}).get("status") != "done", signs[0] * (value or 0.0)
+        return (
+            value is None,
+            (trial.result or {}).get("status") != "done",
+            signs[0] * (value or 0.0),
+        )
 
     for trial in sorted(trials, key=place):
         result = trial.result or {"status": "waiting"}
@@ -129,14 +156,19 @@ def varied_columns(trials: Sequence[Any]) -> dict[str, Callable[[Mapping[str, st
     """The columns that show what varies between trials: one for each key, or one for all where they are many."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.varied))
     if len(keys) > MOST_COLUMNS:
-        return {"varied": lambda varied: " ".join(f"{key}={value}" for key, value in varied.items())}
+        return {
+            "varied": lambda varied: " ".join(f"{key}={value}" for key, value in varied.items())
+        }
     return {key: lambda varied, key=key: varied.get(key, "") for key in keys}  # type: ignore[misc]
 
 
 def objectives_of(result: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
     """The value of each objective: the run's own one, another metric of its best epoch, or a figure of the result."""
     own, metrics = result.get("objective") or {}, result.get("metrics") or {}
-    return [own.get("value") if name == own.get("metric") else metrics.get(name, result.get(name)) for name in names]
+    return [
+        own.get("value") if name == own.get("metric") else metrics.get(name, result.get(name))
+        for name in names
+    ]
 
 
 def pareto_front(values: Mapping[int, Sequence[float | None]], signs: Sequence[int]) -> set[int]:
@@ -150,4 +182,8 @@ def pareto_front(values: Mapping[int, Sequence[float | None]], signs: Sequence[i
     def beats(a: Sequence[float], b: Sequence[float]) -> bool:
         return a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
-    return {number for number, row in known.items() if not any(beats(other, row) for other in known.values())}
+    return {
+        number
+        for number, row in known.items()
+        if not any(beats(other, row) for other in known.values())
+    }

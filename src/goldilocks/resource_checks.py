@@ -13,7 +13,9 @@ LONG = 24 * 3600.0  # seconds of a run
 FULL = (0.8, 0.95)  # share of the memory
 
 
-def judge_time(steps_per_second: float, steps_in_epoch: int, epochs: int, stops_early: bool) -> Verdict:
+def judge_time(
+    steps_per_second: float, steps_in_epoch: int, epochs: int, stops_early: bool
+) -> Verdict:
     """How long a whole run takes; a warning above a day."""
     seconds = steps_in_epoch * epochs / steps_per_second
     measured = (
@@ -81,7 +83,13 @@ def megabytes(size: int) -> str:
     >>> megabytes(42_000), megabytes(1_500_000), megabytes(2_000_000_000)
     ('0.04', '1.5', '2,000')
     """
-    return f"{size / 1e6:.2f}" if size < 1e6 else f"{size / 1e6:.1f}" if size < 1e7 else f"{size / 1e6:,.0f}"
+    return (
+        f"{size / 1e6:.2f}"
+        if size < 1e6
+        else f"{size / 1e6:.1f}"
+        if size < 1e7
+        else f"{size / 1e6:,.0f}"
+    )
 
 
 def process_memory() -> tuple[int | None, int | None]:
@@ -90,7 +98,9 @@ def process_memory() -> tuple[int | None, int | None]:
         import os
         import resource  # not on Windows
 
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
         return most, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ImportError, OSError, ValueError, AttributeError):
         return None, None

@@ -55,7 +55,9 @@ def make_parent(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"log_dir={folder.parent}: cannot be written to ({error.strerror}); write another") from error
+        raise Refused(
+            f"log_dir={folder.parent}: cannot be written to ({error.strerror}); write another"
+        ) from error
 
 
 def find_run(run: str, log_dir: str | Path) -> Path:
@@ -66,7 +68,11 @@ def find_run(run: str, log_dir: str | Path) -> Path:
     """
     runs = Path(log_dir) / "runs"
     if run == "last":
-        folders = [path.parent for path in runs.glob("*/result.json") if (path.parent / "config.yaml").exists()]
+        folders = [
+            path.parent
+            for path in runs.glob("*/result.json")
+            if (path.parent / "config.yaml").exists()
+        ]
         if not folders:
             raise Refused(f"last: there is no run in {runs}; train one with: python train.py")
         return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
@@ -77,7 +83,9 @@ def find_run(run: str, log_dir: str | Path) -> Path:
         raise Refused(f"{run}: no such run folder; write a folder of {runs}, or last")
     missing = [name for name in ("config.yaml", "result.json") if not (folder / name).is_file()]
     if missing:
-        raise Refused(f"{run}: is not a run folder, it has no {missing[0]}; write a folder of {runs}, or last")
+        raise Refused(
+            f"{run}: is not a run folder, it has no {missing[0]}; write a folder of {runs}, or last"
+        )
     return folder
 
 
@@ -113,7 +121,11 @@ def is_trial(folder: Path) -> bool:
 
 
 def write_start(
-    folder: Path, cfg: DictConfig, overrides: Iterable[str], result: Mapping[str, Any], threads: int | None = None
+    folder: Path,
+    cfg: DictConfig,
+    overrides: Iterable[str],
+    result: Mapping[str, Any],
+    threads: int | None = None,
 ) -> None:
     """Writes what is known before training. result.json comes last: with it the folder is a run's."""
     if not is_first():
@@ -179,7 +191,9 @@ def write_json(path: Path, value: Any) -> None:
     Numbers that are not finite become null, which every reader of JSON understands.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps(finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     os.replace(temporary, path)
 
 
@@ -199,15 +213,23 @@ def config_hash(cfg: DictConfig) -> str:
     container = OmegaConf.to_container(of_run(cfg), resolve=True)
     assert isinstance(container, dict)
     relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[
+        :12
+    ]
 
 
 def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
     """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
-    single = {group: option for group, option in choices.items() if option is not None and "/" not in group}
+    single = {
+        group: option
+        for group, option in choices.items()
+        if option is not None and "/" not in group
+    }
     single.pop(SWEEP, None)
     several = {
-        "regularization": [key for key, strength in cfg.get("regularization", {}).items() if strength],
+        "regularization": [
+            key for key, strength in cfg.get("regularization", {}).items() if strength
+        ],
         "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
     }
     return {**single, **several}
@@ -219,7 +241,8 @@ def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     A name that only repeats the choice is left out: `data=iris` says `data.name: iris` too.
     """
     flat: dict[str, Any] = {
-        group: "+".join(value) if isinstance(value, list) else value for group, value in choices.items()
+        group: "+".join(value) if isinstance(value, list) else value
+        for group, value in choices.items()
     }
 
     def walk(node: DictConfig, prefix: str) -> None:
@@ -230,7 +253,9 @@ def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
             elif key != "_target_" and child is not None and not child._is_interpolation():
                 value = node[key]
                 if key != "name" or value != flat.get(prefix[:-1]):
-                    flat[f"{prefix}{key}"] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+                    flat[f"{prefix}{key}"] = (
+                        OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+                    )
 
     for group in map(str, cfg):
         if group in ("log_dir", "resume", "name", "packages", "logger"):
@@ -253,13 +278,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         Refused: if it is missing, truncated or not a checkpoint of ours.
     """
     if not path.is_file() and (folds := sorted(path.parents[1].glob("fold_*"))):
-        raise Refused(f"{path.parents[1]}: is a cross-validation; write the folder of one of its networks: {folds[0]}")
+        raise Refused(
+            f"{path.parents[1]}: is a cross-validation; write the folder of one of its networks: {folds[0]}"
+        )
     if not path.is_file():
         raise Refused(f"{path}: there is no such checkpoint; a run with callbacks=none keeps none")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the library raises many kinds
-        raise Refused(f"{path}: cannot be read as a checkpoint, it is truncated or damaged") from error
+        raise Refused(
+            f"{path}: cannot be read as a checkpoint, it is truncated or damaged"
+        ) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
         raise Refused(f"{path}: is not a checkpoint of goldilocks")
     return checkpoint
@@ -287,7 +316,9 @@ def load_weights(module: torch.nn.Module, checkpoint: Mapping[str, Any], path: P
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise Refused(f"{path}: holds the weights of another network ({first_mismatch(module, checkpoint)})") from error
+        raise Refused(
+            f"{path}: holds the weights of another network ({first_mismatch(module, checkpoint)})"
+        ) from error
 
 
 def first_mismatch(module: torch.nn.Module, checkpoint: Mapping[str, Any]) -> str:
@@ -324,7 +355,8 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {
-            d.name: d.version for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())
+            d.name: d.version
+            for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())
         },
     }
 
@@ -335,10 +367,15 @@ def git_state() -> dict[str, str | None]:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(
+                ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit.strip() if commit else None, "diff": git("diff", "HEAD") if commit else None}
+    return {
+        "commit": commit.strip() if commit else None,
+        "diff": git("diff", "HEAD") if commit else None,
+    }

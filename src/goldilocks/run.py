@@ -43,31 +43,46 @@ EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted":
 def train(cfg: DictConfig) -> None:
     """What Hydra calls: one run; ends the process with its exit code."""
     hydra, cfg = HydraConfig.get(), of_run(cfg)
-    choices, overrides = results.chosen(hydra.runtime.choices, cfg), results.plain_words(hydra.overrides.task)
+    choices, overrides = (
+        results.chosen(hydra.runtime.choices, cfg),
+        results.plain_words(hydra.overrides.task),
+    )
     try:
         if hydra.mode == RunMode.MULTIRUN:
-            raise Refused("hydra/sweeper: trials of other sweepers are not run; write hydra/sweeper=study")
+            raise Refused(
+                "hydra/sweeper: trials of other sweepers are not run; write hydra/sweeper=study"
+            )
         with devices.joined(cfg.trainer):
-            folder, result = resume(cfg, overrides) if cfg.resume is not None else start(cfg, overrides, choices)
+            folder, result = (
+                resume(cfg, overrides) if cfg.resume is not None else start(cfg, overrides, choices)
+            )
             first = devices.is_first()
     except Refused as refusal:
-        raise SystemExit(2) from refusal  # Hydra would print a line of its own about any other exception
+        raise SystemExit(
+            2
+        ) from refusal  # Hydra would print a line of its own about any other exception
     if first:
         print_result(folder, result)
     raise SystemExit(EXIT_CODES[result["status"]])
 
 
-def start(cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+def start(
+    cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]]:
     """Trains in a new folder under `log_dir/runs`."""
     parts = prepare(cfg)
     name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
     config_hash = results.config_hash(cfg)[:6]
-    folder = devices.share(lambda: results.make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
+    folder = devices.share(
+        lambda: results.make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash)
+    )
     announce(parts.settings.trainer)
     try:
         return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
     except BaseException:
-        if devices.is_first() and not (folder / "result.json").exists():  # interrupted before it was a run's
+        if (
+            devices.is_first() and not (folder / "result.json").exists()
+        ):  # interrupted before it was a run's
             shutil.rmtree(folder)
         raise
 
@@ -88,8 +103,14 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     """
     folder = devices.share(lambda: results.find_run(str(cfg.resume), cfg.log_dir))
     given = {word.partition("=")[0]: word for word in overrides}
-    if ignored := [word for key, word in given.items() if key not in ("resume", "trainer.max_epochs", "log_dir")]:
-        raise Refused(f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given")
+    if ignored := [
+        word
+        for key, word in given.items()
+        if key not in ("resume", "trainer.max_epochs", "log_dir")
+    ]:
+        raise Refused(
+            f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given"
+        )
     before, own = results.read_result(folder), results.read_config(folder)
     folds.check_longer(own, given.get("trainer.max_epochs"), folder)
     if more := given.get("trainer.max_epochs"):
@@ -97,10 +118,14 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
         if epochs < done:
             raise Refused(f"{more}: this run has done {done} epochs already; write more than that")
         if epochs != own.trainer.max_epochs and has_length(own.scheduler, own.packages):
-            raise Refused(f"{more}: this run's schedule is drawn over {own.trainer.max_epochs} epochs; leave it out")
+            raise Refused(
+                f"{more}: this run's schedule is drawn over {own.trainer.max_epochs} epochs; leave it out"
+            )
         own.trainer.max_epochs = epochs
     out_of_epochs = before["epochs"] == results.read_config(folder).trainer.max_epochs
-    extended = before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > before["epochs"]
+    extended = (
+        before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > before["epochs"]
+    )
     if before["status"] in ("done", "pruned", "diverged") and not extended:
         early = before["status"] == "done" and not out_of_epochs and not folds.are_asked(own)
         how = f" since epoch {before['epochs']}, stopped early" if early else ""
@@ -145,8 +170,15 @@ def run(
         What result.json holds.
     """
     parts = parts or prepare(cfg, warn=False)
-    job = {"cfg": OmegaConf.to_container(of_run(cfg), resolve=True), "folder": folder, "test": test, "resumed": resumed}
-    with together(parts.settings.trainer, folder, lambda: {**job, "report": go_on if report else None}):
+    job = {
+        "cfg": OmegaConf.to_container(of_run(cfg), resolve=True),
+        "folder": folder,
+        "test": test,
+        "resumed": resumed,
+    }
+    with together(
+        parts.settings.trainer, folder, lambda: {**job, "report": go_on if report else None}
+    ):
         return train_network(cfg, overrides, choices, folder, parts, test, resumed, report)
 
 
@@ -174,18 +206,31 @@ def train_network(
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:
             find_rate(parts, folder, result)
-        trainer = build_trainer(parts, folder, resume_step=state["global_step"] if state else None, report=report)
+        trainer = build_trainer(
+            parts, folder, resume_step=state["global_step"] if state else None, report=report
+        )
         log_start(trainer, cfg, parts, choices, folder)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         result |= failure(folder, error, parts)
         results.write_result(folder, result)
         return result
-    finish(trainer, folder, result, fit(trainer, parts, folder, checkpoint if state else None, result, overrides, test))
+    finish(
+        trainer,
+        folder,
+        result,
+        fit(trainer, parts, folder, checkpoint if state else None, result, overrides, test),
+    )
     return result
 
 
 def fit(
-    trainer: Trainer, parts: Parts, folder: Path, ckpt: Path | None, result: dict[str, Any], said: list[str], test: bool
+    trainer: Trainer,
+    parts: Parts,
+    folder: Path,
+    ckpt: Path | None,
+    result: dict[str, Any],
+    said: list[str],
+    test: bool,
 ) -> dict[str, float]:
     """Trains, and examines and tests what has ended well; the result gets the status. Returns the test's metrics."""
     tested: dict[str, float] = {}
@@ -213,7 +258,9 @@ def status_of(trainer: Trainer, module: TrainingModule) -> str:
     return "pruned" if was_pruned(trainer) else "done"
 
 
-def finish(trainer: Trainer, folder: Path, result: dict[str, Any], tested: Mapping[str, float]) -> None:
+def finish(
+    trainer: Trainer, folder: Path, result: dict[str, Any], tested: Mapping[str, float]
+) -> None:
     """Writes what a run has come to."""
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
@@ -226,9 +273,14 @@ def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
     """Sets the optimizer's rate to what the range test suggests, or to what it suggested before the run was resumed."""
     if result["lr_range"] is None:
         result["lr_range"] = devices.share(lambda: measure_rates(parts))
-    rate = result["learning_rate"] = parts.settings.optimizer["lr"] = suggested_rate(result["lr_range"])
+    rate = result["learning_rate"] = parts.settings.optimizer["lr"] = suggested_rate(
+        result["lr_range"]
+    )
     if devices.is_first():
-        print(f"optimizer.lr=auto: {rate:.3g} ({parts.settings.lr_range.rule} of the range test)", file=sys.stderr)
+        print(
+            f"optimizer.lr=auto: {rate:.3g} ({parts.settings.lr_range.rule} of the range test)",
+            file=sys.stderr,
+        )
     results.write_result(folder, result)
 
 
@@ -253,7 +305,9 @@ def first_result(
     return {
         "status": "running",
         **Recorder(parts.objective).outcome(steps=0),
-        "num_parameters": sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad),
+        "num_parameters": sum(
+            p.numel() for p in parts.module.network.parameters() if p.requires_grad
+        ),
         "learning_rate": None if parts.settings.finds_rate else parts.settings.optimizer.get("lr"),
         "lr_range": before.get("lr_range"),
         "choices": dict(choices),
@@ -263,12 +317,18 @@ def first_result(
     }
 
 
-def log_start(trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], folder: Path) -> None:
+def log_start(
+    trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], folder: Path
+) -> None:
     """Tells the loggers the options and the network, and shows what was found out before training.
 
     At once: a run may be killed in its first epoch. Trials of a sweep share their data, and have no card.
     """
-    if devices.is_first() and not results.is_trial(folder) and (card := parts.data.card()) is not None:
+    if (
+        devices.is_first()
+        and not results.is_trial(folder)
+        and (card := parts.data.card()) is not None
+    ):
         write_card(folder, card)
     for name, figure in parts.figures.items():
         save_figure(figure, folder, name, trainer.loggers, step=0)

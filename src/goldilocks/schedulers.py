@@ -18,7 +18,11 @@ from goldilocks.config import build, check_arguments, find_class, parameters_of
 from goldilocks.errors import Refused
 from goldilocks.optimizers import has_factors, learning_rate, nominal_rates
 
-LENGTH = ("total_steps", "T_max", "total_iters")  # what classes call the number of steps in the whole run
+LENGTH = (
+    "total_steps",
+    "T_max",
+    "total_iters",
+)  # what classes call the number of steps in the whole run
 OURS = ("interval", "monitor")
 
 
@@ -51,7 +55,9 @@ class Schedule:
             self.scheduler.step(*metric)
 
 
-def check_schedule(interval: Literal["step", "epoch"] = "epoch", monitor: str | None = None) -> None:
+def check_schedule(
+    interval: Literal["step", "epoch"] = "epoch", monitor: str | None = None
+) -> None:
     """The signature is the schema of our own keywords."""
 
 
@@ -85,16 +91,25 @@ def build_schedule(
     kind: Any = find_class(node, LRScheduler, "scheduler", packages)
     follows, monitor = "metrics" in parameters_of(kind.step), ours.get("monitor")
     if follows and monitor is None:
-        raise Refused("scheduler.monitor=null: this schedule follows a metric; write scheduler.monitor=val/loss")
+        raise Refused(
+            "scheduler.monitor=null: this schedule follows a metric; write scheduler.monitor=val/loss"
+        )
     if follows and ours.get("interval") == "step":
-        raise Refused("scheduler.interval=step: a metric is there once an epoch; write scheduler.interval=epoch")
+        raise Refused(
+            "scheduler.interval=step: a metric is there once an epoch; write scheduler.interval=epoch"
+        )
     if monitor is not None and not follows:
         raise Refused(f"scheduler.monitor={monitor}: this schedule follows no metric; leave it out")
     with nominal_rates(optimizer):
-        offered = {**dict.fromkeys(LENGTH, length), "max_lr": [group["lr"] for group in optimizer.param_groups]}
+        offered = {
+            **dict.fromkeys(LENGTH, length),
+            "max_lr": [group["lr"] for group in optimizer.param_groups],
+        }
         offered["cycle_momentum"] = has_momentum(optimizer)
         offered["steps_per_epoch"] = steps_per_epoch if ours.get("interval") == "step" else 1
-        scheduler = build(node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer)
+        scheduler = build(
+            node, LRScheduler, "scheduler", packages=packages, offered=offered, optimizer=optimizer
+        )
     return Schedule(scheduler, **ours)
 
 
@@ -120,20 +135,26 @@ def steps_in_epoch(num_batches: int, accumulate: int) -> int:
     return math.ceil(num_batches / accumulate)
 
 
-def try_schedule(node: Mapping[str, Any], optimizer: Optimizer, packages: Iterable[str] = ()) -> None:
+def try_schedule(
+    node: Mapping[str, Any], optimizer: Optimizer, packages: Iterable[str] = ()
+) -> None:
     """Runs the schedule on a dummy optimizer, so that what it rejects is refused before anything is loaded.
 
     Raises:
         Refused: for values that it rejects, and for a rate that is not finite or below zero.
     """
     epochs, steps = 10, 10
-    schedule = build_schedule(node, optimizer, steps_per_epoch=steps, max_epochs=epochs, packages=packages)
+    schedule = build_schedule(
+        node, optimizer, steps_per_epoch=steps, max_epochs=epochs, packages=packages
+    )
     optimizer.step()
     try:
         for step in range(epochs * steps):
             rate = learning_rate(optimizer)
             if not (math.isfinite(rate) and rate >= 0):
-                raise Refused(f"scheduler: sets a rate of {rate:g} at {step} % of a run; it must be 0 or above")
+                raise Refused(
+                    f"scheduler: sets a rate of {rate:g} at {step} % of a run; it must be 0 or above"
+                )
             schedule.on_step()
             if step % steps == steps - 1:
                 schedule.on_epoch_end({schedule.monitor: 0.0} if schedule.monitor else {})

@@ -11,7 +11,9 @@ from torch.distributed.tensor import DTensor
 
 from goldilocks import results
 
-GATHERED_ALONE = 1_000_000  # weights of a layer from which it is gathered by itself, not with the whole network
+GATHERED_ALONE = (
+    1_000_000  # weights of a layer from which it is gathered by itself, not with the whole network
+)
 
 
 def shard(network: nn.Module, mesh: Any) -> None:
@@ -21,7 +23,10 @@ def shard(network: nn.Module, mesh: Any) -> None:
     which a mean of weights never has: it would be evaluated as it once was.
     """
     for layer in network.modules():
-        if layer is not network and sum(p.numel() for p in layer.parameters(recurse=False)) >= GATHERED_ALONE:
+        if (
+            layer is not network
+            and sum(p.numel() for p in layer.parameters(recurse=False)) >= GATHERED_ALONE
+        ):
             fully_shard(layer, mesh=mesh)
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
@@ -43,6 +48,8 @@ def load_weights(module: nn.Module, checkpoint: Mapping[str, Any], path: Path) -
         Refused: if it holds the weights of another network.
     """
     if is_sharded(module):
-        set_model_state_dict(module, dict(checkpoint["state_dict"]), options=StateDictOptions(full_state_dict=True))
+        set_model_state_dict(
+            module, dict(checkpoint["state_dict"]), options=StateDictOptions(full_state_dict=True)
+        )
     else:
         results.load_weights(module, checkpoint, path)

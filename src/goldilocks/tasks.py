@@ -64,7 +64,9 @@ METRICS: dict[str, dict[str, Callable[[Spec], Metric | Pooled]]] = {
         **CLASS_METRICS,
     },
     "multiclass": {
-        "accuracy": lambda spec: MulticlassAccuracy(spec.num_outputs, average="micro", validate_args=False),
+        "accuracy": lambda spec: MulticlassAccuracy(
+            spec.num_outputs, average="micro", validate_args=False
+        ),
         **CLASS_METRICS,
     },
 }
@@ -82,11 +84,15 @@ class Objective:
         stage, _, name = metric.partition("/")
         known = [f"{stage}/{name}" for stage in ("train", "val") for name in BETTER]
         if stage == "test":
-            raise Refused(f"objective.metric={metric}: the test set must not decide; write val/{name}")
+            raise Refused(
+                f"objective.metric={metric}: the test set must not decide; write val/{name}"
+            )
         if metric not in known:
             raise Refused(f"objective.metric={metric}: no such metric; {near_miss(metric, known)}")
         if mode != BETTER[name]:
-            raise Refused(f"objective.mode={mode}: {BETTER[name]} is better for {name}; leave objective.mode out")
+            raise Refused(
+                f"objective.mode={mode}: {BETTER[name]} is better for {name}; leave objective.mode out"
+            )
         self.metric, self.mode = metric, mode
 
     def better(self, value: float, best: float | None) -> bool:
@@ -127,7 +133,9 @@ class Task(nn.Module):
         super().__init__()
         losses = LOSSES[spec.task]
         if loss != "auto" and loss not in losses:
-            raise Refused(f"task.loss={loss}: is not for {spec.task}; write one of: auto, {', '.join(losses)}")
+            raise Refused(
+                f"task.loss={loss}: is not for {spec.task}; write one of: auto, {', '.join(losses)}"
+            )
         if label_smoothing and spec.task == "regression":
             raise Refused(
                 f"regularization.label_smoothing={label_smoothing}: smooths class targets, and these data are a"
@@ -145,9 +153,13 @@ class Task(nn.Module):
         self.register_buffer("target_shift", torch.tensor(spec.target_shift or (0.0,)))
         self.register_buffer("target_scale", torch.tensor(spec.target_scale or (1.0,)))
         # Known from the spec, so no part of a checkpoint.
-        self.register_buffer("target_centre", torch.tensor(spec.target_centre or (0.0,)), persistent=False)
+        self.register_buffer(
+            "target_centre", torch.tensor(spec.target_centre or (0.0,)), persistent=False
+        )
         self.logged = any(spec.target_log)
-        self.register_buffer("target_log", torch.tensor(spec.target_log or (False,)), persistent=False)
+        self.register_buffer(
+            "target_log", torch.tensor(spec.target_log or (False,)), persistent=False
+        )
         self.weighted = class_weight == "balanced"
         weights = balanced_weights(spec.class_counts) if self.weighted else torch.ones(1)
         self.register_buffer("class_weight", weights, persistent=False)
@@ -177,7 +189,9 @@ class Task(nn.Module):
             if weight is None:
                 return self.loss_function(output, target, label_smoothing=amount)
             # The mean over rows. torch's divides by the sum of the batch's weights, which undoes them in small batches.
-            total = self.loss_function(output, target, weight=weight, label_smoothing=amount, reduction="sum")
+            total = self.loss_function(
+                output, target, weight=weight, label_smoothing=amount, reduction="sum"
+            )
             return total / len(output)
         if amount:
             target = smooth_binary(target, amount)
@@ -218,7 +232,11 @@ class Task(nn.Module):
     def centre(self, values: Tensor) -> Tensor:
         """A regression's scaled values, [B, C], around zero, in proportion to the target's own units."""
         centred = values - self.target_centre
-        return torch.where(self.target_log, (centred * self.target_scale).expm1(), centred) if self.logged else centred
+        return (
+            torch.where(self.target_log, (centred * self.target_scale).expm1(), centred)
+            if self.logged
+            else centred
+        )
 
     @torch.no_grad()
     def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
@@ -238,7 +256,9 @@ class Task(nn.Module):
         output = centred = self.combine(output.float())
         centred_target = target
         if self.spec.task == "regression":
-            centred, centred_target = (self.centre(values).squeeze(-1) for values in (output, target))
+            centred, centred_target = (
+                self.centre(values).squeeze(-1) for values in (output, target)
+            )
             output, target = self.unscale(output).squeeze(-1), self.unscale(target).squeeze(-1)
         elif self.spec.task == "binary":
             output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).round().long()
@@ -247,11 +267,16 @@ class Task(nn.Module):
         for metric in metrics:
             if isinstance(metric, Metric) and metric.device != output.device:
                 metric.to(output.device)
-            metric.update(*((centred, centred_target) if isinstance(metric, CentredR2) else (output, target)))
+            metric.update(
+                *((centred, centred_target) if isinstance(metric, CentredR2) else (output, target))
+            )
 
     def compute_metrics(self, stage: str) -> dict[str, float]:
         """The stage's metrics since they were reset, by `stage/name`."""
-        return {f"{stage}/{name}": of_all_rows(metric).item() for name, metric in self.metrics[stage].items()}
+        return {
+            f"{stage}/{name}": of_all_rows(metric).item()
+            for name, metric in self.metrics[stage].items()
+        }
 
     def reset_metrics(self, stage: str) -> None:
         for metric in self.metrics[stage].values():
@@ -304,7 +329,9 @@ def balanced_weights(counts: Sequence[int]) -> Tensor:
     tensor([0.6667, 2.0000])
     """
     rows = torch.tensor(counts, dtype=torch.float32)
-    return rows.sum() / (len(counts) * rows.clamp(min=1))  # a class may have no rows in a split of somebody else's
+    return rows.sum() / (
+        len(counts) * rows.clamp(min=1)
+    )  # a class may have no rows in a split of somebody else's
 
 
 def check_output(output: str, spec: Spec) -> None:
@@ -343,4 +370,6 @@ def check_objective(metric: str, spec: Spec, where: str = "objective.metric") ->
     names = metric_names(spec.task)
     known = [f"{stage}/{name}" for stage in ("train", "val") for name in ["loss", *names[stage]]]
     if metric not in known:
-        raise Refused(f"{where}={metric}: {spec.task} has no such metric; write one of: {', '.join(known)}")
+        raise Refused(
+            f"{where}={metric}: {spec.task} has no such metric; write one of: {', '.join(known)}"
+        )

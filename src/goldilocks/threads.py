@@ -17,8 +17,12 @@ import torch
 
 from goldilocks.devices import plan, trains_on_cpu
 
-ALL_THREADS = torch.get_num_threads()  # the cores, or the share of them that OMP_NUM_THREADS or a launcher gives
-SMALL_WORK = 3_000_000  # parameters times rows of a batch, below which two threads gained less than a fifth
+ALL_THREADS = (
+    torch.get_num_threads()
+)  # the cores, or the share of them that OMP_NUM_THREADS or a launcher gives
+SMALL_WORK = (
+    3_000_000  # parameters times rows of a batch, below which two threads gained less than a fifth
+)
 GAIN = 1.2  # in speed that doubling the threads must bring; less is left to other processes
 STEPS = 5  # measured for each number of threads, the fastest counts
 
@@ -28,13 +32,21 @@ def threads_for(parts: Any) -> int:
     option = parts.settings.trainer.get("threads", "auto")
     if option != "auto":
         return option
-    most = max(ALL_THREADS // plan(parts.settings.trainer).devices, 1)  # each process of this machine has its share
+    most = max(
+        ALL_THREADS // plan(parts.settings.trainer).devices, 1
+    )  # each process of this machine has its share
     if not trains_on_cpu(parts.settings.trainer.get("accelerator", "auto")):
         return most
     network, rows = parts.module.network, parts.data.batch_size
-    work, batch = sum(p.numel() for p in network.parameters()) * rows, [t[:rows] for t in parts.data.tensors["train"]]
+    work, batch = (
+        sum(p.numel() for p in network.parameters()) * rows,
+        [t[:rows] for t in parts.data.tensors["train"]],
+    )
     # No rates and strengths: the trials of a sweep over them share one measurement.
-    layers = [(type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False))) for layer in network.modules()]
+    layers = [
+        (type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False)))
+        for layer in network.modules()
+    ]
     description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
     return choose_threads(work, description, lambda: parts.module.trial_step(*batch), most)
 
@@ -95,15 +107,29 @@ def seconds(step: Callable[[], Any], threads: int) -> float:
 
 def memory() -> Path:
     """Where choices are remembered, beside what other programs find out about this machine."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "goldilocks" / "threads.json"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "goldilocks"
+        / "threads.json"
+    )
 
 
 def remembered() -> dict[str, int]:
     """The choices of this machine so far; none where they cannot be read."""
     try:
         known = json.loads(memory().read_text(encoding="utf-8"))
-        return {str(key): int(threads) for key, threads in known.items() if 1 <= int(threads) <= ALL_THREADS}
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError):  # RuntimeError: there is no home
+        return {
+            str(key): int(threads)
+            for key, threads in known.items()
+            if 1 <= int(threads) <= ALL_THREADS
+        }
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ):  # RuntimeError: there is no home
         return {}
 
 

@@ -23,11 +23,19 @@ from goldilocks.errors import Refused
 log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1)]
-Precision = Literal[16, 32, 64, "32", "64", "16-mixed", "bf16-mixed", "bf16-true", "32-true", "64-true"]
+Precision = Literal[
+    16, 32, 64, "32", "64", "16-mixed", "bf16-mixed", "bf16-true", "32-true", "64-true"
+]
 SHARDED_PRECISIONS = ("32", "32-true", "bf16-mixed", "bf16-true")
-AUTO_STEPS = 64  # batches in a call of training_step: 0.95 of a bare loop's speed, where 16 give 0.89
+AUTO_STEPS = (
+    64  # batches in a call of training_step: 0.95 of a bare loop's speed, where 16 give 0.89
+)
 
-QUIET: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+QUIET: dict[str, Any] = {
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+}
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -64,7 +72,9 @@ class ValidationLoop(_EvaluationLoop):
     """
 
     def __init__(self, trainer: pl.Trainer) -> None:
-        super().__init__(trainer, TrainerFn.FITTING, RunningStage.VALIDATING, verbose=False, inference_mode=False)
+        super().__init__(
+            trainer, TrainerFn.FITTING, RunningStage.VALIDATING, verbose=False, inference_mode=False
+        )
         self._verified = False
 
     def _verify_dataloader_idx_requirement(self) -> None:
@@ -84,7 +94,9 @@ class SignalsLeftAlone(_SignalConnector):
 
     def register_signal_handlers(self) -> None:
         self.received_sigterm = False
-        self._original_handlers = {signal.SIGINT: signal.getsignal(signal.SIGINT)}  # it is switched off and restored
+        self._original_handlers = {
+            signal.SIGINT: signal.getsignal(signal.SIGINT)
+        }  # it is switched off and restored
 
 
 class Trainer(pl.Trainer):
@@ -150,12 +162,28 @@ class Trainer(pl.Trainer):
         default_root_dir: str | None = None,
         shuffle_seed: int = 0,
     ) -> None:
-        wanted = plan({"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "strategy": strategy})
-        check_together(wanted, precision, compile, check_val_every_n_epoch, max_epochs, channels_last)
+        wanted = plan(
+            {
+                "accelerator": accelerator,
+                "devices": devices,
+                "num_nodes": num_nodes,
+                "strategy": strategy,
+            }
+        )
+        check_together(
+            wanted, precision, compile, check_val_every_n_epoch, max_epochs, channels_last
+        )
         self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.accumulate_batches, self.steps_per_execution = accumulate_grad_batches, steps_per_execution
+        self.accumulate_batches, self.steps_per_execution = (
+            accumulate_grad_batches,
+            steps_per_execution,
+        )
         self.shuffle_seed = shuffle_seed
-        self.channels_last, self.compiles, self.data_memory_fraction = channels_last, compile, data_memory_fraction
+        self.channels_last, self.compiles, self.data_memory_fraction = (
+            channels_last,
+            compile,
+            data_memory_fraction,
+        )
         callbacks = callbacks or []
         super().__init__(
             **strategy_of(wanted),
@@ -170,8 +198,12 @@ class Trainer(pl.Trainer):
             callbacks=callbacks,
             logger=logger,
             default_root_dir=default_root_dir,
-            enable_checkpointing=any(isinstance(callback, library.Checkpoint) for callback in callbacks),
-            enable_progress_bar=any(isinstance(callback, library.ProgressBar) for callback in callbacks),
+            enable_checkpointing=any(
+                isinstance(callback, library.Checkpoint) for callback in callbacks
+            ),
+            enable_progress_bar=any(
+                isinstance(callback, library.ProgressBar) for callback in callbacks
+            ),
             profiler=NoProfiler(),
             **QUIET,
         )
@@ -196,13 +228,20 @@ class Trainer(pl.Trainer):
             type(callback).__name__
             for callback in self.callbacks  # type: ignore[attr-defined]
             if not isinstance(callback, CONTENT_WITH_SOME)
-            and any(getattr(type(callback), hook) is not getattr(pl.Callback, hook) for hook in STEP_HOOKS)
+            and any(
+                getattr(type(callback), hook) is not getattr(pl.Callback, hook)
+                for hook in STEP_HOOKS
+            )
         ]
 
     def planned_epochs(self, steps_per_epoch: int) -> int:
         """Epochs of a run that is not stopped early."""
         assert self.max_epochs is not None
-        return self.max_epochs if self.max_steps == -1 else min(self.max_epochs, -(-self.max_steps // steps_per_epoch))
+        return (
+            self.max_epochs
+            if self.max_steps == -1
+            else min(self.max_epochs, -(-self.max_steps // steps_per_epoch))
+        )
 
     def steps_left(self, done: int) -> int | None:
         """Optimizer steps until `max_steps`; None without that limit."""
@@ -223,10 +262,14 @@ class Trainer(pl.Trainer):
         self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
 
 
-def check_together(plan: Plan, precision: int | str, compiles: bool, every: int, epochs: int, last: bool) -> None:
+def check_together(
+    plan: Plan, precision: int | str, compiles: bool, every: int, epochs: int, last: bool
+) -> None:
     """Refuses options that are right by themselves, but not with these devices or each other."""
     if last and plan.strategy == "fsdp":
-        raise Refused("trainer.channels_last=true: not with fsdp; write trainer.strategy=ddp, or leave it out")
+        raise Refused(
+            "trainer.channels_last=true: not with fsdp; write trainer.strategy=ddp, or leave it out"
+        )
     check_precision(precision, plan)
     check_compile(compiles, plan)
     check_intervals(every, epochs)
@@ -235,13 +278,19 @@ def check_together(plan: Plan, precision: int | str, compiles: bool, every: int,
 def check_precision(precision: int | str, plan: Plan) -> None:
     """Refuses a precision that the devices cannot do."""
     if plan.kind == "cpu" and str(precision) in ("16", "16-mixed"):
-        raise Refused(f"trainer.precision={precision}: needs a GPU; write trainer.precision=bf16-mixed or 32")
+        raise Refused(
+            f"trainer.precision={precision}: needs a GPU; write trainer.precision=bf16-mixed or 32"
+        )
     if plan.kind == "cuda" and str(precision).startswith("bf16") and not has_bf16():
-        raise Refused(f"trainer.precision={precision}: {named('cuda')} has no bf16; write 16-mixed or 32")
+        raise Refused(
+            f"trainer.precision={precision}: {named('cuda')} has no bf16; write 16-mixed or 32"
+        )
     if plan.kind == "mps" and str(precision) in ("64", "64-true"):
         raise Refused(f"trainer.precision={precision}: Apple's MPS has no 64 bits; write 32")
     if plan.strategy == "fsdp" and str(precision) not in SHARDED_PRECISIONS:
-        raise Refused(f"trainer.precision={precision}: not with fsdp; write one of {', '.join(SHARDED_PRECISIONS)}")
+        raise Refused(
+            f"trainer.precision={precision}: not with fsdp; write one of {', '.join(SHARDED_PRECISIONS)}"
+        )
 
 
 def has_bf16() -> bool:
@@ -252,7 +301,9 @@ def has_bf16() -> bool:
 def check_compile(compiles: bool, plan: Plan) -> None:
     """Refuses torch.compile where it cannot work."""
     if compiles and plan.strategy == "fsdp":
-        raise Refused("trainer.compile=true: not with fsdp; write trainer.strategy=ddp, or leave it out")
+        raise Refused(
+            "trainer.compile=true: not with fsdp; write trainer.strategy=ddp, or leave it out"
+        )
     if compiles:
         check_compiler(plan.kind)
 
@@ -275,7 +326,12 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
     values = {key: value for key, value in options.items() if key != "_target_"}
     checked = check_arguments(kind, values, "trainer", packages, given=live)
     if issubclass(kind, Trainer):
-        defaults = {"precision": 32, "compile": False, "check_val_every_n_epoch": 1, "max_epochs": 200}
+        defaults = {
+            "precision": 32,
+            "compile": False,
+            "check_val_every_n_epoch": 1,
+            "max_epochs": 200,
+        }
         defaults |= {"channels_last": False}
         check_together(plan(checked), *(checked.get(key, value) for key, value in defaults.items()))
 

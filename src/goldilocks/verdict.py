@@ -56,8 +56,13 @@ def summary(verdicts: list[Verdict], seconds: float) -> str:
     >>> summary([Verdict("a", "failed", ""), Verdict("b", "warning", ""), Verdict("c", "ok", "")], 7.23)
     '1 failed, 1 warning, 1 ok in 7.2 s; nothing was written'
     """
-    counts = [(status, sum(verdict.status == status for verdict in verdicts)) for status in ("failed", "warning", "ok")]
+    counts = [
+        (status, sum(verdict.status == status for verdict in verdicts))
+        for status in ("failed", "warning", "ok")
+    ]
     told = ", ".join(
-        f"{count} {status}{'s' * (status == 'warning' and count > 1)}" for status, count in counts if count
+        f"{count} {status}{'s' * (status == 'warning' and count > 1)}"
+        for status, count in counts
+        if count
     )
     return f"{told} in {seconds:.1f} s; nothing was written"

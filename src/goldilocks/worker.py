@@ -23,7 +23,9 @@ def main(kind: str, port: str, size: str, rank: str) -> int:
             job: dict[str, Any] = devices.share(lambda: cast("Any", None))  # the first one's
             result = run(OmegaConf.create(job.pop("cfg")), [], {}, **job)
     except RuntimeError:
-        time.sleep(NEWS)  # within which this process is ended if it only fails because the first one is gone
+        time.sleep(
+            NEWS
+        )  # within which this process is ended if it only fails because the first one is gone
         raise
     return int(result["status"] == "failed")
 

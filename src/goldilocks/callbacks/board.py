@@ -29,7 +29,10 @@ class NetworkGraph(pl.Callback):
                 show(trainer, "log_network", traced, rows)
         except Exception as error:  # whatever a forward pass does that cannot be traced
             why = f"{type(error).__name__}: {one_line(error)}"
-            print(f"note: TensorBoard gets no graph of the network, nothing else is missing ({why})", file=sys.stderr)
+            print(
+                f"note: TensorBoard gets no graph of the network, nothing else is missing ({why})",
+                file=sys.stderr,
+            )
 
 
 class Charts(pl.Callback):
@@ -47,10 +50,16 @@ def layout(task: str) -> Layout:
 
     All runs have the same categories, for TensorBoard puts the runs' charts together by them.
     """
-    metrics = {name: [f"train/{name}$", f"val/{name}$"] for name in ["loss", *metric_names(task)["val"]]}
+    metrics = {
+        name: [f"train/{name}$", f"val/{name}$"] for name in ["loss", *metric_names(task)["val"]]
+    }
     steps = {"learning rate": ["learning_rate$"], "momentum": ["momentum$"]}
     steps["gradient norm"] = ["gradient_norm$", "gradient_norm_clipped$"]
-    layers = {"gradients": ["gradients/"], "dead units": ["dead_units/"], "saturated": ["saturated/"]}
+    layers = {
+        "gradients": ["gradients/"],
+        "dead units": ["dead_units/"],
+        "saturated": ["saturated/"],
+    }
     categories = {"training and validation": metrics, "optimizer": steps, "layers": layers}
     return {
         category: {chart: ["Multiline", tags] for chart, tags in charts.items()}

@@ -52,9 +52,13 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.monotonic()
-        due = now - self._saved >= max(self.min_seconds, self._took / self.SHARE if self.min_seconds else 0.0)
+        due = now - self._saved >= max(
+            self.min_seconds, self._took / self.SHARE if self.min_seconds else 0.0
+        )
         if devices.share(lambda: due) or is_last_epoch(trainer):
-            save_logs(trainer)  # what comes before the checkpoint is not written again by a run that resumes
+            save_logs(
+                trainer
+            )  # what comes before the checkpoint is not written again by a run that resumes
             trainer.save_checkpoint(self.path)
             self._saved = time.monotonic()
             self._took = self._saved - now
@@ -63,4 +67,6 @@ class LastCheckpoint(Checkpoint):
 def is_last_epoch(trainer: pl.Trainer) -> bool:
     """Whether training ends with the epoch that has just ended."""
     steps_done = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
-    return trainer.should_stop or steps_done or trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+    return (
+        trainer.should_stop or steps_done or trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+    )

@@ -25,5 +25,9 @@ class EarlyStopping(library.EarlyStopping):
     ) -> None:
         every_epoch = True if monitor.startswith("train/") else None  # None: where validation ends
         super().__init__(
-            monitor, min_delta=min_delta, patience=patience, mode=mode, check_on_train_epoch_end=every_epoch
+            monitor,
+            min_delta=min_delta,
+            patience=patience,
+            mode=mode,
+            check_on_train_epoch_end=every_epoch,
         )

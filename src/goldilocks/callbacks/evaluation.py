@@ -66,12 +66,19 @@ class EvaluationFigures(pl.Callback):
         if not alone(pl_module) or (results.is_trial(self.folder) and not self.trials):
             return
         try:
-            outcome = evaluate(trainer, pl_module, best_network(pl_module, self.folder / "checkpoints" / "best.ckpt"))
+            outcome = evaluate(
+                trainer,
+                pl_module,
+                best_network(pl_module, self.folder / "checkpoints" / "best.ckpt"),
+            )
             if outcome is not None:
                 with uninterrupted():  # half a picture, or an event that is never written out
                     self.draw(trainer, pl_module, outcome)
         except Exception as error:
-            print(f"warning: the figures were not drawn: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+            print(
+                f"warning: the figures were not drawn: {type(error).__name__}: {one_line(error)}",
+                file=sys.stderr,
+            )
 
     def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
         """Draws all figures of the task."""
@@ -117,7 +124,9 @@ def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
     """A copy, in evaluation mode, of the network that is tested: of the checkpoint, where there is one."""
     network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
     if checkpoint.exists():
-        network.load_state_dict(evaluated_weights(results.load_checkpoint(checkpoint)["state_dict"]))
+        network.load_state_dict(
+            evaluated_weights(results.load_checkpoint(checkpoint)["state_dict"])
+        )
     return network
 
 
@@ -152,15 +161,24 @@ def class_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
     true, said = outcome.true, outcome.predicted.argmax(1)
     rows = f"{len(true):,} validation rows"
     counts = figures.count_confusions(true, said, len(names))
-    lines = {name: figures.precision_recall(positive, scores) for name, positive, scores in curves(outcome, names)}
+    lines = {
+        name: figures.precision_recall(positive, scores)
+        for name, positive, scores in curves(outcome, names)
+    }
     two = len(names) == 2
     sure = outcome.predicted[:, 1] if two else outcome.predicted.max(1)
-    what = f"probability of {figures.shortened(names)[1]}" if two else "probability of the predicted class"
+    what = (
+        f"probability of {figures.shortened(names)[1]}"
+        if two
+        else "probability of the predicted class"
+    )
     return {
         "confusion": figures.draw_confusion(
             counts, names, f"Confusion matrix: {rows}, {np.mean(true == said):.3f} right"
         ),
-        "calibration": figures.draw_calibration(sure, true == (1 if two else said), what, f"Calibration: {rows}"),
+        "calibration": figures.draw_calibration(
+            sure, true == (1 if two else said), what, f"Calibration: {rows}"
+        ),
         "precision_recall": figures.draw_precision_recall(lines, f"Precision and recall: {rows}"),
     }
 
@@ -187,7 +205,9 @@ def wrong_classes(outcome: Outcome, order: Array, numbers: Array, names: tuple[s
     for row in order:
         said = outcome.predicted[row].argmax()
         sure, loss = outcome.predicted[row, said], outcome.losses[row]
-        lines.append((str(numbers[row]), names[outcome.true[row]], names[said], f"{sure:.3f}", f"{loss:.3f}"))
+        lines.append(
+            (str(numbers[row]), names[outcome.true[row]], names[said], f"{sure:.3f}", f"{loss:.3f}")
+        )
     return aligned(lines)
 
 
@@ -216,7 +236,9 @@ def as_pictures(values: Array) -> Array:
 def regression_figures(outcome: Outcome, spec: Spec) -> dict[str, Any]:
     """Predictions and residuals of up to four targets, by their file's name."""
     names = shown_targets(spec)
-    true, said = (values[:, : len(names)].astype(float) for values in (outcome.true, outcome.predicted))
+    true, said = (
+        values[:, : len(names)].astype(float) for values in (outcome.true, outcome.predicted)
+    )
     rows = f"{len(true):,} validation rows"
     return {
         "predicted": figures.draw_predicted(true, said, names, f"Predicted and true: {rows}"),
@@ -227,9 +249,15 @@ def regression_figures(outcome: Outcome, spec: Spec) -> dict[str, Any]:
 def wrong_values(outcome: Outcome, order: Array, numbers: Array, spec: Spec) -> str:
     """A table of rows with up to four targets; see `wrong_classes`."""
     names = shown_targets(spec)
-    lines = [("row", *(f"{word} {name}" for name in names for word in ("true", "predicted")), "loss")]
+    lines = [
+        ("row", *(f"{word} {name}" for name in names for word in ("true", "predicted")), "loss")
+    ]
     for row in order:
-        values = [f"{of[row, target]:.5g}" for target in range(len(names)) for of in (outcome.true, outcome.predicted)]
+        values = [
+            f"{of[row, target]:.5g}"
+            for target in range(len(names))
+            for of in (outcome.true, outcome.predicted)
+        ]
         lines.append((str(numbers[row]), *values, f"{outcome.losses[row]:.3f}"))
     return aligned(lines)
 
@@ -243,4 +271,7 @@ def shown_targets(spec: Spec) -> list[str]:
 def aligned(lines: Sequence[tuple[str, ...]]) -> str:
     """Lines of cells as text, each column to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )

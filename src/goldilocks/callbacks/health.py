@@ -27,7 +27,9 @@ class NetworkHealth(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if has_board(trainer, "log_scalars") and is_due(trainer, self.every, self.DENSE):
-            show(trainer, "log_scalars", scalars(probe(trainer, pl_module)), trainer.global_step - 1)
+            show(
+                trainer, "log_scalars", scalars(probe(trainer, pl_module)), trainer.global_step - 1
+            )
 
 
 class Histograms(pl.Callback):
@@ -48,9 +50,15 @@ class Histograms(pl.Callback):
         if not has_board(trainer, "log_histograms") or not is_due(trainer, self.every, self.DENSE):
             return
         trained = pl_module.network.named_parameters()
-        found = {f"weights/{name}": parameter.detach() for name, parameter in trained if parameter.requires_grad}
+        found = {
+            f"weights/{name}": parameter.detach()
+            for name, parameter in trained
+            if parameter.requires_grad
+        }
         activations = probe(trainer, pl_module).activations
-        found |= {f"activations/{activation.name}": activation.outputs for activation in activations}
+        found |= {
+            f"activations/{activation.name}": activation.outputs for activation in activations
+        }
         show(trainer, "log_histograms", found, trainer.global_step - 1)
 
 
@@ -58,5 +66,7 @@ def scalars(health: Health) -> dict[str, float]:
     """By tag, what a layer has."""
     found = {f"gradients/{layer.name}": layer.gradient_norm for layer in health.layers}
     found |= {f"dead_units/{activation.name}": activation.dead for activation in health.activations}
-    found |= {f"saturated/{activation.name}": activation.saturated for activation in health.activations}
+    found |= {
+        f"saturated/{activation.name}": activation.saturated for activation in health.activations
+    }
     return {tag: value for tag, value in found.items() if value is not None}

@@ -26,7 +26,9 @@ from goldilocks.tasks import Task
 Array = NDArray[Any]
 
 MOST_SHOWN = 25  # columns in the figure; the file has all
-MOST_ROWS = 150_000  # that pass the network in all: with many columns fewer validation rows are taken
+MOST_ROWS = (
+    150_000  # that pass the network in all: with many columns fewer validation rows are taken
+)
 FEWEST_ROWS = 50  # of the validation rows, or all of them: fewer tell nothing
 
 
@@ -46,17 +48,24 @@ class FeatureImportance(pl.Callback):
         trials: Whether the trials of a sweep do it too.
     """
 
-    def __init__(self, save_dir: str, repeats: Annotated[int, Field(ge=0)] = 5, trials: bool = False) -> None:
+    def __init__(
+        self, save_dir: str, repeats: Annotated[int, Field(ge=0)] = 5, trials: bool = False
+    ) -> None:
         self.folder, self.repeats, self.trials = Path(save_dir), repeats, trials
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not self.repeats or not alone(pl_module) or (results.is_trial(self.folder) and not self.trials):
+        if (
+            not self.repeats
+            or not alone(pl_module)
+            or (results.is_trial(self.folder) and not self.trials)
+        ):
             return
         try:
             self.measure(trainer, pl_module)
         except Exception as error:
             print(
-                f"warning: the importance was not measured: {type(error).__name__}: {one_line(error)}", file=sys.stderr
+                f"warning: the importance was not measured: {type(error).__name__}: {one_line(error)}",
+                file=sys.stderr,
             )
 
     def measure(self, trainer: Any, module: Any) -> None:
@@ -72,26 +81,41 @@ class FeatureImportance(pl.Callback):
             return
         draws = torch.Generator().manual_seed(module.seed)
         rows = torch.randperm(count, generator=draws)[:taken].sort().values.to(module.device)
-        orders = torch.stack([torch.randperm(taken, generator=draws) for _ in range(self.repeats)]).to(module.device)
+        orders = torch.stack(
+            [torch.randperm(taken, generator=draws) for _ in range(self.repeats)]
+        ).to(module.device)
         x, y = (tensor[rows.to(tensor.device)].to(module.device) for tensor in data.tensors["val"])
-        groups = [[place for place, owner in enumerate(owners) if owner == column] for column in columns]
+        groups = [
+            [place for place, owner in enumerate(owners) if owner == column] for column in columns
+        ]
         network = best_network(module, self.folder / "checkpoints" / "best.ckpt")
         name, sinks = recorder.objective.metric.partition("/")[2], recorder.objective.mode == "max"
         plugin = trainer.precision_plugin
         with plugin.val_step_context():
-            grown = shuffled_scores(module.task, network, (plugin.convert_input(x), y), groups, orders, name)
+            grown = shuffled_scores(
+                module.task, network, (plugin.convert_input(x), y), groups, orders, name
+            )
         with uninterrupted():
             label = f"{'fall' if sinks else 'rise'} of val/{name}"
             self.write(trainer, columns, -grown if sinks else grown, label, taken)
 
-    def write(self, trainer: Any, columns: Sequence[str], worse: Array, label: str, rows: int) -> None:
+    def write(
+        self, trainer: Any, columns: Sequence[str], worse: Array, label: str, rows: int
+    ) -> None:
         """The file and the figure, the most important column first; `worse` is [C, R]."""
-        means, spreads = worse.mean(1), worse.std(1, ddof=1) if self.repeats > 1 else np.zeros(len(worse))
+        means, spreads = (
+            worse.mean(1),
+            worse.std(1, ddof=1) if self.repeats > 1 else np.zeros(len(worse)),
+        )
         order = np.argsort(-means, kind="stable")
         lines = [f"column,{label},standard deviation"]
-        lines += [f"{quoted(columns[place])},{means[place]:.6g},{spreads[place]:.6g}" for place in order]
+        lines += [
+            f"{quoted(columns[place])},{means[place]:.6g},{spreads[place]:.6g}" for place in order
+        ]
         (self.folder / "figures").mkdir(parents=True, exist_ok=True)
-        (self.folder / "figures" / "importance.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        (self.folder / "figures" / "importance.csv").write_text(
+            "\n".join([*lines, ""]), encoding="utf-8"
+        )
         shown, step = order[:MOST_SHOWN], max(trainer.global_step - 1, 0)
         title = f"Importance: {rows:,} validation rows, shuffled {self.repeats} times"
         names = [columns[place] for place in shown]

@@ -38,7 +38,9 @@ def is_due(trainer: pl.Trainer, every: int | Literal["auto"], dense: int) -> boo
 
 def has_board(trainer: pl.Trainer, method: str) -> bool:
     """Whether any logger has a place for what a network does; metrics.csv has none. A sharded one is in no process."""
-    return not is_sharded(trainer.lightning_module) and any(hasattr(logger, method) for logger in trainer.loggers)
+    return not is_sharded(trainer.lightning_module) and any(
+        hasattr(logger, method) for logger in trainer.loggers
+    )
 
 
 def show(trainer: pl.Trainer, method: str, *given: Any) -> None:
@@ -59,7 +61,9 @@ def probe_rows(trainer: Any, rows: int = PROBE_ROWS) -> tuple[Tensor, Tensor]:
     rows = min(rows, len(x), max(data.batch_size, PROBE_ELEMENTS // x[0].numel()))
     positions = torch.arange(rows, device=x.device) * len(x) // rows
     device = next(trainer.lightning_module.network.parameters()).device
-    return trainer.precision_plugin.convert_input((x[positions].to(device), y[positions].to(device)))
+    return trainer.precision_plugin.convert_input(
+        (x[positions].to(device), y[positions].to(device))
+    )
 
 
 @contextmanager

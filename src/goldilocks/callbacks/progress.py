@@ -38,9 +38,13 @@ class ProgressBar(library.ProgressBar):
         if not self._enabled or not trainer.is_global_zero or not console.is_terminal:
             return
         shown = (TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*shown, TextColumn("{task.description}"), console=console, refresh_per_second=8)
+        self._progress = Progress(
+            *shown, TextColumn("{task.description}"), console=console, refresh_per_second=8
+        )
         self._progress.start()
-        self._task = self._progress.add_task("", total=trainer.max_epochs, completed=trainer.current_epoch)
+        self._task = self._progress.add_task(
+            "", total=trainer.max_epochs, completed=trainer.current_epoch
+        )
 
     def on_train_batch_end(self, trainer: pl.Trainer, *given: Any) -> None:
         """Moves within a long epoch."""
@@ -63,14 +67,22 @@ class ProgressBar(library.ProgressBar):
             return
         self._shown = done
         best = recorder.best_value
-        text = f"{recorder.objective.metric} {float(now):.4g}" + (f" (best {best:.4g})" if best is not None else "")
+        text = f"{recorder.objective.metric} {float(now):.4g}" + (
+            f" (best {best:.4g})" if best is not None else ""
+        )
         if self._progress is not None:
             self._progress.update(self._task, completed=done, description=text)
-        elif self._enabled and trainer.is_global_zero and time.monotonic() - self._printed > self.LOG_SECONDS:
+        elif (
+            self._enabled
+            and trainer.is_global_zero
+            and time.monotonic() - self._printed > self.LOG_SECONDS
+        ):
             print(f"epoch {done}/{trainer.max_epochs} {text}", file=sys.stderr, flush=True)
             self._printed = time.monotonic()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         self._stop()
 
     def _stop(self) -> None:

@@ -36,7 +36,10 @@ class Pruning(Checkpoint):
             return
         epochs = trainer.current_epoch + 1
         stop = trainer.is_global_zero and self.report(epochs, value)
-        if trainer.strategy.reduce_boolean_decision(stop, all=False) and epochs != trainer.max_epochs:
+        if (
+            trainer.strategy.reduce_boolean_decision(stop, all=False)
+            and epochs != trainer.max_epochs
+        ):
             self.pruned = trainer.should_stop = True
 
 

@@ -52,15 +52,23 @@ class Recorder(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         now = time.perf_counter()
-        self.train_seconds += now - self._epoch_began - self._validation_seconds - self.compiled_now(pl_module)
+        self.train_seconds += (
+            now - self._epoch_began - self._validation_seconds - self.compiled_now(pl_module)
+        )
         self.epochs += 1
         self.rows += pl_module.rows_in_epoch
         metrics, step = dict(pl_module.epoch_metrics), trainer.global_step - 1
         value = metrics.get(self.objective.metric)
         scalars = {**metrics, "epoch": float(trainer.current_epoch)}
-        if value is not None and math.isfinite(value) and self.objective.better(value, self.best_value):
+        if (
+            value is not None
+            and math.isfinite(value)
+            and self.objective.better(value, self.best_value)
+        ):
             self.best_value, self.best_epoch = value, trainer.current_epoch
-            self.best_metrics = {key: metrics[key] for key in metrics if key.partition("/")[0] in STAGES}
+            self.best_metrics = {
+                key: metrics[key] for key in metrics if key.partition("/")[0] in STAGES
+            }
             scalars |= {f"best/{key}": metric for key, metric in self.best_metrics.items()}
         self.history.append(metrics)
         with uninterrupted():
@@ -92,7 +100,11 @@ class Recorder(Checkpoint):
         """What the run has come to so far, as result.json says it."""
         seconds = self.train_seconds
         return {
-            "objective": {"metric": self.objective.metric, "mode": self.objective.mode, "value": self.best_value},
+            "objective": {
+                "metric": self.objective.metric,
+                "mode": self.objective.mode,
+                "value": self.best_value,
+            },
             "metrics": dict(self.best_metrics),
             "best_epoch": self.best_epoch,
             "epochs": self.epochs,

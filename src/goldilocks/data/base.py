@@ -24,7 +24,9 @@ from goldilocks.errors import Refused
 # Rows in a batch where no gradient is needed. On the CPU more of them leave the processor's cache: measured with layers
 # of 64 to 2,048 units, 1,024 rows take 0.8 to 1.0 of the time of 8,192.
 EVALUATION_ROWS, EVALUATION_ROWS_ON_CPU = 8192, 1024
-EVALUATION_NUMBERS = 2**24  # in such a batch of large images, beyond which it may not fit where a training batch does
+EVALUATION_NUMBERS = (
+    2**24
+)  # in such a batch of large images, beyond which it may not fit where a training batch does
 EVALUATION_BATCHES = 64  # in an item, whose metrics are computed at once
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Parts = dict[str, NDArray[Any]]  # row numbers by stage
@@ -33,12 +35,16 @@ Parts = dict[str, NDArray[Any]]  # row numbers by stage
 class Table(NamedTuple):
     """What a source of data loads."""
 
-    features: Any  # an array of numbers, [N, F] or [N, channels, height, width]; or what `prepare` takes
+    features: (
+        Any  # an array of numbers, [N, F] or [N, channels, height, width]; or what `prepare` takes
+    )
     target: NDArray[Any]  # [N] or [N, targets]: numbers, or anything that names a class
     feature_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()  # of the sorted classes; () names them by their values
-    test_rows: NDArray[Any] | None = None  # numbers of the rows that the source itself sets aside; None: drawn
+    test_rows: NDArray[Any] | None = (
+        None  # numbers of the rows that the source itself sets aside; None: drawn
+    )
     val_rows: NDArray[Any] | None = None
 
 
@@ -75,9 +81,13 @@ class TableData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if fold is not None and fold >= (folds or 0):
-            raise Refused(f"data.fold={fold}: there are {folds or 0} folds; write data.folds above it, or leave it out")
+            raise Refused(
+                f"data.fold={fold}: there are {folds or 0} folds; write data.folds above it, or leave it out"
+            )
         self.folds, self.fold = folds, fold
-        self.groups: NDArray[Any] | None = None  # of the rows, [N], where a split has kept them together
+        self.groups: NDArray[Any] | None = (
+            None  # of the rows, [N], where a split has kept them together
+        )
         self.batch_size, self.task, self.seed = batch_size, task, seed
         self.scaling, self.target_scaling = scaling, target_scaling
         self.fractions = {"val": 0.0 if folds else val_fraction, "test": test_fraction}
@@ -114,7 +124,9 @@ class TableData(pl.LightningDataModule):
         self.row_numbers = parts
         inputs, facts = self.prepare(table, parts)
         if task == "regression":
-            target, scales = scale_target(target, parts["train"], self.target_scaling, self.log_targets(target, parts))
+            target, scales = scale_target(
+                target, parts["train"], self.target_scaling, self.log_targets(target, parts)
+            )
             facts |= scales
         else:
             counts = np.bincount(target[parts["train"]].reshape(-1), minlength=len(classes))
@@ -130,7 +142,11 @@ class TableData(pl.LightningDataModule):
         )
         kind = torch.long if task == "multiclass" else torch.float32
         y = torch.from_numpy(target).to(kind)
-        self.tensors = {stage: (torch.from_numpy(inputs[stage]), y[rows]) for stage, rows in parts.items() if len(rows)}
+        self.tensors = {
+            stage: (torch.from_numpy(inputs[stage]), y[rows])
+            for stage, rows in parts.items()
+            if len(rows)
+        }
 
     def split(self, table: Table, target: NDArray[Any], *, stratify: bool) -> Parts:
         """Row numbers by stage: those that the source sets aside, the others drawn."""
@@ -141,15 +157,25 @@ class TableData(pl.LightningDataModule):
         """Makes the rows of one fold the validation rows; the test rows stay."""
         assert self.folds is not None
         if len(parts["val"]):
-            raise Refused(f"data.folds={self.folds}: the data say themselves which rows validate; leave one out")
+            raise Refused(
+                f"data.folds={self.folds}: the data say themselves which rows validate; leave one out"
+            )
         rest = np.sort(parts["train"])
         groups = self.groups[rest] if self.groups is not None else None
-        held = split_folds(target[rest], self.folds, self.seed, stratify=stratify, groups=groups)[self.fold or 0]
+        held = split_folds(target[rest], self.folds, self.seed, stratify=stratify, groups=groups)[
+            self.fold or 0
+        ]
         return {**parts, "train": np.delete(rest, held), "val": rest[held]}
 
-    def prepare(self, table: Table, parts: Parts) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    def prepare(
+        self, table: Table, parts: Parts
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
         """Inputs of the network by stage, fitted on the training rows; and what the spec says of them."""
-        features = table.features if table.features.dtype.kind in "fiub" else table.features.astype(np.float64)
+        features = (
+            table.features
+            if table.features.dtype.kind in "fiub"
+            else table.features.astype(np.float64)
+        )
         check_finite(features, table.feature_names)
         if not self.scaler:
             self.scaler = fit_scaler(features[parts["train"]], self.scaling)
@@ -169,7 +195,9 @@ class TableData(pl.LightningDataModule):
         """The column of the source that each of the network's inputs is of, [F]; () for images."""
         if len(self.spec.input_shape) != 1:
             return ()
-        return self.spec.feature_names or tuple(f"feature {number}" for number in range(self.spec.input_shape[0]))
+        return self.spec.feature_names or tuple(
+            f"feature {number}" for number in range(self.spec.input_shape[0])
+        )
 
     def card(self) -> dict[str, Any] | None:
         """What was found out about the data and decided, for the run folder; None where nothing had to be."""
@@ -197,10 +225,17 @@ class TableData(pl.LightningDataModule):
             return []
         max_batches = self.limit(limit)
         if max_batches is not None:
-            return self.loader(stage, max_batches=max_batches, batches_per_item=EVALUATION_BATCHES, **place)
+            return self.loader(
+                stage, max_batches=max_batches, batches_per_item=EVALUATION_BATCHES, **place
+            )
         rows = EVALUATION_ROWS_ON_CPU if self.device.type == "cpu" else EVALUATION_ROWS
         rows = min(rows, max(EVALUATION_NUMBERS // math.prod(self.spec.input_shape), 1))
-        return self.loader(stage, batch_size=max(rows, self.batch_size), batches_per_item=EVALUATION_BATCHES, **place)
+        return self.loader(
+            stage,
+            batch_size=max(rows, self.batch_size),
+            batches_per_item=EVALUATION_BATCHES,
+            **place,
+        )
 
     def limit(self, name: str) -> int | None:
         """Batches of `batch_size` that the trainer's option allows; Lightning turns null into the share 1.0."""
@@ -210,17 +245,28 @@ class TableData(pl.LightningDataModule):
     @property
     def device(self) -> torch.device:
         """Where the rows are used."""
-        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        return (
+            self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        )
 
     def loader(self, stage: str, **options: Any) -> TensorLoader:
         """A loader over a stage's rows, whose batches are on the trainer's device."""
         if self.trainer is not None:  # once, and not all rows for each item
             x, y = self.tensors[stage]
             self.tensors[stage] = self.trainer.precision_plugin.convert_input(x), y
-        words = {"batch_size": self.batch_size, "rank": devices.rank(), "world": devices.size(), **options}
-        return self.loader_on(self.device, stage, getattr(self.trainer, "data_memory_fraction", 1.0), **words)
+        words = {
+            "batch_size": self.batch_size,
+            "rank": devices.rank(),
+            "world": devices.size(),
+            **options,
+        }
+        return self.loader_on(
+            self.device, stage, getattr(self.trainer, "data_memory_fraction", 1.0), **words
+        )
 
-    def loader_on(self, device: torch.device, stage: str, fraction: float, **options: Any) -> TensorLoader:
+    def loader_on(
+        self, device: torch.device, stage: str, fraction: float, **options: Any
+    ) -> TensorLoader:
         """A loader over a stage's rows, whose batches are on a device. The rows are too, if those of all stages fit.
 
         Args:
@@ -250,7 +296,9 @@ class TableData(pl.LightningDataModule):
             )
         return needed <= fraction * free
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
         if isinstance(batch, Batches) and batch.x.device == device:
             return batch  # spares Lightning's walk through the tuple
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -301,5 +349,7 @@ def split_rows(
                 f"data.{stage}_fraction={fractions[stage]}: {count} of {len(target)} rows;"
                 f" at least {needed} and at most {len(rest) - needed} are needed"
             )
-        parts["train"], parts[stage] = train_test_split(rest, test_size=count, random_state=seed, stratify=classes)
+        parts["train"], parts[stage] = train_test_split(
+            rest, test_size=count, random_state=seed, stratify=classes
+        )
     return parts

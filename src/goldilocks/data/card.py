@@ -22,7 +22,9 @@ COMMON = 5  # categories that are named
 Pairs = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]  # inputs and targets by stage
 
 
-def describe_table(columns: Sequence[Column], train: Any, preparation: Preparation) -> list[dict[str, Any]]:
+def describe_table(
+    columns: Sequence[Column], train: Any, preparation: Preparation
+) -> list[dict[str, Any]]:
     """A description of each column: what it is and why, what is missing, its values and its features.
 
     Args:
@@ -37,7 +39,9 @@ def describe_table(columns: Sequence[Column], train: Any, preparation: Preparati
             "name": column.name,
             "kind": column.kind,
             "used": column.name in fitted,
-            "reason": column.reason if column.name in fitted or not column.used else "a single value in training rows",
+            "reason": column.reason
+            if column.name in fitted or not column.used
+            else "a single value in training rows",
             "missing": round(column.missing, 4),
             "distinct": column.distinct,
             **(values_of(train[column.name], fitted[column.name]) if column.name in fitted else {}),
@@ -60,10 +64,15 @@ def values_of(series: Any, column: Fitted) -> dict[str, Any]:
         return {"least": str(series.dropna().min()), "most": str(series.dropna().max())}
     counts = words_of(series).value_counts()
     common = {str(word): int(count) for word, count in counts.head(COMMON).items()}
-    return {"common": common, "given": "a vector for each category" if column.embedded else "0 and 1"}
+    return {
+        "common": common,
+        "given": "a vector for each category" if column.embedded else "0 and 1",
+    }
 
 
-def describe_target(names: Sequence[str], target: NDArray[Any], spec: Spec, given: str) -> dict[str, Any]:
+def describe_target(
+    names: Sequence[str], target: NDArray[Any], spec: Spec, given: str
+) -> dict[str, Any]:
     """What is predicted, why it is taken for that, and how its values are spread.
 
     Args:
@@ -73,12 +82,20 @@ def describe_target(names: Sequence[str], target: NDArray[Any], spec: Spec, give
         given: The task that the user chose, or `auto`.
     """
     distinct = len(np.unique(target, axis=0))
-    told: dict[str, Any] = {"name": list(names), "task": spec.task, "reason": reason_of(target, distinct, spec, given)}
+    told: dict[str, Any] = {
+        "name": list(names),
+        "task": spec.task,
+        "reason": reason_of(target, distinct, spec, given),
+    }
     if spec.task != "regression":
         counts = dict(zip(spec.class_names, spec.class_counts, strict=True))
         return told | {"training_rows_by_class": counts}
     values = target.reshape(len(target), -1)
-    told |= {"least": values.min(0).tolist(), "mean": values.mean(0).tolist(), "most": values.max(0).tolist()}
+    told |= {
+        "least": values.min(0).tolist(),
+        "mean": values.mean(0).tolist(),
+        "most": values.max(0).tolist(),
+    }
     logged = [name for name, log in zip(names, spec.target_log, strict=False) if log]
     return told | {"learnt_as_logarithm": logged}
 
@@ -116,7 +133,12 @@ def check_table(pairs: Pairs, spec: Spec, plain: list[int]) -> list[dict[str, st
         else data_checks.check_classes(spec.class_counts, spec.class_names),
     ]
     return [
-        {"name": found.name, "status": found.status, "measured": found.measured, "advice": found.advice}
+        {
+            "name": found.name,
+            "status": found.status,
+            "measured": found.measured,
+            "advice": found.advice,
+        }
         for found in verdicts
     ]
 
@@ -133,7 +155,9 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     (folder / "data_card.md").write_text("\n".join(lines_of(card)) + "\n", encoding="utf-8")
     for check in card["checks"]:
         if check["status"] == "failed":
-            print(f"warning: {check['name']}: {check['measured']}: {check['advice']}", file=sys.stderr)
+            print(
+                f"warning: {check['name']}: {check['measured']}: {check['advice']}", file=sys.stderr
+            )
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
@@ -149,7 +173,10 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     yield f"Target: {cell(', '.join(target['name']))}, {target['task']} ({target['reason']})."
     if "training_rows_by_class" in target:
         total = sum(target["training_rows_by_class"].values())
-        shares = (f"{cell(name)} {n:,} ({n / total:.0%})" for name, n in target["training_rows_by_class"].items())
+        shares = (
+            f"{cell(name)} {n:,} ({n / total:.0%})"
+            for name, n in target["training_rows_by_class"].items()
+        )
         yield f"Training rows by class: {', '.join(shares)}."
     else:
         yield f"From {spoken(target['least'])} to {spoken(target['most'])}, mean {spoken(target['mean'])}."

@@ -21,11 +21,16 @@ SAMPLE = 2000  # values that tell whether words are numbers or dates
 MOSTLY = 0.95  # share of the values that must be numbers, or dates
 OWN_VALUES = 0.9  # share of distinct values, from which words are text or identifiers
 SEVERAL_WORDS = 2.0  # in a value, on average, from which it is text
-CODE = re.compile(r"(^|_|\b)(zip|zipcode|zip_code|postcode|postal_code|plz|area_code|country_code)($|_|\b)", re.I)
-NUMBERED = re.compile(
-    r"(^|_|\b)(id|ids|uuid|guid|index|key|row|rowid|row_id|nr|no|unnamed)($|_|\b|:)|[a-z]I[Dd]$", re.I
+CODE = re.compile(
+    r"(^|_|\b)(zip|zipcode|zip_code|postcode|postal_code|plz|area_code|country_code)($|_|\b)", re.I
 )
-DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?\s*(Z|UTC|[-+]\d{2}:?\d{2})?")
+NUMBERED = re.compile(
+    r"(^|_|\b)(id|ids|uuid|guid|index|key|row|rowid|row_id|nr|no|unnamed)($|_|\b|:)|[a-z]I[Dd]$",
+    re.I,
+)
+DATE = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?\s*(Z|UTC|[-+]\d{2}:?\d{2})?"
+)
 NAMED_DATE = re.compile(r"(\d{1,2}[- ][A-Za-z]{3,9}[- ,]+\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4}).*")
 
 
@@ -75,9 +80,13 @@ def describe_columns(
     names = list(frame.columns)
     for name in given:
         if name not in names:
-            raise Refused(f"{called}.{name}={given[name]}: there is no such column; {near_miss(name, names)}")
+            raise Refused(
+                f"{called}.{name}={given[name]}: there is no such column; {near_miss(name, names)}"
+            )
         if name in roles and roles[name] != "data.time_column":
-            raise Refused(f"{called}.{name}={given[name]}: this column is {roles[name]}; leave one of them out")
+            raise Refused(
+                f"{called}.{name}={given[name]}: this column is {roles[name]}; leave one of them out"
+            )
     found = []
     for name in names:
         if name in roles and name not in given:
@@ -104,7 +113,9 @@ def decide(series: Any, column: Column, kind: Kind, called: str) -> Column:
             f"{called}.{column.name}={kind}: none of its values is a {'number' if kind == 'numeric' else kind}"
         )
     if kind == "binary" and column.distinct != 2:
-        raise Refused(f"{called}.{column.name}=binary: it has {column.distinct} values; write categorical")
+        raise Refused(
+            f"{called}.{column.name}=binary: it has {column.distinct} values; write categorical"
+        )
     return Column(column.name, kind, "as data.columns says", **facts, day_first=day_first(series))
 
 
@@ -131,11 +142,16 @@ def describe(series: Any) -> Column:
     if types.is_bool_dtype(present) or distinct == 2:
         return Column(name, "binary", "two values", **facts)
     if (share := float(np.mean(np.isfinite(numbers_of(words))))) >= MOSTLY:
-        others = [word for word, number in zip(words, numbers_of(words), strict=True) if not np.isfinite(number)]
+        others = [
+            word
+            for word, number in zip(words, numbers_of(words), strict=True)
+            if not np.isfinite(number)
+        ]
         odd = f"; others, such as {others[0]}, count as missing" if others else ""
         return Column(name, "numeric", f"{share:.0%} of its words are numbers{odd}", **facts)
     if (
-        np.mean([bool(DATE.fullmatch(word) or NAMED_DATE.fullmatch(word)) for word in words]) >= MOSTLY
+        np.mean([bool(DATE.fullmatch(word) or NAMED_DATE.fullmatch(word)) for word in words])
+        >= MOSTLY
         and dated(words).mean() >= MOSTLY
     ):
         return Column(name, "date", "its words are dates", **facts, day_first=day_first(words))
@@ -144,10 +160,18 @@ def describe(series: Any) -> Column:
 
 def describe_words(name: str, words: Any, present: int, facts: dict[str, Any]) -> Column:
     """Categories, or text and identifiers, where most rows have a word of their own."""
-    share, length = facts["distinct"] / present, float(np.mean([len(word.split()) for word in words]))
+    share, length = (
+        facts["distinct"] / present,
+        float(np.mean([len(word.split()) for word in words])),
+    )
     if present >= MANY_ROWS and share >= OWN_VALUES:
         if length >= SEVERAL_WORDS:
-            return Column(name, "text", f"{share:.0%} of the values occur once, {length:.0f} words on average", **facts)
+            return Column(
+                name,
+                "text",
+                f"{share:.0%} of the values occur once, {length:.0f} words on average",
+                **facts,
+            )
         return Column(name, "identifier", f"{share:.0%} of the values are different", **facts)
     if length >= 4 * SEVERAL_WORDS and share > 0.2:
         return Column(name, "text", f"{length:.0f} words in a value on average", **facts)
@@ -171,7 +195,12 @@ def describe_numbers(series: Any) -> Column:
         if np.all(steps == 1) or np.all(steps == -1):
             return Column(name, "identifier", "numbers the rows", **facts)
         if NUMBERED.search(name):
-            return Column(name, "identifier", "another whole number in each row, and its name says so", **facts)
+            return Column(
+                name,
+                "identifier",
+                "another whole number in each row, and its name says so",
+                **facts,
+            )
     if distinct == 2:
         return Column(name, "binary", "two values", **facts)
     if whole and CODE.search(name):
@@ -191,7 +220,9 @@ def numbers_of(series: Any) -> NDArray[np.float64]:
     elif pd.api.types.is_datetime64_any_dtype(series):
         return np.full(len(series), np.nan)
     else:
-        values = pd.to_numeric(series.astype(object), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        values = pd.to_numeric(series.astype(object), errors="coerce").to_numpy(
+            dtype=np.float64, na_value=np.nan
+        )
     return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
 
 
@@ -241,7 +272,11 @@ def dated(series: Any) -> NDArray[np.bool_]:
 def day_first(series: Any) -> bool:
     """Whether dates begin with the day: one begins with a number above 12, or points separate the parts."""
     sample: Sequence[Any] = list(series.dropna().iloc[:SAMPLE])
-    begun = [match for value in sample if (match := re.match(r"\s*(\d{1,2})([-/.])(\d{1,2})[-/.]\d{2,4}", str(value)))]
+    begun = [
+        match
+        for value in sample
+        if (match := re.match(r"\s*(\d{1,2})([-/.])(\d{1,2})[-/.]\d{2,4}", str(value)))
+    ]
     if any(int(match[3]) > 12 for match in begun):
         return False
     return any(int(match[1]) > 12 or match[2] == "." for match in begun)

@@ -33,4 +33,6 @@ def load_embedded(name: Name) -> Table:
     if hasattr(bunch, "images"):
         bunch.data, bunch.feature_names = bunch.images[:, None], ()  # [N, channels, height, width]
     classes = [str(word) for word in getattr(bunch, "target_names", [])]
-    return Table(bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), ("target",), tuple(classes))
+    return Table(
+        bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), ("target",), tuple(classes)
+    )

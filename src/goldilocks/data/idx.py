@@ -20,7 +20,18 @@ Name = Literal["mnist_784", "Fashion-MNIST"]
 
 TEST_ROWS = 10_000  # the last of OpenML's copies
 BYTES = 8  # the code of unsigned bytes in an IDX file
-FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+FASHION = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 
 
 class IdxImages(TableData):
@@ -37,7 +48,11 @@ class IdxImages(TableData):
         self.name, self.root = name, root
 
     def load(self) -> Table:
-        table = fetch_images(self.name) if self.root is None else read_folder(Path(self.root).expanduser().absolute())
+        table = (
+            fetch_images(self.name)
+            if self.root is None
+            else read_folder(Path(self.root).expanduser().absolute())
+        )
         named = self.name == "Fashion-MNIST" and len(np.unique(table.target)) == len(FASHION)
         return table._replace(class_names=FASHION) if named else table
 
@@ -45,10 +60,14 @@ class IdxImages(TableData):
 @lru_cache(maxsize=1)
 def fetch_images(name: Name) -> Table:
     """70,000 images of 28 x 28 pixels from OpenML, of which the last 10,000 are the test set."""
-    found = fetch(name, 1, " or write data.root=FOLDER of its IDX files, such as train-images-idx3-ubyte.gz")
+    found = fetch(
+        name, 1, " or write data.root=FOLDER of its IDX files, such as train-images-idx3-ubyte.gz"
+    )
     label = found.feature_names.index("class")
     images = np.delete(found.data, label, axis=1).astype(np.uint8).reshape(-1, 1, 28, 28)
-    return Table(images, found.data[:, label].astype(int), test_rows=np.arange(len(images))[-TEST_ROWS:])
+    return Table(
+        images, found.data[:, label].astype(int), test_rows=np.arange(len(images))[-TEST_ROWS:]
+    )
 
 
 @lru_cache(maxsize=1)
@@ -67,11 +86,15 @@ def read_folder(root: Path) -> Table:
     for part in parts:
         files = find(root, f"{part}-images", 3), find(root, f"{part}-labels", 1)
         if files[0] is None or files[1] is None:
-            raise Refused(f"data.root={root}: {part}-labels-idx1-ubyte is missing beside its images")
+            raise Refused(
+                f"data.root={root}: {part}-labels-idx1-ubyte is missing beside its images"
+            )
         images.append(read_idx(files[0], 3))
         labels.append(read_idx(files[1], 1))
         if len(images[-1]) != len(labels[-1]):
-            raise Refused(f"data.root={root}: {part} has {len(images[-1])} images and {len(labels[-1])} labels")
+            raise Refused(
+                f"data.root={root}: {part} has {len(images[-1])} images and {len(labels[-1])} labels"
+            )
     if len({part.shape[1:] for part in images}) > 1:
         raise Refused(f"data.root={root}: the images of train and t10k differ in size")
     features = np.concatenate(images)[:, None]
@@ -93,8 +116,12 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise Refused(f"data.root={path.parent}: {path.name} cannot be read ({error})") from error
     start = 4 + 4 * dimensions
     if content[:4] != bytes((0, 0, BYTES, dimensions)) or len(content) < start:
-        raise Refused(f"data.root={path.parent}: {path.name} is not an IDX file of bytes in {dimensions} dimensions")
+        raise Refused(
+            f"data.root={path.parent}: {path.name} is not an IDX file of bytes in {dimensions} dimensions"
+        )
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if len(content) - start != np.prod(shape):
-        raise Refused(f"data.root={path.parent}: {path.name} is cut short or too long for its sizes {shape}")
+        raise Refused(
+            f"data.root={path.parent}: {path.name} is cut short or too long for its sizes {shape}"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -12,10 +12,36 @@ SAMPLE_BYTES, SAMPLE_ROWS = 2**20, 100  # of a file, to find out its layout
 SEPARATORS = (",", "\t", ";", "|")
 SPACES = r"\s+"
 # Beside pandas' own marks of a missing value: empty, NA, N/A, NaN, null, None and their likes.
-MISSING = ("?", "na", "Na", "-", "--", ".", "missing", "Missing", "MISSING", "none", "NONE", "#NULL!", "\\N")
+MISSING = (
+    "?",
+    "na",
+    "Na",
+    "-",
+    "--",
+    ".",
+    "missing",
+    "Missing",
+    "MISSING",
+    "none",
+    "NONE",
+    "#NULL!",
+    "\\N",
+)
 # These are pandas' own, for files whose words are kept as they are written.
 PANDAS_MISSING = (
-    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
+    *(
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+    ),
     *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 )
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?%?")
@@ -43,21 +69,31 @@ def find_encoding(sample: bytes, where: str) -> str:
     Raises:
         Refused: for bytes that are no text.
     """
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+    for mark, encoding in (
+        (b"\xef\xbb\xbf", "utf-8-sig"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+    ):
         if sample.startswith(mark):
             return encoding
     control = sum(sample[:4096].count(byte) for byte in (*range(9), *range(14, 27)))
     if b"\0" in sample or control > 0.02 * len(sample[:4096]):
-        raise Refused(f"{where}: is not a table: its bytes are no text; CSV, TSV, Parquet or Feather is expected")
+        raise Refused(
+            f"{where}: is not a table: its bytes are no text; CSV, TSV, Parquet or Feather is expected"
+        )
     return "utf-8"
 
 
 def decode(sample: bytes, encoding: str, where: str) -> str:
     """The sample as text, to its last whole line."""
     try:
-        text = sample.decode(encoding, errors="ignore")  # its last character may be cut; parsing is strict
+        text = sample.decode(
+            encoding, errors="ignore"
+        )  # its last character may be cut; parsing is strict
     except LookupError as error:
-        raise Refused(f"data.encoding={encoding}: there is no such encoding; write utf-8, cp1252 or utf-16") from error
+        raise Refused(
+            f"data.encoding={encoding}: there is no such encoding; write utf-8, cp1252 or utf-16"
+        ) from error
     if len(sample) < SAMPLE_BYTES:
         return text
     whole = text.rpartition("\n")[0]
@@ -79,7 +115,9 @@ def split_sample(text: str, separator: str | None, where: str) -> tuple[list[lis
             best = score, rows, candidate
     if best is None:
         given = f"data.separator={separator}" if separator else where
-        raise Refused(f"{given}: separates no columns; a table of a target and features is expected")
+        raise Refused(
+            f"{given}: separates no columns; a table of a target and features is expected"
+        )
     return best[1], best[2]
 
 

@@ -21,12 +21,18 @@ class Batches(NamedTuple):
     y: Tensor  # [N, ...]
     rows: Tensor | slice  # of this item, in their order
     sizes: list[int]  # rows of each batch
-    weights: list[float] | None = None  # of each batch's loss, where several devices share a batch unevenly
+    weights: list[float] | None = (
+        None  # of each batch's loss, where several devices share a batch unevenly
+    )
 
     def split(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches one after the other."""
         if isinstance(self.rows, slice):
-            yield from zip(self.x[self.rows].split(self.sizes), self.y[self.rows].split(self.sizes), strict=True)
+            yield from zip(
+                self.x[self.rows].split(self.sizes),
+                self.y[self.rows].split(self.sizes),
+                strict=True,
+            )
             return
         batch_bytes = self.sizes[0] * self.x[0].nbytes
         together = max(1, GATHERED_BYTES // max(batch_bytes, 1))
@@ -78,7 +84,9 @@ class TensorLoader:
         self.epoch = 0
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
         self.rank, self.world, self.least = rank, world, least
-        self.edges = batch_edges(len(x), world * batch_size)[: None if max_batches is None else max_batches + 1]
+        self.edges = batch_edges(len(x), world * batch_size)[
+            : None if max_batches is None else max_batches + 1
+        ]
         self.batches_per_item = min(batches_per_item, self.num_batches)
 
     @property
@@ -111,10 +119,21 @@ class TensorLoader:
 
     def share_of(self, edges: list[int], order: Tensor | None) -> Batches:
         """An item with this process's rows only."""
-        shares = [share_of(start, stop, self.rank, self.world, self.least) for start, stop in pairwise(edges)]
-        rows = torch.cat([torch.arange(start, stop, device=self.x.device) for start, stop, _ in shares])
+        shares = [
+            share_of(start, stop, self.rank, self.world, self.least)
+            for start, stop in pairwise(edges)
+        ]
+        rows = torch.cat(
+            [torch.arange(start, stop, device=self.x.device) for start, stop, _ in shares]
+        )
         sizes = [stop - start for start, stop, _ in shares]
-        return Batches(self.x, self.y, rows if order is None else order[rows], sizes, [weight for *_, weight in shares])
+        return Batches(
+            self.x,
+            self.y,
+            rows if order is None else order[rows],
+            sizes,
+            [weight for *_, weight in shares],
+        )
 
     def order(self) -> Tensor | None:
         """The epoch's permutation of the rows, on the data's device; None for the rows' own order."""

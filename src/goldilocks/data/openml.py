@@ -62,10 +62,14 @@ def load_openml(name: str, version: int | None = None, target: tuple[str, ...] =
     named = found.details.get("default_target_attribute") or ""
     wanted = target or tuple(word for word in named.split(",") if word)
     if not wanted:
-        raise Refused(f"data.name={name}: OpenML names no target; write data.target=COLUMN: {', '.join(columns)}")
+        raise Refused(
+            f"data.name={name}: OpenML names no target; write data.target=COLUMN: {', '.join(columns)}"
+        )
     for word in wanted:
         if word not in columns:
-            raise Refused(f"data.target={word}: {name} has no such column; {near_miss(word, columns)}")
+            raise Refused(
+                f"data.target={word}: {name} has no such column; {near_miss(word, columns)}"
+            )
     values = found.data.toarray() if hasattr(found.data, "toarray") else found.data
     features, names = one_hot(values, columns, found.categories, without=wanted)
     outcome = values[:, [columns.index(word) for word in wanted]]
@@ -85,7 +89,11 @@ def fetch(name: str, version: int | None, instead: str = "") -> Any:
         warnings.simplefilter("always")
         try:
             # liac-arff needs no pandas, and tells categories from numbers as OpenML does
-            options: dict[str, Any] = {"target_column": None, "as_frame": False, "parser": "liac-arff"}
+            options: dict[str, Any] = {
+                "target_column": None,
+                "as_frame": False,
+                "parser": "liac-arff",
+            }
             found = fetch_openml(name, version=version or "active", **options)
         except OSError as error:  # urllib's errors are of this kind
             raise Refused(
@@ -93,7 +101,9 @@ def fetch(name: str, version: int | None, instead: str = "") -> Any:
                 f" reached ({one_line(error)}); try again with a network{instead}"
             ) from error
         except ValueError as error:
-            raise Refused(f"data.name={name}: {one_line(error)} openml.org lists the names and versions") from error
+            raise Refused(
+                f"data.name={name}: {one_line(error)} openml.org lists the names and versions"
+            ) from error
     if any("Multiple active versions" in str(warning.message) for warning in raised):
         chosen = found.details["version"]
         print(
@@ -105,7 +115,10 @@ def fetch(name: str, version: int | None, instead: str = "") -> Any:
 
 
 def one_hot(
-    values: NDArray[Any], columns: list[str], categories: dict[str, list[str]], without: tuple[str, ...]
+    values: NDArray[Any],
+    columns: list[str],
+    categories: dict[str, list[str]],
+    without: tuple[str, ...],
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Features and their names, `column=category` for each category.
 
@@ -120,16 +133,22 @@ def one_hot(
         if column in without:
             continue
         words = categories.get(column)
-        pieces.append(numbers[:, None] if words is None else numbers[:, None] == np.arange(len(words)))
+        pieces.append(
+            numbers[:, None] if words is None else numbers[:, None] == np.arange(len(words))
+        )
         names += [column] if words is None else [f"{column}={word}" for word in words]
     return np.concatenate(pieces, axis=1, dtype=np.float64), tuple(names)
 
 
-def words_of(target: NDArray[Any], names: tuple[str, ...], categories: dict[str, list[str]]) -> NDArray[Any]:
+def words_of(
+    target: NDArray[Any], names: tuple[str, ...], categories: dict[str, list[str]]
+) -> NDArray[Any]:
     """A target's categories, [N]; several targets must be numbers, [N, targets]."""
     if len(names) > 1:
         if words := [name for name in names if name in categories]:
-            raise Refused(f"data.target={words[0]}: holds words, and several targets must be numbers; write one column")
+            raise Refused(
+                f"data.target={words[0]}: holds words, and several targets must be numbers; write one column"
+            )
         return target
     if missing := np.count_nonzero(np.isnan(target)):
         raise Refused(f"data.target={names[0]}: {missing} rows have none; choose another column")

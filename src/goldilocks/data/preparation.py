@@ -21,7 +21,14 @@ from goldilocks.errors import Refused
 Written = Literal["words", "numbers", "truth"]
 
 MISSING, OTHER = "(missing)", "(other)"  # categories of their own
-TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}  # as pandas reads
+TRUTH = {
+    "True": True,
+    "TRUE": True,
+    "true": True,
+    "False": False,
+    "FALSE": False,
+    "false": False,
+}  # as pandas reads
 SECONDS_OF_DAY = 86_400
 FEWEST_PIECES, MOST_PIECES = 4, 8
 ROWS_OF_PIECE = 500  # of all rows; tables of 200 and 1,000 were learnt better without any
@@ -74,10 +81,18 @@ class Preparation:
     """
 
     def __init__(
-        self, columns: Sequence[Column], *, scaling: Scaling, pieces: int, max_one_hot: int, min_category_rows: int
+        self,
+        columns: Sequence[Column],
+        *,
+        scaling: Scaling,
+        pieces: int,
+        max_one_hot: int,
+        min_category_rows: int,
     ) -> None:
         self.columns = [
-            Fitted(column.name, column.kind, day_first=column.day_first) for column in columns if column.used
+            Fitted(column.name, column.kind, day_first=column.day_first)
+            for column in columns
+            if column.used
         ]
         self.pieces = pieces
         self.scaling, self.max_one_hot, self.min_rows = scaling, max_one_hot, min_category_rows
@@ -120,12 +135,20 @@ class Preparation:
         Raises:
             Refused: if no column is left that tells anything.
         """
-        self.columns = [fitted for column in self.columns if (fitted := self.fit_column(column, frame[column.name]))]
+        self.columns = [
+            fitted
+            for column in self.columns
+            if (fitted := self.fit_column(column, frame[column.name]))
+        ]
         if not self.columns:
-            raise Refused("data: no column is left as a feature; data.columns.NAME=KIND decides about each")
+            raise Refused(
+                "data: no column is left as a feature; data.columns.NAME=KIND decides about each"
+            )
         numbers = self.raw_numbers(frame)
         self.medians = medians_of(numbers)
-        self.scaler = fit_scaler(fill(numbers, self.medians), self.scaling) if numbers.shape[1] else {}
+        self.scaler = (
+            fit_scaler(fill(numbers, self.medians), self.scaling) if numbers.shape[1] else {}
+        )
         return self
 
     def fit_column(self, column: Fitted, series: Any) -> Fitted | None:
@@ -135,12 +158,18 @@ class Preparation:
             present = values[np.isfinite(values)]
             gaps = len(present) < len(values)
             varies = len(present) and (gaps or present.min() < present.max())
-            return replace(column, gaps=gaps, edges=edges_of(present, self.pieces)) if varies else None
+            return (
+                replace(column, gaps=gaps, edges=edges_of(present, self.pieces)) if varies else None
+            )
         if column.kind == "date":
             dates = dates_of(series, column.day_first)
             present = dates.dropna()
             times = bool((present != present.dt.normalize()).any())
-            return replace(column, gaps=len(present) < len(dates), times=times) if len(present) else None
+            return (
+                replace(column, gaps=len(present) < len(dates), times=times)
+                if len(present)
+                else None
+            )
         return self.fit_categories(replace(column, written=written_as(series)), words_of(series))
 
     def fit_categories(self, column: Fitted, words: Any) -> Fitted | None:
@@ -158,7 +187,9 @@ class Preparation:
         categories, embedded = [*kept, *[MISSING] * gaps], len(kept) > self.max_one_hot
         if rare and not embedded:  # an embedded category of those is 0
             categories.append(OTHER)
-        return replace(column, kind="categorical", categories=categories, gaps=gaps, embedded=embedded)
+        return replace(
+            column, kind="categorical", categories=categories, gaps=gaps, embedded=embedded
+        )
 
     # --- applying -----------------------------------------------------------------------------------------------------
 
@@ -174,12 +205,22 @@ class Preparation:
         numbers = self.raw_numbers(frame)
         missing, numbers = np.isnan(numbers), fill(numbers, self.medians)
         blocks: list[NDArray[Any]] = [apply_scaler(numbers, self.scaler)]
-        firsts = np.cumsum([0, *(len(number_names(column)) for column in self.columns)])  # of their numbers
+        firsts = np.cumsum(
+            [0, *(len(number_names(column)) for column in self.columns)]
+        )  # of their numbers
         features, place = np.empty((len(frame), len(self.feature_names)), np.float32), 0
         for block in itertools.chain(
             blocks,
-            (missing[:, [first]] for column, first in zip(self.columns, firsts, strict=False) if gap_names(column)),
-            (pieces_of(c, numbers[:, first]) for c, first in zip(self.columns, firsts, strict=False) if c.edges),
+            (
+                missing[:, [first]]
+                for column, first in zip(self.columns, firsts, strict=False)
+                if gap_names(column)
+            ),
+            (
+                pieces_of(c, numbers[:, first])
+                for c, first in zip(self.columns, firsts, strict=False)
+                if c.edges
+            ),
             (flags_of(column, frame[column.name]) for column in self.columns if flag_names(column)),
             (places_of(c, frame[c.name])[:, None] + 1 for c in self.columns if c.embedded),
         ):
@@ -206,7 +247,11 @@ class Preparation:
 
     def as_plain(self) -> dict[str, Any]:
         """Tensors and plain containers, for a checkpoint that loads with `weights_only=True`."""
-        return {"columns": [asdict(column) for column in self.columns], "medians": self.medians, "scaler": self.scaler}
+        return {
+            "columns": [asdict(column) for column in self.columns],
+            "medians": self.medians,
+            "scaler": self.scaler,
+        }
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Preparation":
@@ -227,15 +272,25 @@ def number_names(column: Fitted) -> list[str]:
     if column.kind != "date":
         return []
     cycles = ["month", "weekday", *["hour"] * column.times]
-    return [f"{column.name} days", *(f"{column.name} {cycle} {wave}" for cycle in cycles for wave in ("sin", "cos"))]
+    return [
+        f"{column.name} days",
+        *(f"{column.name} {cycle} {wave}" for cycle in cycles for wave in ("sin", "cos")),
+    ]
 
 
 def date_parts(dates: Any, times: bool) -> list[NDArray[np.float64]]:
     """Days since 1970, and sine and cosine of the month, the weekday and perhaps the hour, each [N]."""
     seconds = ((dates - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")).to_numpy(np.float64)
-    cycles = [(dates.dt.month - 1) / 12, dates.dt.day_of_week / 7, *[seconds % SECONDS_OF_DAY / SECONDS_OF_DAY] * times]
+    cycles = [
+        (dates.dt.month - 1) / 12,
+        dates.dt.day_of_week / 7,
+        *[seconds % SECONDS_OF_DAY / SECONDS_OF_DAY] * times,
+    ]
     angles = [2 * np.pi * np.asarray(cycle, np.float64) for cycle in cycles]
-    return [seconds / SECONDS_OF_DAY, *(wave(angle) for angle in angles for wave in (np.sin, np.cos))]
+    return [
+        seconds / SECONDS_OF_DAY,
+        *(wave(angle) for angle in angles for wave in (np.sin, np.cos)),
+    ]
 
 
 def medians_of(numbers: NDArray[np.float64]) -> Tensor:
@@ -266,13 +321,22 @@ def affordable_pieces(rows: int, numbers: int) -> int:
     (8, 6, 0)
     """
     numbers = max(numbers, 1)
-    pieces = min(MOST_PIECES, rows // ROWS_OF_PIECE, PIECE_INPUTS // numbers, PIECE_VALUES // (rows * numbers))
+    pieces = min(
+        MOST_PIECES,
+        rows // ROWS_OF_PIECE,
+        PIECE_INPUTS // numbers,
+        PIECE_VALUES // (rows * numbers),
+    )
     return pieces if pieces >= FEWEST_PIECES else 0
 
 
 def edges_of(values: NDArray[np.float64], pieces: int) -> list[float]:
     """Where a number is cut into pieces of equally many values, none missing; fewer where values are equal."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, pieces + 1), method="lower")) if pieces else np.empty(0)
+    edges = (
+        np.unique(np.quantile(values, np.linspace(0, 1, pieces + 1), method="lower"))
+        if pieces
+        else np.empty(0)
+    )
     return edges.tolist() if len(edges) > 2 else []
 
 

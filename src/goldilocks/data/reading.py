@@ -61,15 +61,25 @@ def find_files(path: str | Sequence[str], key: str) -> list[Path]:
         matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
         if not matches:
             folder = Path(name).parent
-            near = sorted(file.name for file in folder.glob("*") if file.is_file())[:5] if folder.is_dir() else []
-            listed = f"; in {folder} there are: {', '.join(near)}" if near else f"; {folder} is no folder with files"
+            near = (
+                sorted(file.name for file in folder.glob("*") if file.is_file())[:5]
+                if folder.is_dir()
+                else []
+            )
+            listed = (
+                f"; in {folder} there are: {', '.join(near)}"
+                if near
+                else f"; {folder} is no folder with files"
+            )
             raise Refused(f"{key}={word}: there is no such file{listed}")
         found += [Path(match) for match in matches]
     if not found:
         raise Refused(f"{key}=[]: names no file; write {key}=FILE.csv")
     for file in found:
         if not file.is_file():
-            raise Refused(f"{key}={file}: is a folder; write a file in it, or a pattern such as {key}={file}/*.csv")
+            raise Refused(
+                f"{key}={file}: is a folder; write a file in it, or a pattern such as {key}={file}/*.csv"
+            )
     return found
 
 
@@ -90,25 +100,42 @@ def read_files(files: Sequence[Path], layout: Layout, key: str, target: str = ""
     readings = []
     for file in files:
         state = file.stat()
-        readings.append(read_file(file.absolute(), (state.st_mtime_ns, state.st_size), layout, f"{key}={file}", target))
+        readings.append(
+            read_file(
+                file.absolute(), (state.st_mtime_ns, state.st_size), layout, f"{key}={file}", target
+            )
+        )
     first = readings[0]
     for file, reading in zip(files[1:], readings[1:], strict=True):
-        check_same_columns(list(first.frame.columns), list(reading.frame.columns), f"{key}={file}", files[0])
+        check_same_columns(
+            list(first.frame.columns), list(reading.frame.columns), f"{key}={file}", files[0]
+        )
     if len(readings) == 1:
         return first
-    frame = pd.concat([reading.frame[list(first.frame.columns)] for reading in readings], ignore_index=True)
-    return Reading(frame, tuple(dict.fromkeys(note for reading in readings for note in reading.notes)))
+    frame = pd.concat(
+        [reading.frame[list(first.frame.columns)] for reading in readings], ignore_index=True
+    )
+    return Reading(
+        frame, tuple(dict.fromkeys(note for reading in readings for note in reading.notes))
+    )
 
 
 def check_same_columns(expected: list[str], found: list[str], where: str, first: Any) -> None:
     """Refuses a table that lacks columns of another one, or has more."""
-    for here, there, what in ((expected, found, "lacks"), (found, expected, "has, beside those of the others,")):
+    for here, there, what in (
+        (expected, found, "lacks"),
+        (found, expected, "has, beside those of the others,"),
+    ):
         if other := [name for name in here if name not in there]:
-            raise Refused(f"{where}: {what} the column {other[0]}; all must have the columns of {first}")
+            raise Refused(
+                f"{where}: {what} the column {other[0]}; all must have the columns of {first}"
+            )
 
 
 @lru_cache(maxsize=4)
-def read_file(file: Path, state: tuple[int, int], layout: Layout, where: str, target: str) -> Reading:
+def read_file(
+    file: Path, state: tuple[int, int], layout: Layout, where: str, target: str
+) -> Reading:
     """Reads one file once a process, as long as its time and size stay the same.
 
     Raises:
@@ -200,7 +227,9 @@ class Text:
     rows: list[list[str]]
 
 
-def find_text(file: Path, layout: Layout, where: str, target: str, encoding: str | None = None) -> Text:
+def find_text(
+    file: Path, layout: Layout, where: str, target: str, encoding: str | None = None
+) -> Text:
     """How a file of text is read, by its first rows; `target` is a column that a header would name.
 
     Raises:
@@ -217,7 +246,9 @@ def find_text(file: Path, layout: Layout, where: str, target: str, encoding: str
     names, renamed = column_names(rows[0] if header else [""] * width)
     if width > len(names) and all(len(row) == width and not row[-1].strip() for row in rows[1:]):
         names += column_names([""] * width)[0][len(names) :]  # each row ends with a separator
-    return Text(encoding, separator, header, names, decimal_of(rows[header:], separator), renamed, rows)
+    return Text(
+        encoding, separator, header, names, decimal_of(rows[header:], separator), renamed, rows
+    )
 
 
 def in_another_encoding(
@@ -230,13 +261,19 @@ def in_another_encoding(
     """
     if layout.encoding or found.encoding not in ("utf-8", "utf-8-sig"):
         why = f"byte {error.start}: {error.reason}"
-        raise Refused(f"{where}: is no {found.encoding} text ({why}); write another data.encoding") from error
+        raise Refused(
+            f"{where}: is no {found.encoding} text ({why}); write another data.encoding"
+        ) from error
     return find_text(file, layout, where, target, encoding="cp1252")
 
 
 def open_bytes(file: Path, where: str) -> Any:
     """The bytes of a file, unpacked if they are packed, whatever its name ends with."""
-    packed = (Opener(b"\x1f\x8b", gzip.open), Opener(b"BZh", bz2.open), Opener(b"\xfd7zXZ", lzma.open))
+    packed = (
+        Opener(b"\x1f\x8b", gzip.open),
+        Opener(b"BZh", bz2.open),
+        Opener(b"\xfd7zXZ", lzma.open),
+    )
     with file.open("rb") as stream:
         magic = stream.read(6)
     for opener in packed:
@@ -264,7 +301,9 @@ def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Any]
     import pandas as pd
 
     with open_bytes(file, where) as stream, warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of more words than there are names
+        warnings.simplefilter(
+            "error", pd.errors.ParserWarning
+        )  # a row of more words than there are names
         try:
             yield pd.read_csv(
                 io.BufferedReader(stream) if not isinstance(stream, io.BufferedIOBase) else stream,
@@ -279,7 +318,12 @@ def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Any]
                 low_memory=False,
                 **options,
             )
-        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error) as error:
+        except (
+            pd.errors.ParserError,
+            pd.errors.ParserWarning,
+            pd.errors.EmptyDataError,
+            csv.Error,
+        ) as error:
             raise Refused(f"{where}: {ragged(error, found.rows, found.names)}") from error
 
 

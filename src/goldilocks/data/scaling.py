@@ -20,7 +20,9 @@ Scaling = Literal["standard", "robust", "quantile", "minmax", "none"]
 SMOOTH_CLIP = 3.0  # of robust scaling: no value reaches it
 QUANTILES = 1000
 QUANTILE_ROWS = 100_000  # drawn from the training rows, if there are more, to find their quantiles
-CHUNK = 2**17  # values that are scaled at once: few enough to stay in the processor's cache in double precision
+CHUNK = (
+    2**17
+)  # values that are scaled at once: few enough to stay in the processor's cache in double precision
 
 
 def check_finite(features: NDArray[Any], names: tuple[str, ...]) -> None:
@@ -93,7 +95,9 @@ def undo_scaling(scaled: NDArray[Any], scaler: Mapping[str, Tensor]) -> NDArray[
     fitted = {name: tensor.numpy() for name, tensor in scaler.items()}
     values = np.moveaxis(scaled, 1, -1).astype(np.float64)
     if "clip" in fitted:
-        values = values / np.sqrt(np.maximum(1 - (values / fitted["clip"]) ** 2, 1e-9))  # single precision may reach it
+        values = values / np.sqrt(
+            np.maximum(1 - (values / fitted["clip"]) ** 2, 1e-9)
+        )  # single precision may reach it
     return np.moveaxis(values * fitted["scale"] + fitted["shift"], -1, 1)
 
 

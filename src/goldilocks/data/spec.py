@@ -53,5 +53,7 @@ class Spec:
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "Spec":
         """The inverse of `as_plain`."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
+        }
         return cls(**fields)

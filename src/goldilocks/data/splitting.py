@@ -27,10 +27,16 @@ def given_stages(series: Any, name: str) -> dict[str, NDArray[Any]]:
     stages = np.array([known.get(word, "") for word in words])
     if not (stages != "").all():
         place = int(np.argmax(stages == ""))
-        raise Refused(f"data.split_column={name}: row {place + 1} says {series.iloc[place]}; write train, val or test")
+        raise Refused(
+            f"data.split_column={name}: row {place + 1} says {series.iloc[place]}; write train, val or test"
+        )
     if not (stages == "train").any():
         raise Refused(f"data.split_column={name}: no row says train")
-    return {stage: np.flatnonzero(stages == stage) for stage in ("val", "test") if (stages == stage).any()}
+    return {
+        stage: np.flatnonzero(stages == stage)
+        for stage in ("val", "test")
+        if (stages == stage).any()
+    }
 
 
 def split_groups(
@@ -57,14 +63,18 @@ def split_groups(
             continue
         left = len(np.unique(groups[rest]))
         if not 1 <= held < left:
-            raise Refused(f"{where}: {count} groups are too few for data.{stage}_fraction={fractions[stage]}")
+            raise Refused(
+                f"{where}: {count} groups are too few for data.{stage}_fraction={fractions[stage]}"
+            )
         splitter = GroupShuffleSplit(1, test_size=held, random_state=seed)
         kept, chosen = next(splitter.split(rest, groups=groups[rest]))
         parts[stage], rest = rest[chosen], rest[kept]
     return {"train": rest, **parts}
 
 
-def split_by_time(times: NDArray[np.float64], fractions: Mapping[str, float], where: str) -> dict[str, NDArray[Any]]:
+def split_by_time(
+    times: NDArray[np.float64], fractions: Mapping[str, float], where: str
+) -> dict[str, NDArray[Any]]:
     """Row numbers by stage, the earliest for training, then the validation rows, the latest for the test.
 
     Rows of the same time stay in the same part.
@@ -78,7 +88,9 @@ def split_by_time(times: NDArray[np.float64], fractions: Mapping[str, float], wh
         Refused: if rows have no time, or a part would be empty.
     """
     if missing := int(np.isnan(times).sum()):
-        raise Refused(f"{where}: {missing} of {len(times)} rows hold no date or number; mend or remove them")
+        raise Refused(
+            f"{where}: {missing} of {len(times)} rows hold no date or number; mend or remove them"
+        )
     order = np.argsort(times, kind="stable")
     parts, stop = {}, len(times)
     for stage in ("test", "val"):
@@ -86,13 +98,20 @@ def split_by_time(times: NDArray[np.float64], fractions: Mapping[str, float], wh
         while 0 < start < stop and times[order[start]] == times[order[start - 1]]:
             start -= 1
         if start <= 0 or (start == stop and fractions[stage] > 0):
-            raise Refused(f"{where}: too few different times for data.{stage}_fraction={fractions[stage]}")
+            raise Refused(
+                f"{where}: too few different times for data.{stage}_fraction={fractions[stage]}"
+            )
         parts[stage], stop = np.sort(order[start:stop]), start
     return {"train": np.sort(order[:stop]), **parts}
 
 
 def split_folds(
-    target: NDArray[Any], folds: int, seed: int, *, stratify: bool, groups: NDArray[Any] | None = None
+    target: NDArray[Any],
+    folds: int,
+    seed: int,
+    *,
+    stratify: bool,
+    groups: NDArray[Any] | None = None,
 ) -> list[NDArray[Any]]:
     """Places of the rows of each fold, in their order: every row is in one fold; classes keep their shares.
 
@@ -113,14 +132,21 @@ def split_folds(
     classes = target.reshape(len(target), -1)[:, 0]
     units = [("groups", len(np.unique(groups)))] if groups is not None else [("rows", len(target))]
     if stratify and groups is None:
-        units.append(("rows of the largest class", int(np.unique(classes, return_counts=True)[1].max())))
+        units.append(
+            ("rows of the largest class", int(np.unique(classes, return_counts=True)[1].max()))
+        )
     for what, count in units:
         if count < folds:
-            raise Refused(f"data.folds={folds}: there are {count} {what}; write {count} at most, and at least 2")
+            raise Refused(
+                f"data.folds={folds}: there are {count} {what}; write {count} at most, and at least 2"
+            )
     how: dict[str, Any] = {"shuffle": True, "random_state": seed}
     if groups is not None and not stratify:
         names = np.unique(groups)
-        return [np.flatnonzero(np.isin(groups, names[held])) for _, held in KFold(folds, **how).split(names)]
+        return [
+            np.flatnonzero(np.isin(groups, names[held]))
+            for _, held in KFold(folds, **how).split(names)
+        ]
     if groups is not None:
         splitter = StratifiedGroupKFold(folds, **how)
     else:

@@ -73,7 +73,10 @@ class Stream:
             return
         words: dict[str, Any] = {"dtype": object, "keep_default_na": False, "na_filter": False}
         where = str(self.file)
-        with refused_if_damaged(where), opened(self.file, where, self.text, chunksize=rows, **words) as reader:
+        with (
+            refused_if_damaged(where),
+            opened(self.file, where, self.text, chunksize=rows, **words) as reader,
+        ):
             yield from reader
 
     def values(self, piece: Any, columns: Collection[str], numbers: Collection[str]) -> Any:
@@ -119,7 +122,9 @@ def open_stream(file: Path, layout: Layout, known: str) -> Stream:
         with file.open("rb") as stream:
             magic = stream.read(6)
         if magic == b"ARROW1":
-            raise Refused(f"{where}: is Feather, which is not read in pieces; write it as Parquet or CSV")
+            raise Refused(
+                f"{where}: is Feather, which is not read in pieces; write it as Parquet or CSV"
+            )
         if magic[:4] == b"PAR1":
             return Stream(file, None, *columnar_names(file), layout)
         if not magic:
@@ -131,7 +136,10 @@ def open_stream(file: Path, layout: Layout, known: str) -> Stream:
 def header_of(text: Text) -> list[str]:
     """The columns' names as the file has them; those that it does not name, as training has them."""
     given = text.rows[0] if text.header else []
-    return [word or name for word, name in zip([*given, *[""] * len(text.names)], text.names, strict=False)]
+    return [
+        word or name
+        for word, name in zip([*given, *[""] * len(text.names)], text.names, strict=False)
+    ]
 
 
 def single_column(file: Path, layout: Layout, known: str) -> Text | None:

@@ -12,7 +12,15 @@ from pydantic import Field
 
 from goldilocks.data.base import Parts, Table, TableData
 from goldilocks.data.card import check_table, describe_table, describe_target
-from goldilocks.data.columns import Column, Kind, dates_of, day_first, describe_columns, numbers_of, words_of
+from goldilocks.data.columns import (
+    Column,
+    Kind,
+    dates_of,
+    day_first,
+    describe_columns,
+    numbers_of,
+    words_of,
+)
 from goldilocks.data.layout import Layout
 from goldilocks.data.preparation import Preparation, affordable_pieces
 from goldilocks.data.reading import find_files, read_files
@@ -76,15 +84,38 @@ class TableFile(TableData):
         self.path, self.parts_paths = path, {"val": val_path, "test": test_path}
         self.targets = tuple([target] if isinstance(target, str) else target or ())
         self.kinds = {str(name): kind for name, kind in (columns or {}).items()}
-        self.split_column, self.group_column, self.time_column = split_column, group_column, time_column
+        self.split_column, self.group_column, self.time_column = (
+            split_column,
+            group_column,
+            time_column,
+        )
         self.layout = Layout(separator, header, encoding)
         self.pieces = pieces
-        self.max_one_hot, self.min_category_rows, self.target_log = max_one_hot, min_category_rows, target_log
-        ways = {"split_column": split_column, "group_column": group_column, "time_column": time_column}
-        if len(chosen := [f"data.{name}={value}" for name, value in ways.items() if value is not None]) > 1:
-            raise Refused(f"{chosen[0]} and {chosen[1]}: only one of them can split the rows; leave one out")
+        self.max_one_hot, self.min_category_rows, self.target_log = (
+            max_one_hot,
+            min_category_rows,
+            target_log,
+        )
+        ways = {
+            "split_column": split_column,
+            "group_column": group_column,
+            "time_column": time_column,
+        }
+        if (
+            len(
+                chosen := [
+                    f"data.{name}={value}" for name, value in ways.items() if value is not None
+                ]
+            )
+            > 1
+        ):
+            raise Refused(
+                f"{chosen[0]} and {chosen[1]}: only one of them can split the rows; leave one out"
+            )
         if time_column is not None and self.folds:
-            raise Refused(f"data.time_column={time_column}: folds would train on later rows; leave data.folds out")
+            raise Refused(
+                f"data.time_column={time_column}: folds would train on later rows; leave data.folds out"
+            )
         self.preparation: Preparation | None = None
         self.columns: list[Column] = []
         self.notes: list[str] = []
@@ -110,7 +141,9 @@ class TableFile(TableData):
             if path is not None:
                 key = f"data.{stage}_path"
                 frames[stage] = read_files(find_files(path, key), self.layout, key, first).frame
-                check_columns(list(reading.frame.columns), list(frames[stage].columns), f"{key}={path}")
+                check_columns(
+                    list(reading.frame.columns), list(frames[stage].columns), f"{key}={path}"
+                )
         stages = np.repeat(list(frames), [len(frame) for frame in frames.values()])
         names = list(reading.frame.columns)
         frame = reading.frame
@@ -123,7 +156,9 @@ class TableFile(TableData):
             frame, stages = frame[known].reset_index(drop=True), stages[known]
             self.notes.append(f"{np.count_nonzero(~known):,} rows without a target are left out")
         if not len(frame):
-            raise Refused(f"data.target={self.targets[0]}: no row has a value; choose another column")
+            raise Refused(
+                f"data.target={self.targets[0]}: no row has a value; choose another column"
+            )
         given = {stage: np.flatnonzero(stages == stage) for stage in frames if stage != "all"}
         if self.split_column is not None:
             given |= given_stages(frame[self.split_column], self.split_column)
@@ -135,18 +170,27 @@ class TableFile(TableData):
     def check_names(self, names: list[str]) -> None:
         """Refuses columns that are named and do not exist, and a target that is none."""
         if not self.targets:
-            raise Refused(f"data.target: is missing; write data.target=COLUMN: {', '.join(names[:30])}")
+            raise Refused(
+                f"data.target: is missing; write data.target=COLUMN: {', '.join(names[:30])}"
+            )
         named = [("target", target) for target in self.targets]
-        named += [(f"{role}_column", getattr(self, f"{role}_column")) for role in ("split", "group", "time")]
+        named += [
+            (f"{role}_column", getattr(self, f"{role}_column"))
+            for role in ("split", "group", "time")
+        ]
         for key, name in named:
             if name is not None and name not in names:
-                raise Refused(f"data.{key}={name}: there is no such column; {near_miss(name, names[:200])}")
+                raise Refused(
+                    f"data.{key}={name}: there is no such column; {near_miss(name, names[:200])}"
+                )
             if name is not None and f"{name}.2" in names:
                 raise Refused(f"data.{key}={name}: two columns have this name; rename one of them")
             if key != "target" and name in self.targets:
                 raise Refused(f"data.{key}={name}: is the target; choose another column")
         if len(names) < 2:
-            raise Refused(f"data.path={self.path}: has a single column; a target and features are needed")
+            raise Refused(
+                f"data.path={self.path}: has a single column; a target and features are needed"
+            )
 
     def read_target(self, frame: Any) -> NDArray[Any]:
         """The target of each row: numbers [N], or words, [N]; several targets are numbers, [N, targets]."""
@@ -154,7 +198,9 @@ class TableFile(TableData):
             values = np.stack([numbers_of(frame[name]) for name in self.targets], axis=1)
             for name, column in zip(self.targets, values.T, strict=True):
                 if not np.isfinite(column).all():
-                    raise Refused(f"data.target={name}: several targets must be numbers, and some rows have none")
+                    raise Refused(
+                        f"data.target={name}: several targets must be numbers, and some rows have none"
+                    )
             return values
         (name,) = self.targets
         values = numbers_of(frame[name])
@@ -169,7 +215,9 @@ class TableFile(TableData):
                 " mend them, or leave them empty"
             )
         return (
-            values.astype(np.int64) if np.all(values == np.round(values)) and np.abs(values).max() < 2**53 else values
+            values.astype(np.int64)
+            if np.all(values == np.round(values)) and np.abs(values).max() < 2**53
+            else values
         )
 
     def check_words(self, name: str, words: NDArray[Any]) -> None:
@@ -190,20 +238,30 @@ class TableFile(TableData):
             return super().split(table, target, stratify=stratify)
         if table.test_rows is not None or table.val_rows is not None:
             key = "group_column" if self.group_column is not None else "time_column"
-            raise Refused(f"data.{key}={getattr(self, key)}: the rows are split by files already; leave one out")
+            raise Refused(
+                f"data.{key}={getattr(self, key)}: the rows are split by files already; leave one out"
+            )
         if self.group_column is not None:
-            self.groups = words_of(frame[self.group_column]).fillna("").to_numpy(dtype=object).astype(str)
-            return split_groups(self.groups, self.fractions, self.seed, f"data.group_column={self.group_column}")
+            self.groups = (
+                words_of(frame[self.group_column]).fillna("").to_numpy(dtype=object).astype(str)
+            )
+            return split_groups(
+                self.groups, self.fractions, self.seed, f"data.group_column={self.group_column}"
+            )
         series = frame[self.time_column]
         times = numbers_of(series)
         if np.isnan(times).all():
             dates = dates_of(series, day_first(series))
-            times = np.where(dates.isna(), np.nan, dates.to_numpy().astype("datetime64[us]").astype(np.float64))
+            times = np.where(
+                dates.isna(), np.nan, dates.to_numpy().astype("datetime64[us]").astype(np.float64)
+            )
         return split_by_time(times, self.fractions, f"data.time_column={self.time_column}")
 
     # --- features -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, table: Table, parts: Parts) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    def prepare(
+        self, table: Table, parts: Parts
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
         """What the columns are, and features of them."""
         frame = table.features
         if self.preparation is None:
@@ -213,7 +271,9 @@ class TableFile(TableData):
             self.preparation = Preparation(
                 self.columns,
                 scaling=self.scaling,
-                pieces=affordable_pieces(len(frame), numbers) if self.pieces == "auto" else self.pieces,
+                pieces=affordable_pieces(len(frame), numbers)
+                if self.pieces == "auto"
+                else self.pieces,
                 max_one_hot=self.max_one_hot,
                 min_category_rows=self.min_category_rows,
             ).fit(train)
@@ -239,7 +299,9 @@ class TableFile(TableData):
         if self.target_log == "auto":
             return tuple(is_skewed(target[parts["train"]]).tolist()) if (target > 0).all() else ()
         if self.target_log and not (target > 0).all():
-            raise Refused("data.target_log=true: some targets are not above zero; write data.target_log=false")
+            raise Refused(
+                "data.target_log=true: some targets are not above zero; write data.target_log=false"
+            )
         return (self.target_log,) * target.shape[1]
 
     def plain_features(self) -> list[int]:
@@ -256,7 +318,9 @@ class TableFile(TableData):
         """What was found out about the table and decided; None where a checkpoint brought the decisions."""
         if not self.described:
             return None
-        pairs = {stage: (x.cpu().numpy(), y.cpu().numpy()) for stage, (x, y) in self.tensors.items()}
+        pairs = {
+            stage: (x.cpu().numpy(), y.cpu().numpy()) for stage, (x, y) in self.tensors.items()
+        }
         return {
             "files": self.files,
             "notes": self.notes,
@@ -273,10 +337,16 @@ class TableFile(TableData):
         if self.folds:
             held = f"fold {self.fold or 0} of {self.folds}, drawn with data.seed={self.seed}"
             return held if self.group_column is None else f"{held}; groups by {self.group_column}"
-        for key, words in (("split_column", "by"), ("group_column", "groups by"), ("time_column", "in the order of")):
+        for key, words in (
+            ("split_column", "by"),
+            ("group_column", "groups by"),
+            ("time_column", "in the order of"),
+        ):
             if (name := getattr(self, key)) is not None:
                 return f"{words} {name}"
-        given = [f"{stage} from {path}" for stage, path in self.parts_paths.items() if path is not None]
+        given = [
+            f"{stage} from {path}" for stage, path in self.parts_paths.items() if path is not None
+        ]
         drawn = [f"drawn with data.seed={self.seed}"] if len(given) < len(self.parts_paths) else []
         return ", ".join([*given, *drawn])
 
@@ -293,4 +363,6 @@ class TableFile(TableData):
 def check_columns(expected: list[str], found: list[str], where: str) -> None:
     """Refuses files of validation or test rows that lack a column."""
     if lacking := [name for name in expected if name not in found]:
-        raise Refused(f"{where}: lacks the column {lacking[0]} of data.path; all files must have the same columns")
+        raise Refused(
+            f"{where}: lacks the column {lacking[0]} of data.path; all files must have the same columns"
+        )

@@ -40,20 +40,30 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
     """
     if task != "regression" and target.ndim > 1:
         if target.shape[1] > 1:
-            raise Refused(f"data.task={task}: the target has {target.shape[1]} columns; write data.task=regression")
+            raise Refused(
+                f"data.task={task}: the target has {target.shape[1]} columns; write data.task=regression"
+            )
         target = target[:, 0]
     if task == "regression":
         if not np.issubdtype(target.dtype, np.number):
-            raise Refused("data.task=regression: the target holds words, not numbers; write data.task=auto")
+            raise Refused(
+                "data.task=regression: the target holds words, not numbers; write data.task=auto"
+            )
         values = target.astype(np.float64).reshape(len(target), -1)
         if missing := np.count_nonzero(~np.isfinite(values)):
-            raise Refused(f"data: the target holds {missing} missing or infinite values; drop those rows")
+            raise Refused(
+                f"data: the target holds {missing} missing or infinite values; drop those rows"
+            )
         return values, np.array([])
     classes, index = np.unique(target, return_inverse=True)
     if task == "binary" and len(classes) != 2:
-        raise Refused(f"data.task=binary: the target has {len(classes)} values, not 2; write data.task=auto")
+        raise Refused(
+            f"data.task=binary: the target has {len(classes)} values, not 2; write data.task=auto"
+        )
     if len(classes) < 2:
-        raise Refused(f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn")
+        raise Refused(
+            f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn"
+        )
     rare = np.bincount(index).min()
     if rare < 3:
         name = classes[np.bincount(index).argmin()]

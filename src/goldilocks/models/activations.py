@@ -4,7 +4,9 @@ from typing import Literal, get_args
 
 from torch import nn
 
-Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "rrelu", "prelu"]
+Activation = Literal[
+    "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "rrelu", "prelu"
+]
 
 CLASSES: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,

@@ -73,7 +73,9 @@ class CNN(nn.Sequential):
 
 def convolution(before: int, after: int, activation: Activation, norm: str) -> list[nn.Module]:
     """A convolution that keeps height and width, its norm and its activation."""
-    layer = nn.Conv2d(before, after, 3, padding=1, bias=norm != "batch")  # BatchNorm has a bias of its own
+    layer = nn.Conv2d(
+        before, after, 3, padding=1, bias=norm != "batch"
+    )  # BatchNorm has a bias of its own
     init_linear(layer, "auto", activation)
     norms: list[nn.Module] = []
     if norm != "none":

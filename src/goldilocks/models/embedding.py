@@ -45,7 +45,9 @@ class CategoryVectors(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         numbers, places = x[:, : -len(self.tables)], x[:, -len(self.tables) :].long()
-        return torch.cat([numbers, *(table(places[:, k]) for k, table in enumerate(self.tables))], dim=1)
+        return torch.cat(
+            [numbers, *(table(places[:, k]) for k, table in enumerate(self.tables))], dim=1
+        )
 
 
 class WithVectors(nn.Module):

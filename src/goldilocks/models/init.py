@@ -29,7 +29,12 @@ Init = Literal[
     "normal",
 ]
 
-FAMILY = {"sigmoid": "glorot", "tanh": "glorot", "elu": "lecun", "selu": "lecun"}  # of an activation; the others: he
+FAMILY = {
+    "sigmoid": "glorot",
+    "tanh": "glorot",
+    "elu": "lecun",
+    "selu": "lecun",
+}  # of an activation; the others: he
 
 
 def init_for(activation: Activation | None) -> Init:
@@ -62,7 +67,9 @@ def init_weight(weight: Tensor, init: Init) -> None:
         nn.init.uniform_(weight, -bound, bound)
 
 
-def init_linear(layer: nn.Linear | nn.Conv2d, init: Init, activation: Activation | None, scale: float = 1.0) -> None:
+def init_linear(
+    layer: nn.Linear | nn.Conv2d, init: Init, activation: Activation | None, scale: float = 1.0
+) -> None:
     """Initialises a linear layer or convolution before an activation (None: the output layer); its bias starts at zero.
 
     Args:

@@ -61,7 +61,9 @@ class MLP(nn.Sequential):
         alpha_rates = one_for_each("alpha_dropout", alpha_dropout, len(widths))
         layers, features = front(input_shape, embedding, numbers)
         for units, rate, alpha_rate in zip(widths, rates, alpha_rates, strict=True):
-            linear = nn.Linear(features, units, bias=norm != "batch")  # BatchNorm has a bias of its own
+            linear = nn.Linear(
+                features, units, bias=norm != "batch"
+            )  # BatchNorm has a bias of its own
             init_linear(linear, init, activation)
             layers.append(linear)
             if norm != "none":
@@ -85,12 +87,16 @@ def one_for_each(name: str, value: float | list, depth: int | None) -> list:
     """
     if not isinstance(value, list):
         if depth is None:
-            raise Refused(f"model.depth=null needs a list of widths; write model.{name}=[256,128] or model.depth=3")
+            raise Refused(
+                f"model.depth=null needs a list of widths; write model.{name}=[256,128] or model.depth=3"
+            )
         return [value] * depth
     if depth is not None and len(value) != depth:
         where = "model" if name == "width" else "regularization"
         raise Refused(
-            f"{where}.{name}={value}: {len(value)} values for {depth} hidden layers;".replace(", ", ",")
+            f"{where}.{name}={value}: {len(value)} values for {depth} hidden layers;".replace(
+                ", ", ","
+            )
             + f" write one for each layer{', or model.depth=null' if name == 'width' else ''}"
         )
     return value

@@ -13,7 +13,10 @@ from goldilocks.errors import Refused
 
 Embedding = Literal["none", "periodic", "pbld"]
 
-SIZES = {"periodic": (48, 24, 0.01), "pbld": (16, 3, 0.1)}  # K, what the linear layer gives, spread of the frequencies
+SIZES = {
+    "periodic": (48, 24, 0.01),
+    "pbld": (16, 3, 0.1),
+}  # K, what the linear layer gives, spread of the frequencies
 
 
 class NumberVectors(nn.Module):
@@ -57,7 +60,9 @@ class NumberVectors(nn.Module):
         else:
             waves = torch.cat([torch.cos(angles), torch.sin(angles)], dim=2)
         vectors = (waves.transpose(0, 1) @ self.weight).transpose(0, 1) + self.bias
-        vectors = torch.cat([numbers, vectors], dim=2) if self.phase is not None else torch.relu(vectors)
+        vectors = (
+            torch.cat([numbers, vectors], dim=2) if self.phase is not None else torch.relu(vectors)
+        )
         return torch.cat([vectors.flatten(1), x[:, self.numbers :]], dim=1)
 
 
@@ -66,7 +71,9 @@ def uniform(limit: float, *shape: int) -> Tensor:
     return torch.empty(shape).uniform_(-limit, limit)
 
 
-def front(input_shape: tuple[int, ...], embedding: Embedding, numbers: int) -> tuple[list[nn.Module], int]:
+def front(
+    input_shape: tuple[int, ...], embedding: Embedding, numbers: int
+) -> tuple[list[nn.Module], int]:
     """What rows pass before a network's own layers, and how many features leave it.
 
     Args:
@@ -82,6 +89,8 @@ def front(input_shape: tuple[int, ...], embedding: Embedding, numbers: int) -> t
     if embedding == "none":
         return layers, features
     if not numbers:
-        raise Refused(f"model.embedding={embedding}: these data have no columns of numbers; write model.embedding=none")
+        raise Refused(
+            f"model.embedding={embedding}: these data have no columns of numbers; write model.embedding=none"
+        )
     vectors = NumberVectors(numbers, embedding)
     return [*layers, vectors], vectors.width(features)

@@ -56,7 +56,9 @@ class Pretrained(nn.Module):
                 shape = self.backbone(torch.zeros(1, *input_shape)).shape
         except (RuntimeError, AssertionError, ValueError) as error:
             size = "x".join(map(str, input_shape))
-            raise Refused(f"model.name={self.name}: does not take images of {size}: {one_line(error)}") from error
+            raise Refused(
+                f"model.name={self.name}: does not take images of {size}: {one_line(error)}"
+            ) from error
         finally:
             self.backbone.train(self.training and not self.freeze)
         return shape[-1]
@@ -85,8 +87,14 @@ def backbone(name: str, channels: int, weights: bool) -> nn.Module:
         hint = near_miss(name, library.list_models())  # of more than a thousand
         hint = hint if hint.startswith("did you mean") else "timm.list_models() lists them"
         raise Refused(f"model.name={name}: timm has no such network; {hint}")
-    without_memory = torch.get_default_device().type == "meta"  # a sweep's check: there is nothing to load into
+    without_memory = (
+        torch.get_default_device().type == "meta"
+    )  # a sweep's check: there is nothing to load into
     try:
-        return library.create_model(name, pretrained=weights and not without_memory, in_chans=channels, num_classes=0)
+        return library.create_model(
+            name, pretrained=weights and not without_memory, in_chans=channels, num_classes=0
+        )
     except (OSError, RuntimeError) as error:
-        raise Refused(f"model.name={name}: {one_line(error)}; write model.weights=false for random weights") from error
+        raise Refused(
+            f"model.name={name}: {one_line(error)}; write model.weights=false for random weights"
+        ) from error

@@ -42,7 +42,9 @@ class NTKLinear(nn.Module):
     def __init__(self, fan_in: int, fan_out: int, *, zero: bool = False) -> None:
         super().__init__()
         self.factor = 1 / math.sqrt(fan_in)
-        self.weight = nn.Parameter(torch.zeros(fan_out, fan_in) if zero else torch.randn(fan_out, fan_in))
+        self.weight = nn.Parameter(
+            torch.zeros(fan_out, fan_in) if zero else torch.randn(fan_out, fan_in)
+        )
         self.bias = nn.Parameter(torch.zeros(fan_out) if zero else torch.randn(fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +102,11 @@ class RealMLP(nn.Sequential):
                 layers.append(nn.Dropout(dropout))
             features = width
         super().__init__(*layers, NTKLinear(features, num_outputs, zero=True))
-        self._factors = {"weight": lr_factor_weight, "scale": lr_factor_scale, "bias": lr_factor_bias}
+        self._factors = {
+            "weight": lr_factor_weight,
+            "scale": lr_factor_scale,
+            "bias": lr_factor_bias,
+        }
 
     def lr_factors(self) -> dict[str, float]:
         """Factor of the learning rate by parameter; an activation's own parameters (prelu) keep the rate."""
@@ -110,6 +116,12 @@ class RealMLP(nn.Sequential):
             for layer, module in self.named_children()
             for name in kinds.get(type(module), ())
         }
-        vectors = [name for name, module in self.named_children() if isinstance(module, NumberVectors)]
-        names = [f"{layer}.{name}" for layer in vectors for name, _ in self.get_submodule(layer).named_parameters()]
+        vectors = [
+            name for name, module in self.named_children() if isinstance(module, NumberVectors)
+        ]
+        names = [
+            f"{layer}.{name}"
+            for layer in vectors
+            for name, _ in self.get_submodule(layer).named_parameters()
+        ]
         return factors | dict.fromkeys(names, self._factors["bias"])

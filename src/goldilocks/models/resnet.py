@@ -23,7 +23,13 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, width: int, hidden: int, activation: Activation, norm: Norm, dropout: float, residual_dropout: float
+        self,
+        width: int,
+        hidden: int,
+        activation: Activation,
+        norm: Norm,
+        dropout: float,
+        residual_dropout: float,
     ) -> None:
         super().__init__()
         self.norm = make_norm(norm, width)
@@ -84,10 +90,14 @@ class ResNet(nn.Sequential):
         stem = nn.Linear(features, width)
         init_linear(stem, "auto", None)
         hidden = max(1, round(width * hidden_factor))
-        middle = [Block(width, hidden, activation, norm, dropout, residual_dropout) for _ in range(blocks)]
+        middle = [
+            Block(width, hidden, activation, norm, dropout, residual_dropout) for _ in range(blocks)
+        ]
         output = nn.Linear(width, num_outputs)
         init_linear(output, "auto", None, scale=output_scale)
-        super().__init__(*first, stem, *middle, make_norm(norm, width), make_activation(activation), output)
+        super().__init__(
+            *first, stem, *middle, make_norm(norm, width), make_activation(activation), output
+        )
 
 
 def make_norm(norm: Norm, width: int) -> nn.Module:

@@ -30,7 +30,9 @@ class BatchEnsembleLinear(nn.Module):
         signs: Whether r starts at random signs, which is what makes the members different; else at 1.
     """
 
-    def __init__(self, k: int, fan_in: int, fan_out: int, activation: Activation, *, signs: bool = False) -> None:
+    def __init__(
+        self, k: int, fan_in: int, fan_out: int, activation: Activation, *, signs: bool = False
+    ) -> None:
         super().__init__()
         self.k = k
         self.weight = nn.Parameter(torch.empty(fan_out, fan_in))

@@ -21,7 +21,9 @@ from goldilocks.sweeps.space import Space
 FILE, JOURNAL = "study.json", "study.journal"
 
 
-def create_study(folder: Path, settings: SweepSettings, modes: Mapping[str, str], max_epochs: int) -> "Study":
+def create_study(
+    folder: Path, settings: SweepSettings, modes: Mapping[str, str], max_epochs: int
+) -> "Study":
     """Writes down what the study of a sweep is, and opens it.
 
     Raises:
@@ -81,13 +83,17 @@ def study_in(folder: Path, described: str) -> "Study":
         study = optuna.create_study(
             study_name=known["name"],
             storage=storage_of(known["storage"], folder),
-            directions=["minimize" if mode == "min" else "maximize" for mode in known["modes"].values()],
+            directions=[
+                "minimize" if mode == "min" else "maximize" for mode in known["modes"].values()
+            ],
             pruner=pruner_of(known),
             load_if_exists=True,
         )
     except Exception as error:  # whatever a database and its driver say
         summary = failures.summary(error)
-        raise Refused(f"sweep.storage={known['storage']}: {summary['type']}: {summary['message']}") from error
+        raise Refused(
+            f"sweep.storage={known['storage']}: {summary['type']}: {summary['message']}"
+        ) from error
     return Study(study, known)
 
 
@@ -112,7 +118,9 @@ def pruner_of(known: Mapping[str, Any]) -> Any:
             return pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
         case "hyperband":  # Li et al. 2018, arXiv 1603.06560
             most = max(known["max_epochs"], first)
-            return pruners.HyperbandPruner(min_resource=first, max_resource=most, reduction_factor=factor)
+            return pruners.HyperbandPruner(
+                min_resource=first, max_resource=most, reduction_factor=factor
+            )
         case "median":
             return pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=first)
         case _:
@@ -160,7 +168,9 @@ class Study:
             if dimension.choices:
                 chosen[name] = trial.suggest_categorical(name, dimension.choices)
             elif dimension.whole:
-                number = trial.suggest_int(name, int(dimension.low), int(dimension.high), log=dimension.log)
+                number = trial.suggest_int(
+                    name, int(dimension.low), int(dimension.high), log=dimension.log
+                )
                 chosen[name] = dimension.word(number)
             else:
                 chosen[name] = dimension.word(
@@ -176,7 +186,9 @@ class Study:
             if trial.user_attrs.get("trial") == number:
                 return trial.number
         # Not as parameters: a wider grid under the same name has other choices, which Optuna does not allow.
-        self.study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"trial": number, **varied}))
+        self.study.add_trial(
+            create_trial(state=TrialState.RUNNING, user_attrs={"trial": number, **varied})
+        )
         return self.begin(number, varied)
 
     def report(self, number: int, epochs: int, value: float) -> bool:
@@ -211,7 +223,11 @@ class Study:
 
     def running(self) -> list[int]:
         """Study numbers that have not been told."""
-        return [trial.number for trial in self.study.get_trials(deepcopy=False) if not trial.state.is_finished()]
+        return [
+            trial.number
+            for trial in self.study.get_trials(deepcopy=False)
+            if not trial.state.is_finished()
+        ]
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -42,15 +42,23 @@ def write_best(folder: Path, trial: Trial, about: str) -> Path:
         if not (CONF / group / f"{option}.yaml").exists():
             if not isinstance(wanted.get(group), dict):
                 continue
-            write(folder / group / f"{option}.yaml", OmegaConf.to_yaml(OmegaConf.create(wanted[group])))
+            write(
+                folder / group / f"{option}.yaml",
+                OmegaConf.to_yaml(OmegaConf.create(wanted[group])),
+            )
         chosen[group] = option
-    given = OmegaConf.to_container(composed(folder, [f"{group}={option}" for group, option in chosen.items()]))
+    given = OmegaConf.to_container(
+        composed(folder, [f"{group}={option}" for group, option in chosen.items()])
+    )
     assert isinstance(given, dict)
     values = difference(without(dict(wanted)), without(dict(given)))
     lines = ["# @package _global_", f"# {about}", "defaults:"]
     lines += [f"  - override /{group}: {option}" for group, option in chosen.items()]
     text = OmegaConf.to_yaml(OmegaConf.create(values)) if values else ""
-    return write(folder / "experiment" / "best.yaml", "\n".join(lines) + "\n\n" * bool(values) + text.rstrip() + "\n")
+    return write(
+        folder / "experiment" / "best.yaml",
+        "\n".join(lines) + "\n\n" * bool(values) + text.rstrip() + "\n",
+    )
 
 
 def write(path: Path, text: str) -> Path:

@@ -38,7 +38,11 @@ def compare(first: Configuration, second: Configuration, sign: int) -> Compariso
         return None
     gains = [sign * (second.by_seed[seed][0] - first.by_seed[seed][0]) for seed in shared]
     return Comparison(
-        statistics.fmean(gains), statistics.stdev(gains), sum(gain > 0 for gain in gains), len(gains), paired_t(gains)
+        statistics.fmean(gains),
+        statistics.stdev(gains),
+        sum(gain > 0 for gain in gains),
+        len(gains),
+        paired_t(gains),
     )
 
 
@@ -69,7 +73,9 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
             " write `sweep.seeds=5` and another `name`, with fewer values, to train each configuration five times."
         )
         return
-    measured = f"by {shown(compared.gain)} in the mean and in {compared.wins} of {compared.seeds} seeds"
+    measured = (
+        f"by {shown(compared.gain)} in the mean and in {compared.wins} of {compared.seeds} seeds"
+    )
     if compared.p < LEVEL:
         yield (
             f"{follows}. The best is ahead {measured}, which is more than the noise of the seeds"
@@ -83,7 +89,11 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
     alike = [one for one in summary.ranked if one is best or is_alike(best, one, summary.signs[0])]
     small = min(alike, key=lambda one: (one.figure("num_parameters") or math.inf, alike.index(one)))
     if len(alike) > 2 or small is not best:
-        size = f", {plural(int(parameters), 'parameter')}" if (parameters := small.figure("num_parameters")) else ""
+        size = (
+            f", {plural(int(parameters), 'parameter')}"
+            if (parameters := small.figure("num_parameters"))
+            else ""
+        )
         named = f"the smallest network among them is {called(small)}{size}"
         none = "none of them has a smaller network"
         yield (
@@ -104,4 +114,6 @@ def more_seeds(compared: Comparison) -> str:
     needed = math.ceil((2.8 * compared.deviation / compared.gain) ** 2) + 2
     if needed > MOST_SEEDS:
         return f" More than {MOST_SEEDS} seeds would be needed to show a difference of this size."
-    return f" To show a difference of this size write `sweep.seeds={max(needed, compared.seeds + 1)}`."
+    return (
+        f" To show a difference of this size write `sweep.seeds={max(needed, compared.seeds + 1)}`."
+    )

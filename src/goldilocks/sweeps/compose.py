@@ -51,7 +51,9 @@ class Composer:
         """
         parsed = [self.parse(word) for word in words]
         if any(override.key_or_group == "resume" for override in parsed):
-            raise Refused("resume: is for a single run; a sweep goes on by the same command with the same name")
+            raise Refused(
+                "resume: is for a single run; a sweep goes on by the same command with the same name"
+            )
         values = [override for override in parsed if self.is_value(override)]
         base = self.base(words)
         cfg = copy.deepcopy(base.config)
@@ -67,7 +69,9 @@ class Composer:
         """
         base = self.base(words)
         if group not in base.choices and group not in base.config:
-            raise Refused(f"sweep.search=[{group}]: no such group; {near_miss(group, list(map(str, base.config)))}")
+            raise Refused(
+                f"sweep.search=[{group}]: no such group; {near_miss(group, list(map(str, base.config)))}"
+            )
         return base.ranges.get(group, {})
 
     def base(self, words: Sequence[str]) -> "Base":
@@ -86,7 +90,11 @@ class Composer:
         """Whether an override sets a value of ours, instead of choosing, adding or removing something."""
         plain = override.type == OverrideType.CHANGE and override.package is None
         of_hydra = override.key_or_group.startswith("hydra.")
-        return plain and not of_hydra and not self.loader.repository.group_exists(override.key_or_group)
+        return (
+            plain
+            and not of_hydra
+            and not self.loader.repository.group_exists(override.key_or_group)
+        )
 
     def freeze(self, folder: Path) -> None:
         """Copies the options' files, unless that is done, and composes from the copies: edits change nothing later."""
@@ -108,14 +116,20 @@ class Composer:
         places, directories = ConfigSearchPathImpl(), self.directories()
         for number, element in enumerate(self.loader.get_search_path().get_path()):
             copied = (folder / str(number)).resolve()
-            places.append(element.provider, f"{FILES}{copied}" if number in directories else element.path)
+            places.append(
+                element.provider, f"{FILES}{copied}" if number in directories else element.path
+            )
         self.loader = ConfigLoaderImpl(places)
         self.composed.clear()
 
     def directories(self) -> dict[int, Path]:
         """The directories of the options' files, by their place in Hydra's search path."""
         paths = [element.path for element in self.loader.get_search_path().get_path()]
-        return {number: Path(path.removeprefix(FILES)) for number, path in enumerate(paths) if is_directory(path)}
+        return {
+            number: Path(path.removeprefix(FILES))
+            for number, path in enumerate(paths)
+            if is_directory(path)
+        }
 
 
 def is_directory(path: str) -> bool:

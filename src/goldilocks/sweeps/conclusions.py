@@ -69,7 +69,9 @@ def front_sentences(summary: Summary) -> Iterator[str]:
     )
     for place, name in list(enumerate(summary.modes))[1:]:
         end = min(summary.front, key=lambda one: summary.signs[place] * (one.value(place) or 0.0))
-        values = ", ".join(f"`{other}` {shown(end.value(i))}" for i, other in enumerate(summary.modes))
+        values = ", ".join(
+            f"`{other}` {shown(end.value(i))}" for i, other in enumerate(summary.modes)
+        )
         yield f"Best in `{name}`: {called(end)}, {values}."
 
 
@@ -118,7 +120,9 @@ def failure_sentences(summary: Summary) -> Iterator[str]:
             reason += f"; to try: {' or '.join(error['advice'])}" if error.get("advice") else ""
             reasons.setdefault(reason, []).append(trial.number)
     for reason, numbers in sorted(reasons.items(), key=lambda pair: -len(pair[1])):
-        where = f"trial {numbers[0]}" + (f" and {len(numbers) - 1} more" if len(numbers) > 1 else "")
+        where = f"trial {numbers[0]}" + (
+            f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        )
         yield f"Failed with {reason.rstrip('.: ')} ({where}; `traceback.txt` in its folder has more)."
     if reasons:
         yield "The same command with `sweep.retry_failed=true` trains failed trials once more."
@@ -132,11 +136,17 @@ def divergence_sentences(summary: Summary) -> Iterator[str]:
         numbers: dict[bool, list[float]] = {True: [], False: []}
         for one in summary.configurations:
             if one.status in ENDED and parameter.key in one.varied:
-                numbers[one.status == "diverged"].append(number_of(one.varied[parameter.key]) or 0.0)
+                numbers[one.status == "diverged"].append(
+                    number_of(one.varied[parameter.key]) or 0.0
+                )
         bad, good = numbers[True], numbers[False]
         if len(bad) < 2 or len(good) < 2:
             continue
-        narrow = len(bad) > (len(bad) + len(good)) / 4 and len(parameter.spaces) == 1 and parameter.ranged
+        narrow = (
+            len(bad) > (len(bad) + len(good)) / 4
+            and len(parameter.spaces) == 1
+            and parameter.ranged
+        )
         low, high = parameter.ends
         if min(bad) > max(good):
             advice = narrower(parameter, low, max(good)) if narrow else ""
@@ -191,5 +201,9 @@ def cost_sentences(summary: Summary) -> Iterator[str]:
 
 def command_words(words: Sequence[str]) -> str:
     """Overrides of a trial as a command line that trains it alone."""
-    kept = [word for word in words if word.partition("=")[0].lstrip("+") not in ("name", "log_dir", "resume")]
+    kept = [
+        word
+        for word in words
+        if word.partition("=")[0].lstrip("+") not in ("name", "log_dir", "resume")
+    ]
     return shlex.join(["python", "train.py", *kept])

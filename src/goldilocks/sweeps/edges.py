@@ -10,7 +10,9 @@ from goldilocks.sweeps.summary import Configuration, Parameter, Summary, number_
 EDGE = 0.1  # share of a range that counts as its end
 TOP = 5  # one in so many configurations, the best ones, has to lie on that side too
 
-Allowed = Callable[[str, float], bool]  # whether the best configuration would be right with another number under a key
+Allowed = Callable[
+    [str, float], bool
+]  # whether the best configuration would be right with another number under a key
 
 
 def edge_sentences(summary: Summary, allowed: Allowed) -> Iterator[str]:
@@ -31,7 +33,13 @@ def edge_sentences(summary: Summary, allowed: Allowed) -> Iterator[str]:
             if one.varied.get(parameter.key) is not None and space_with(parameter, one) is space
         ]
         middle = statistics.median(others)
-        side = "upper" if place >= 1 - EDGE and middle > 0.75 else "lower" if place <= EDGE and middle < 0.25 else ""
+        side = (
+            "upper"
+            if place >= 1 - EDGE and middle > 0.75
+            else "lower"
+            if place <= EDGE and middle < 0.25
+            else ""
+        )
         wider = widened(space, side) if side else None
         if wider is None or not allowed(parameter.key, wider[1 if side == "upper" else 0]):
             continue
@@ -66,7 +74,11 @@ def share(space: Mapping[str, Any], value: float) -> float:
         numbers = numbers_in(space)
         return sum(number < value for number in numbers) / (len(numbers) - 1)
     low, high = ends_of(space)
-    return math.log(value / low) / math.log(high / low) if space["log"] else (value - low) / (high - low)
+    return (
+        math.log(value / low) / math.log(high / low)
+        if space["log"]
+        else (value - low) / (high - low)
+    )
 
 
 def widened(space: Mapping[str, Any], side: str) -> tuple[float, float] | None:
@@ -83,7 +95,11 @@ def widened(space: Mapping[str, Any], side: str) -> tuple[float, float] | None:
         moved = high + (high - low) / 2 if side == "upper" else low - (high - low) / 2
     if low >= 0:
         moved = max(moved, 0.0)
-    whole = all(number == int(number) for number in numbers) if numbers else isinstance(space["low"], int)
+    whole = (
+        all(number == int(number) for number in numbers)
+        if numbers
+        else isinstance(space["low"], int)
+    )
     moved = float(max(math.floor(moved), min(low, 1)) if whole else f"{moved:.3g}")
     if moved in (low, high) or (moved == 0 and (numbers or space["log"])):
         return None
@@ -94,16 +110,17 @@ def how_to_widen(parameter: Parameter, space: Mapping[str, Any], wider: tuple[fl
     """The override that searches further, or the file to edit."""
     key, (low, high) = parameter.key, wider
     if "choices" in space:
-        before = [str(word) for word in sorted(space["choices"], key=lambda word: number_of(str(word)) or 0.0)]
+        before = [
+            str(word)
+            for word in sorted(space["choices"], key=lambda word: number_of(str(word)) or 0.0)
+        ]
         moved = f"{high:g}" if high != ends_of(space)[1] else f"{low:g}"
         words = [*before, moved] if high != ends_of(space)[1] else [moved, *before]
         return f"Add a value: `{key}={','.join(words)}`."
     text = range_word(low, high, space["log"])
     if when := space.get("when"):
         group, option = next(iter(when.items()))
-        return (
-            f"Widen the range under `search` in `conf/{group}/{option}.yaml`: `{key.split('.', 1)[-1]}: {text[1:-1]}`."
-        )
+        return f"Widen the range under `search` in `conf/{group}/{option}.yaml`: `{key.split('.', 1)[-1]}: {text[1:-1]}`."
     return f"Widen the range: `{key}={text}`."
 
 

@@ -24,7 +24,11 @@ from goldilocks.errors import Refused, missing
 from goldilocks.sweeps.trials import Trial, frozen, run_trial, trial_result
 
 PLUGINS = "hydra_plugins"
-QUEUES = ("JoblibLauncher", "SlurmLauncher", "RayLauncher")  # hold jobs back by themselves until there is room
+QUEUES = (
+    "JoblibLauncher",
+    "SlurmLauncher",
+    "RayLauncher",
+)  # hold jobs back by themselves until there is room
 POLL_SECONDS = 0.5
 
 
@@ -40,12 +44,16 @@ def launcher_of(sweeper: Any, folder: Path | None = None) -> Any:
     if parts[0] == PLUGINS and importlib.util.find_spec(".".join(parts[:2])) is None:
         raise Refused(f"{choice}: {missing(ModuleNotFoundError(name=parts[1]))} -c constraints.txt")
     if parts[-1] == "SlurmLauncher" and shutil.which("srun") is None:
-        raise Refused(f"{choice}: this is no Slurm cluster, srun is not there; write hydra/launcher=submitit_local")
+        raise Refused(
+            f"{choice}: this is no Slurm cluster, srun is not there; write hydra/launcher=submitit_local"
+        )
     if folder is not None:
         cfg.hydra.sweep.dir = folder.resolve().as_posix()
         # A job composes a configuration of which nothing is used: it needs no launcher.
         words = cfg.hydra.overrides.hydra
-        cfg.hydra.overrides.hydra = [word for word in words if not re.match(r"\+*hydra[./]launcher", word)]
+        cfg.hydra.overrides.hydra = [
+            word for word in words if not re.match(r"\+*hydra[./]launcher", word)
+        ]
     return Plugins.instance().instantiate_launcher(
         hydra_context=sweeper.hydra_context, task_function=run_one, config=cfg
     )
@@ -60,7 +68,11 @@ def run_one(_: DictConfig) -> None:
 
 
 def run_elsewhere(
-    folder: Path, launcher: Any, trials: Iterator[Trial], ended: Callable[[Trial], None], learns: bool
+    folder: Path,
+    launcher: Any,
+    trials: Iterator[Trial],
+    ended: Callable[[Trial], None],
+    learns: bool,
 ) -> None:
     """Hands trials to a launcher, which takes a batch and returns when all of it has ended.
 
@@ -74,7 +86,8 @@ def run_elsewhere(
     size = batch_size(launcher, learns)
     while batch := list(itertools.islice(trials, size)):
         words = [
-            [f"hydra.sweep.dir='{folder.resolve().as_posix()}'", f"hydra.sweep.subdir='{t.number}'"] for t in batch
+            [f"hydra.sweep.dir='{folder.resolve().as_posix()}'", f"hydra.sweep.subdir='{t.number}'"]
+            for t in batch
         ]
         done = threading.Event()
         watcher = threading.Thread(target=watch, args=(folder, batch, ended, done))
@@ -86,14 +99,20 @@ def run_elsewhere(
             watcher.join()
 
 
-def watch(folder: Path, batch: Sequence[Trial], ended: Callable[[Trial], None], done: threading.Event) -> None:
+def watch(
+    folder: Path, batch: Sequence[Trial], ended: Callable[[Trial], None], done: threading.Event
+) -> None:
     """Tells of trials as their results appear; of those without one at last, when the launcher is done."""
     left = list(batch)
     while left:
         over = done.wait(POLL_SECONDS)
         for trial in list(left):
             known = trial_result(folder, trial.number)
-            if known != trial.result and (known or {}).get("status") not in (None, "running", "interrupted"):
+            if known != trial.result and (known or {}).get("status") not in (
+                None,
+                "running",
+                "interrupted",
+            ):
                 trial.result = known
                 left.remove(trial)
                 ended(trial)

@@ -64,7 +64,9 @@ class Record:
             if trial.config_hash in hashes:
                 continue
             hashes.add(trial.config_hash)
-            number = self.by_words.get(frozenset(trial.overrides), self.by_hash.get(trial.config_hash, following))
+            number = self.by_words.get(
+                frozenset(trial.overrides), self.by_hash.get(trial.config_hash, following)
+            )
             following = max(following, number + 1)
             if (self.folder / "trials" / f"{number}.json").exists():
                 trials[number] = frozen(self.folder, number)
@@ -76,19 +78,27 @@ class Record:
         return list(trials.values())
 
     def write(
-        self, command: str, cfg: DictConfig, settings: SweepSettings, space: Space, trials: Sequence[Trial]
+        self,
+        command: str,
+        cfg: DictConfig,
+        settings: SweepSettings,
+        space: Space,
+        trials: Sequence[Trial],
     ) -> None:
         """Adds a command and its trials to sweep.yaml."""
         self.stored["objective"] = OmegaConf.to_container(cfg.objective, resolve=True)
         self.stored["settings"] = settings.as_plain()
-        self.stored["space"] = {dimension.name: dimension.as_plain() for dimension in space.dimensions}
+        self.stored["space"] = {
+            dimension.name: dimension.as_plain() for dimension in space.dimensions
+        }
         self.stored["commands"] = list(dict.fromkeys([*self.stored["commands"], command]))
         self.add(trials)
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Adds trials to sweep.yaml."""
         self.stored["trials"] |= {
-            t.number: {"config_hash": t.config_hash, "overrides": t.overrides, "varied": t.varied} for t in trials
+            t.number: {"config_hash": t.config_hash, "overrides": t.overrides, "varied": t.varied}
+            for t in trials
         }
         temporary = self.path.with_suffix(".tmp")
         OmegaConf.save(OmegaConf.create(self.stored), temporary)
@@ -110,7 +120,10 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
 
 def told_apart(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
     """Trials of several commands: what only the fixed words of some have set joins what is varied, for all of them."""
-    given = [dict(word.lstrip("+").split("=", 1) for word in trial.overrides if "=" in word) for trial in trials]
+    given = [
+        dict(word.lstrip("+").split("=", 1) for word in trial.overrides if "=" in word)
+        for trial in trials
+    ]
     searched = {key.lstrip("+") for trial in trials for key in trial.varied}
     every = dict.fromkeys(key for words in given for key in words if key not in searched)
     differing = [key for key in every if len({words.get(key) for words in given}) > 1]
@@ -128,7 +141,15 @@ def told_apart(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
 def earlier(folder: Path, number: int, entry: Mapping[str, Any]) -> Trial:
     """A trial of another command, or process, for the tables."""
     words, varied, config_hash = entry["overrides"], entry["varied"], entry["config_hash"]
-    return Trial(words, varied, OmegaConf.create(), {}, config_hash, number, result=trial_result(folder, number))
+    return Trial(
+        words,
+        varied,
+        OmegaConf.create(),
+        {},
+        config_hash,
+        number,
+        result=trial_result(folder, number),
+    )
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -44,7 +44,9 @@ def print_forecast(
     if settings.learns:
         seconds *= (settings.n_trials or 0) * settings.seeds
     slots = len(slots_of(launcher)) if type(launcher).__name__ == "ProcessLauncher" else 1
-    print(f"{len(seconds)} trials, {slots} at a time: {in_words(sum(seconds) / slots)} if none stops early")
+    print(
+        f"{len(seconds)} trials, {slots} at a time: {in_words(sum(seconds) / slots)} if none stops early"
+    )
 
 
 def planned_table(trials: Sequence[Trial], checker: Checker) -> Table:
@@ -72,7 +74,9 @@ def estimates(trials: Sequence[Trial], checker: Checker) -> list[float]:
     kinds = {kind_of(trial, checker): trial for trial in trials}
     ordered = sorted(kinds)
     step = max((len(ordered) - 1) / (MOST_PROBES - 1), 1)
-    probed = dict.fromkeys(ordered[min(round(place * step), len(ordered) - 1)] for place in range(MOST_PROBES))
+    probed = dict.fromkeys(
+        ordered[min(round(place * step), len(ordered) - 1)] for place in range(MOST_PROBES)
+    )
     print(f"timing {len(probed)} of {len(kinds)} kinds of trials", file=sys.stderr)
     seconds = {kind: probe(kinds[kind], checker.rows(kinds[kind])) for kind in probed}
     found = []
@@ -94,7 +98,10 @@ def probe(trial: Trial, rows: int) -> tuple[float, float]:
     comes before and after the epochs."""
     cfg = copy.deepcopy(trial.config)
     with open_dict(cfg):
-        cfg.trainer.max_epochs, cfg.trainer.limit_train_batches = min(EPOCHS, cfg.trainer.max_epochs), BATCHES
+        cfg.trainer.max_epochs, cfg.trainer.limit_train_batches = (
+            min(EPOCHS, cfg.trainer.max_epochs),
+            BATCHES,
+        )
         cfg.callbacks, cfg.logger = OmegaConf.create({}), OmegaConf.create({})
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:

@@ -22,7 +22,9 @@ def study_of(summary: Summary) -> Any:
             word = one.varied.get(parameter.key)
             if word is not None:
                 number = number_of(word) if parameter.numeric else None
-                params[parameter.key] = word if number is None else int(number) if parameter.whole else number
+                params[parameter.key] = (
+                    word if number is None else int(number) if parameter.whole else number
+                )
         own = {key: spaces[key] for key in params}
         study.add_trial(create_trial(params=params, distributions=own, value=one.value()))
     return study
@@ -50,7 +52,9 @@ def importances_of(summary: Summary) -> dict[str, float]:
     if len(summary.parameters) < 2 or len(summary.ranked) < FEWEST * len(summary.parameters):
         return {}
     study = study_of(summary)
-    ranks = {trial.number: place for place, trial in enumerate(study.trials)}  # of the values: they are added in order
+    ranks = {
+        trial.number: place for place, trial in enumerate(study.trials)
+    }  # of the values: they are added in order
     trees = 64 if len(ranks) <= 100 else 16
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

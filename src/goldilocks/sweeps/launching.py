@@ -29,7 +29,9 @@ class Launch:
         modes: Min or max by objective, the first of which is told.
     """
 
-    def __init__(self, folder: Path, launcher: Any, settings: SweepSettings, modes: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, launcher: Any, settings: SweepSettings, modes: Mapping[str, str]
+    ) -> None:
         self.folder, self.launcher, self.settings, self.modes = folder, launcher, settings, modes
         self.objectives = list(modes)
         self.kind = type(launcher).__name__  # Hydra may load the class twice
@@ -44,7 +46,9 @@ class Launch:
 
         First what no other process is at, then what others have not finished: they are waited for.
         """
-        logging.getLogger("hydra").setLevel(logging.WARNING)  # one line for each trial is enough, and it is ours
+        logging.getLogger("hydra").setLevel(
+            logging.WARNING
+        )  # one line for each trial is enough, and it is ours
         made = (self.settings.n_trials or 0) * self.settings.seeds if proposals is not None else 0
         self.total = max(len(waiting), made - self.done_before(waiting, made))
         trials: Iterator[Trial] = itertools.chain(waiting, proposals or [])
@@ -76,7 +80,10 @@ class Launch:
         """Is told of each trial that has an outcome: prints a line, counts failures in a row."""
         self.count += 1
         if trial.result is None:
-            trial.result = {"status": "failed", "error": {"type": "Lost", "message": "it left no result"}}
+            trial.result = {
+                "status": "failed",
+                "error": {"type": "Lost", "message": "it left no result"},
+            }
         self.in_a_row = self.in_a_row + 1 if trial.status == "failed" else 0
         if self.settings.max_failures is not None and self.in_a_row >= self.settings.max_failures:
             self.stopped = self.in_a_row
@@ -98,8 +105,12 @@ class Launch:
         """The best so far, how many did not get to their end, and how long the rest will take."""
         parts = []
         if self.best is not None and self.best.result is not None:
-            parts.append(f"best {objectives_of(self.best.result, self.objectives)[0]:.4g} of trial {self.best.number}")
-        parts += [f"{count} {status}" for status, count in self.outcomes.items() if status != "done"]
+            parts.append(
+                f"best {objectives_of(self.best.result, self.objectives)[0]:.4g} of trial {self.best.number}"
+            )
+        parts += [
+            f"{count} {status}" for status, count in self.outcomes.items() if status != "done"
+        ]
         if (left := self.total - self.count) > 0:
             parts.append(f"{in_words(left * (time.monotonic() - self.began) / self.count)} left")
         return ", ".join(parts) or "nothing to compare"

@@ -40,7 +40,10 @@ def try_report(folder: Path, trials: Sequence[Trial]) -> None:
     except Exception as error:  # of whatever library: the sweep is done
         summary = summary_of(error)
         reason = f"{summary['type']}: {summary['message']}"
-        print(f"warning: no report was written ({reason}); python scripts/report.py {folder}", file=sys.stderr)
+        print(
+            f"warning: no report was written ({reason}); python scripts/report.py {folder}",
+            file=sys.stderr,
+        )
 
 
 def write_report(folder: Path, trials: Sequence[Trial] | None = None) -> Path:
@@ -61,7 +64,11 @@ def write_report(folder: Path, trials: Sequence[Trial] | None = None) -> Path:
     if summary.best is not None:
         trial = frozen(folder, summary.best.number)
         about = f"Trial {trial.number} of {folder.name}: {summary.objective} {shown(summary.best.value())}"
-        write_best(folder, trial, f"{about}. python train.py --config-dir {shlex.quote(str(folder))} experiment=best")
+        write_best(
+            folder,
+            trial,
+            f"{about}. python train.py --config-dir {shlex.quote(str(folder))} experiment=best",
+        )
         allowed = partial(is_allowed, trial.config)
     try:
         from goldilocks.sweeps.plots import import_plotly
@@ -83,7 +90,8 @@ def facts_of(summary: Summary) -> str:
     """A line on what the sweep is."""
     now = datetime.now().strftime("%Y-%m-%d %H:%M")
     ways = ", ".join(
-        f"`{name}` ({'less' if mode == 'min' else 'more'} is better)" for name, mode in summary.modes.items()
+        f"`{name}` ({'less' if mode == 'min' else 'more'} is better)"
+        for name, mode in summary.modes.items()
     )
     seeds = f", {summary.num_seeds} seeds each" if summary.num_seeds > 1 else ""
     searched = ", ".join(f"`{parameter.key}`" for parameter in summary.parameters) or "nothing"
@@ -93,13 +101,25 @@ def facts_of(summary: Summary) -> str:
     )
 
 
-def sections_of(summary: Summary, allowed: Allowed, drawn: dict[str, Any], note: str) -> list[Section]:
+def sections_of(
+    summary: Summary, allowed: Allowed, drawn: dict[str, Any], note: str
+) -> list[Section]:
     """The parts of the report, the answer first."""
-    sections = [Section("What came out", [*conclusions(summary, allowed), *([note] if note else [])], as_list=True)]
+    sections = [
+        Section(
+            "What came out",
+            [*conclusions(summary, allowed), *([note] if note else [])],
+            as_list=True,
+        )
+    ]
     if summary.best is not None:
         sections.append(train_it(summary, summary.best))
     sections += [
-        Section("Trials", ["The best first; click a column to sort by it."], tables=[trials_table(summary)]),
+        Section(
+            "Trials",
+            ["The best first; click a column to sort by it."],
+            tables=[trials_table(summary)],
+        ),
         each_parameter(summary, drawn),
         *how_much_each_matters(summary, drawn),
         *each_value(summary),
@@ -109,7 +129,9 @@ def sections_of(summary: Summary, allowed: Allowed, drawn: dict[str, Any], note:
         Section("Words", WORDS, as_list=True),
         Section("How it was run", commands=[quoted(command) for command in summary.commands]),
     ]
-    return [section for section in sections if section.sentences or section.commands or section.tables]
+    return [
+        section for section in sections if section.sentences or section.commands or section.tables
+    ]
 
 
 def quoted(command: str) -> str:
@@ -120,15 +142,16 @@ def quoted(command: str) -> str:
 def train_it(summary: Summary, best: Configuration) -> Section:
     """The commands that train the best configuration."""
     folder = shlex.quote(str(summary.folder))
-    text = (
-        "The first command trains it as it was, whatever has been edited in `conf/` since; the second says it in words."
-    )
+    text = "The first command trains it as it was, whatever has been edited in `conf/` since; the second says it in words."
     seeds = (
         f" It was trained with several seeds; this is the first, of trial {best.number}."
         if len(best.trials) > 1
         else ""
     )
-    commands = [f"python train.py --config-dir {folder} experiment=best", command_words(best.trials[0].overrides)]
+    commands = [
+        f"python train.py --config-dir {folder} experiment=best",
+        command_words(best.trials[0].overrides),
+    ]
     test = "Both test the network at their end, which trials do not."
     return Section("Train the best one", [f"{text}{seeds} {test}"], commands=commands)
 
@@ -160,21 +183,28 @@ def how_much_each_matters(summary: Summary, drawn: dict[str, Any]) -> list[Secti
             " even where nothing matters much."
         )
         if len(summary.ranked) < ROUGH * len(found):
-            text += f" With {len(summary.ranked)} of them for {len(found)} parameters this is rough."
+            text += (
+                f" With {len(summary.ranked)} of them for {len(found)} parameters this is rough."
+            )
         left = [f"`{p.key}`" for p in summary.parameters if p.key not in found]
         if left:
             text += f" Not among them, since not every configuration has it: {', '.join(left)}."
         rows: list[list[str | float | Cell | None]] = [
-            [key, Cell(f"{100 * value:.0f} %", value, kind="number")] for key, value in found.items()
+            [key, Cell(f"{100 * value:.0f} %", value, kind="number")]
+            for key, value in found.items()
         ]
         table = Table(["parameter", "importance"], rows, drawn=True)
-        sections.append(Section("How much each parameter matters", [text], [], [table], drawn["importance"]))
+        sections.append(
+            Section("How much each parameter matters", [text], [], [table], drawn["importance"])
+        )
     if drawn["pair"]:
         text = (
             "Colour is the objective, the best one is ringed. Where the good ones lie on a slope, the two have to be"
             " chosen together. The worst tenth has one colour."
         )
-        sections.append(Section("The two that matter most, together", [text], figures=drawn["pair"]))
+        sections.append(
+            Section("The two that matter most, together", [text], figures=drawn["pair"])
+        )
     if drawn["parallel"]:
         text = (
             "A line is a configuration that is done, dark where it is good. Drag along an axis to keep those that pass"
@@ -219,14 +249,28 @@ def over_seeds(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
         return []
     ranked = [one for one in summary.ranked if len(one.by_seed) > 1][:MOST_VALUES]
     rows: list[list[str | float | Cell | None]] = [
-        [one.number, one.words, one.value(), one.deviation(), *(row[0] for row in one.by_seed.values())]
+        [
+            one.number,
+            one.words,
+            one.value(),
+            one.deviation(),
+            *(row[0] for row in one.by_seed.values()),
+        ]
         for one in ranked
     ]
     seeds = max((len(one.by_seed) for one in ranked), default=0)
     rows = [row + [None] * (4 + seeds - len(row)) for row in rows]
-    head = ["trial", "configuration", "mean", "deviation", *(f"seed {seed}" for seed in range(seeds))]
+    head = [
+        "trial",
+        "configuration",
+        "mean",
+        "deviation",
+        *(f"seed {seed}" for seed in range(seeds)),
+    ]
     text = "A configuration is better than another only where its points are, not its mean alone."
-    return [Section("Over the seeds", [text], [], [Table(head, rows)] if rows else [], drawn["seeds"])]
+    return [
+        Section("Over the seeds", [text], [], [Table(head, rows)] if rows else [], drawn["seeds"])
+    ]
 
 
 def trade_off(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
@@ -235,20 +279,33 @@ def trade_off(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
         return []
     names = list(summary.modes)
     rows: list[list[str | float | Cell | None]] = [
-        [Cell(str(one.number), one.number, f"{one.number}/"), *(one.value(i) for i in range(len(names))), one.words]
+        [
+            Cell(str(one.number), one.number, f"{one.number}/"),
+            *(one.value(i) for i in range(len(names))),
+            one.words,
+        ]
         for one in summary.front
     ]
     text = "None of these is beaten: to be better in one objective, another has to give."
-    return [Section("The trade-off", [text], [], [Table(["trial", *names, "configuration"], rows)], drawn["front"])]
+    return [
+        Section(
+            "The trade-off",
+            [text],
+            [],
+            [Table(["trial", *names, "configuration"], rows)],
+            drawn["front"],
+        )
+    ]
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def no_figures() -> dict[str, Any]:
-    return {name: [] for name in ("parameters", "importance", "pair", "parallel", "curves", "seeds", "front")} | {
-        "importances": {}
-    }
+    return {
+        name: []
+        for name in ("parameters", "importance", "pair", "parallel", "curves", "seeds", "front")
+    } | {"importances": {}}
 
 
 def figures(summary: Summary) -> dict[str, Any]:
@@ -264,13 +321,21 @@ def figures(summary: Summary) -> dict[str, Any]:
     several = len(summary.ranked) > 1
     make: dict[str, tuple[bool, Callable[[], Any]]] = {
         "importance": (bool(found), lambda: plots_of_parameters.importance_figure(found)),
-        "pair": (len(shared) > 1 and several, lambda: plots_of_parameters.pair_figure(summary, *shared[:2])),
-        "parallel": (len(shared) > 2 and several, lambda: plots_of_parameters.parallel_figure(summary, shared)),
+        "pair": (
+            len(shared) > 1 and several,
+            lambda: plots_of_parameters.pair_figure(summary, *shared[:2]),
+        ),
+        "parallel": (
+            len(shared) > 2 and several,
+            lambda: plots_of_parameters.parallel_figure(summary, shared),
+        ),
         "seeds": (summary.num_seeds > 1, lambda: plots.seeds_figure(summary)),
         "front": (len(summary.modes) > 1 and several, lambda: plots.front_figure(summary)),
     }
     drawn |= {name: [draw()] for name, (wanted, draw) in make.items() if wanted}
-    drawn["parameters"] = [plots_of_parameters.parameter_figure(summary, parameter) for parameter in ordered]
+    drawn["parameters"] = [
+        plots_of_parameters.parameter_figure(summary, parameter) for parameter in ordered
+    ]
     metric = summary.objective
     curves = {}
     for one in summary.ranked[:SHOWN]:

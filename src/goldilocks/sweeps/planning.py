@@ -54,7 +54,9 @@ class Checker:
         with torch.device("meta"):
             network = build_network(settings, self.specs[key])
         trial.config_hash = results.config_hash(trial.config)
-        self.sizes[trial.config_hash] = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        self.sizes[trial.config_hash] = sum(
+            p.numel() for p in network.parameters() if p.requires_grad
+        )
         for warning in warnings_for(settings, network):
             if warning not in self.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
@@ -65,7 +67,9 @@ class Checker:
         return self.specs[str(check(trial.config).data)].num_rows["train"]
 
 
-def plan(composer: Composer, space: Space, settings: SweepSettings, checker: Checker) -> list[Trial]:
+def plan(
+    composer: Composer, space: Space, settings: SweepSettings, checker: Checker
+) -> list[Trial]:
     """All trials of a sweep that does not learn.
 
     Raises:
@@ -79,11 +83,15 @@ def plan(composer: Composer, space: Space, settings: SweepSettings, checker: Che
         try:
             checker.check(trial)
         except Refused as refusal:
-            raise Refused(f"{refusal} (trial {number} of {len(trials)}; none was started)") from refusal
+            raise Refused(
+                f"{refusal} (trial {number} of {len(trials)}; none was started)"
+            ) from refusal
     return trials
 
 
-def drawn(composer: Composer, space: Space, settings: SweepSettings, checker: Checker) -> Iterator[Trial]:
+def drawn(
+    composer: Composer, space: Space, settings: SweepSettings, checker: Checker
+) -> Iterator[Trial]:
     """As many trials as are asked for, no two the same. What cannot be trained is drawn again, and said."""
     known: set[str] = set()
     refused: list[Refused] = []
@@ -96,7 +104,9 @@ def drawn(composer: Composer, space: Space, settings: SweepSettings, checker: Ch
         except Refused as refusal:
             refused.append(refusal)
             if len(refused) >= TRIES and not known:
-                raise Refused(f"{refusal} (as are {len(refused)} trials in a row; none was started)") from refusal
+                raise Refused(
+                    f"{refusal} (as are {len(refused)} trials in a row; none was started)"
+                ) from refusal
             trials = []
         if not trials or trials[0].config_hash in known:
             idle += 1
@@ -109,10 +119,15 @@ def drawn(composer: Composer, space: Space, settings: SweepSettings, checker: Ch
         if len(known) >= count * settings.seeds:
             break
     if refused:
-        print(f"{len(refused)} trials were drawn anew, since they cannot be trained: {refused[0]}", file=sys.stderr)
+        print(
+            f"{len(refused)} trials were drawn anew, since they cannot be trained: {refused[0]}",
+            file=sys.stderr,
+        )
 
 
-def seeded(composer: Composer, words: list[str], varied: dict[str, str], settings: SweepSettings) -> list[Trial]:
+def seeded(
+    composer: Composer, words: list[str], varied: dict[str, str], settings: SweepSettings
+) -> list[Trial]:
     """A trial, or one for each seed."""
     if settings.seeds == 1:
         return [Trial(words, varied, *composer.compose(words))]
@@ -136,7 +151,13 @@ class Proposals:
     """
 
     def __init__(
-        self, folder: Path, composer: Composer, space: Space, settings: SweepSettings, checker: Checker, study: Study
+        self,
+        folder: Path,
+        composer: Composer,
+        space: Space,
+        settings: SweepSettings,
+        checker: Checker,
+        study: Study,
     ) -> None:
         self.folder, self.composer, self.space, self.settings = folder, composer, space, settings
         self.checker, self.study = checker, study
@@ -150,9 +171,15 @@ class Proposals:
 
     def propose(self) -> list[Trial]:
         """The trials of the next proposal, a seed each; none where the sweep has enough."""
-        with held(self.folder / "trials" / "sweep.lock", wait=True), held(self.study_lock, wait=True):
+        with (
+            held(self.folder / "trials" / "sweep.lock", wait=True),
+            held(self.study_lock, wait=True),
+        ):
             record = Record(self.folder)
-            if len(frozen_numbers(self.folder)) >= (self.settings.n_trials or 0) * self.settings.seeds:
+            if (
+                len(frozen_numbers(self.folder))
+                >= (self.settings.n_trials or 0) * self.settings.seeds
+            ):
                 return []
             for _ in range(TRIES):
                 if trials := self.trainable(record):

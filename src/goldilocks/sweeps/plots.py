@@ -32,7 +32,13 @@ def styled(figure: Any, height: int, x: str = "", y: str = "") -> Any:
         font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
-    lines = {"gridcolor": "#e8edf3", "linecolor": "#c9d2dc", "showline": True, "zeroline": False, "automargin": True}
+    lines = {
+        "gridcolor": "#e8edf3",
+        "linecolor": "#c9d2dc",
+        "showline": True,
+        "zeroline": False,
+        "automargin": True,
+    }
     figure.update_xaxes(title_text=x, **lines)
     figure.update_yaxes(title_text=y, **lines)
     return figure
@@ -55,13 +61,20 @@ def scale_of(values: Sequence[float], sign: int) -> dict[str, Any]:
 
 def ticks_of(low: float, high: float) -> dict[str, Any]:
     """Where a logarithmic axis has its ticks: at powers of ten, once there are a few of them."""
-    return {"dtick": max(1, round(math.log10(high / low) / 6)), "exponentformat": "power"} if high / low > 50 else {}
+    return (
+        {"dtick": max(1, round(math.log10(high / low) / 6)), "exponentformat": "power"}
+        if high / low > 50
+        else {}
+    )
 
 
 def hover(one: Configuration, summary: Summary) -> str:
     """What is shown of a configuration under the mouse."""
     value = with_deviation(one.value(), one.deviation()) or one.status
-    lines = [f"<b>trial {one.number}</b>: {value}", *(f"{key} = {word}" for key, word in one.varied.items())]
+    lines = [
+        f"<b>trial {one.number}</b>: {value}",
+        *(f"{key} = {word}" for key, word in one.varied.items()),
+    ]
     return "<br>".join(lines)
 
 
@@ -77,16 +90,23 @@ def curves_figure(summary: Summary, curves: Mapping[int, Mapping[int, float]]) -
             y=list(curve.values()),
             mode="lines" if len(curve) > 1 else "markers",
             name=f"trial {number}",
-            line={"color": ORANGE if number == best else BLUE, "width": 3 if number == best else 1.5},
+            line={
+                "color": ORANGE if number == best else BLUE,
+                "width": 3 if number == best else 1.5,
+            },
             opacity=1.0 if number == best else shade,
             hovertemplate=f"trial {number}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
         )
     styled(figure, 420, "epoch", summary.objective)
     if max(max(curve) for curve in curves.values()) <= 12:
         figure.update_xaxes(dtick=1)
-    values = [value for curve in curves.values() for value in curve.values() if math.isfinite(value)]
+    values = [
+        value for curve in curves.values() for value in curve.values() if math.isfinite(value)
+    ]
     figure.update_yaxes(scale_of(values, summary.signs[0]) if values else {})
-    figure.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"})
+    figure.update_layout(
+        legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"}
+    )
     return figure
 
 
@@ -97,7 +117,9 @@ def seeds_figure(summary: Summary) -> Any:
     ranked = summary.ranked[:MOST_SEEDED]
     names = [f"trial {one.number}" for one in ranked]
     points = [
-        (name, seed, row[0]) for name, one in zip(names, ranked, strict=True) for seed, row in one.by_seed.items()
+        (name, seed, row[0])
+        for name, one in zip(names, ranked, strict=True)
+        for seed, row in one.by_seed.items()
     ]
     figure.add_scatter(
         x=[value for _, _, value in points],
@@ -119,7 +141,13 @@ def seeds_figure(summary: Summary) -> Any:
     )
     styled(figure, 140 + 28 * len(ranked), summary.objective)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1])
-    figure.update_xaxes({k: v for k, v in scale_of([v for *_, v in points], summary.signs[0]).items() if k == "type"})
+    figure.update_xaxes(
+        {
+            k: v
+            for k, v in scale_of([v for *_, v in points], summary.signs[0]).items()
+            if k == "type"
+        }
+    )
     return figure
 
 
@@ -129,7 +157,10 @@ def front_figure(summary: Summary) -> Any:
     figure = go.Figure()
     front = {one.number for one in summary.front}
     beaten = [one for one in summary.ranked if one.number not in front]
-    for name, group, colour, size in (("beaten", beaten, BLUE, 8), ("not beaten", summary.front, ORANGE, 12)):
+    for name, group, colour, size in (
+        ("beaten", beaten, BLUE, 8),
+        ("not beaten", summary.front, ORANGE, 12),
+    ):
         figure.add_scatter(
             x=[one.value(0) for one in group],
             y=[one.value(1) for one in group],
@@ -142,5 +173,11 @@ def front_figure(summary: Summary) -> Any:
     styled(figure, 420, *list(summary.modes)[:2])
     for place, update in enumerate((figure.update_xaxes, figure.update_yaxes)):
         values = [one.value(place) or 0.0 for one in summary.ranked]
-        update({key: value for key, value in scale_of(values, summary.signs[place]).items() if key != "range"})
+        update(
+            {
+                key: value
+                for key, value in scale_of(values, summary.signs[place]).items()
+                if key != "range"
+            }
+        )
     return figure

@@ -4,7 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from goldilocks.sweeps.plots import BLUE, MARGIN, ORANGE, hover, import_plotly, scale_of, styled, ticks_of
+from goldilocks.sweeps.plots import (
+    BLUE,
+    MARGIN,
+    ORANGE,
+    hover,
+    import_plotly,
+    scale_of,
+    styled,
+    ticks_of,
+)
 from goldilocks.sweeps.summary import INFEASIBLE, Configuration, Parameter, Summary, number_of
 from goldilocks.sweeps.wording import shown
 
@@ -21,11 +30,17 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
     go = import_plotly()
     figure = go.Figure()
     known = [one for one in summary.configurations if parameter.key in one.varied]
-    values = [value for one in known if one.status not in INFEASIBLE and (value := one.value()) is not None]
+    values = [
+        value
+        for one in known
+        if one.status not in INFEASIBLE and (value := one.value()) is not None
+    ]
     axis = scale_of(values, summary.signs[0]) if values else {}
     edge = place_of_infeasible(values, summary.signs[0], axis)
     for status, (colour, symbol, size) in MARKS.items():
-        group = [one for one in known if one.status == status and (status in INFEASIBLE or one.by_seed)]
+        group = [
+            one for one in known if one.status == status and (status in INFEASIBLE or one.by_seed)
+        ]
         if not group:
             continue
         words = [one.varied[parameter.key] for one in group]
@@ -33,7 +48,9 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
         figure.add_scatter(
             x=[number_of(word) for word in words] if parameter.numeric else words,
             y=[edge if status in INFEASIBLE else one.value() for one in group],
-            error_y={"type": "data", "array": deviations, "thickness": 1, "width": 0} if any(deviations) else None,
+            error_y={"type": "data", "array": deviations, "thickness": 1, "width": 0}
+            if any(deviations)
+            else None,
             mode="markers",
             name=status,
             marker={"color": colour, "symbol": symbol, "size": size, "opacity": 0.8},
@@ -48,7 +65,12 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
             y=[best.value()],
             mode="markers",
             name="best",
-            marker={"color": ORANGE, "symbol": "star", "size": 15, "line": {"width": 1, "color": "white"}},
+            marker={
+                "color": ORANGE,
+                "symbol": "star",
+                "size": 15,
+                "line": {"width": 1, "color": "white"},
+            },
             text=[hover(best, summary)],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -90,7 +112,11 @@ def axis_of(parameter: Parameter) -> dict[str, Any]:
 def pair_figure(summary: Summary, first: Parameter, second: Parameter) -> Any:
     """Two parameters against each other, the objective as colour: whether the best of one depends on the other."""
     go = import_plotly()
-    known = [one for one in summary.configurations if first.key in one.varied and second.key in one.varied]
+    known = [
+        one
+        for one in summary.configurations
+        if first.key in one.varied and second.key in one.varied
+    ]
     done = [one for one in known if one.status not in INFEASIBLE and one.value() is not None]
     values = [one.value() or 0.0 for one in done]
     log = scale_of(values, summary.signs[0]).get("type") == "log"
@@ -154,14 +180,21 @@ def ends_of_colour(values: Sequence[float], sign: int) -> tuple[float, float]:
 def parallel_figure(summary: Summary, parameters: Sequence[Parameter]) -> Any:
     """Parallel coordinates: a line for each configuration through its values; the objective is the first axis."""
     go = import_plotly()
-    known = [one for one in summary.ranked if all(parameter.key in one.varied for parameter in parameters)]
+    known = [
+        one
+        for one in summary.ranked
+        if all(parameter.key in one.varied for parameter in parameters)
+    ]
     known = known[::-1]  # the best is drawn last, on top
     values = [one.value() or 0.0 for one in known]
     log = scale_of(values, summary.signs[0]).get("type") == "log"
     colours = [math.log10(value) for value in values] if log else values
     low, high = ends_of_colour(colours, summary.signs[0])
     first = {"label": summary.objective, "values": colours, **(powers(colours) if log else {})}
-    axes = [parallel_axis(parameter, [one.varied[parameter.key] for one in known]) for parameter in parameters]
+    axes = [
+        parallel_axis(parameter, [one.varied[parameter.key] for one in known])
+        for parameter in parameters
+    ]
     line = {
         "color": colours,
         "colorscale": "Viridis",
@@ -189,7 +222,9 @@ def parallel_axis(parameter: Parameter, words: Sequence[str]) -> dict[str, Any]:
         return axis | {"values": exponents, **powers(exponents)}
     ticks = sorted(set(numbers)) if not parameter.ranged else []
     return (
-        axis | {"values": numbers} | ({"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]} if ticks else {})
+        axis
+        | {"values": numbers}
+        | ({"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]} if ticks else {})
     )
 
 
@@ -198,7 +233,11 @@ def powers(exponents: Sequence[float]) -> dict[str, Any]:
     low, high = min(exponents), max(exponents)
     gap = 0.06 * (high - low)
     step = max(1, round((high - low) / 6))
-    inner = [float(n) for n in range(math.ceil(low), math.floor(high) + 1, step) if low + gap < n < high - gap]
+    inner = [
+        float(n)
+        for n in range(math.ceil(low), math.floor(high) + 1, step)
+        if low + gap < n < high - gap
+    ]
     ticks = [low, *inner, high]
     return {"tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]}
 

@@ -59,7 +59,9 @@ def run_in_processes(
             if code == ELSEWHERE:
                 elsewhere.append(trial)
             elif not stopped:
-                if trial.result["status"] == "running":  # killed: by the system for its memory, or by somebody
+                if (
+                    trial.result["status"] == "running"
+                ):  # killed: by the system for its memory, or by somebody
                     trial.result = lost(code)
                 with one_at_a_time:
                     ended(trial)
@@ -95,12 +97,26 @@ def slots_of(launcher: Any) -> list[str | None]:
     return devices * launcher.trials_per_device or [None] * launcher.slots
 
 
-def start_process(folder: Path, trial: Trial, wait: bool, environment: dict[str, str]) -> subprocess.Popen:
+def start_process(
+    folder: Path, trial: Trial, wait: bool, environment: dict[str, str]
+) -> subprocess.Popen:
     """A process for a trial; what it prints lies in `trials/<number>.log`. Ctrl-C is handed on to it, once."""
-    command = [sys.executable, "-m", "goldilocks.sweeps.processes", str(folder), str(trial.number), str(int(wait))]
+    command = [
+        sys.executable,
+        "-m",
+        "goldilocks.sweeps.processes",
+        str(folder),
+        str(trial.number),
+        str(int(wait)),
+    ]
     with (folder / "trials" / f"{trial.number}.log").open("ab") as log:
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 
@@ -116,7 +132,11 @@ def main(folder: str, number: str, wait: str) -> int:
     register_resolvers()
     try:
         with killed_as_by_ctrl_c():
-            return 0 if run_trial(Path(folder), frozen(Path(folder), int(number)), wait=wait == "1") else ELSEWHERE
+            return (
+                0
+                if run_trial(Path(folder), frozen(Path(folder), int(number)), wait=wait == "1")
+                else ELSEWHERE
+            )
     except KeyboardInterrupt:
         return 130
 

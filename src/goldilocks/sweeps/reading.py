@@ -26,9 +26,13 @@ def find_sweep(sweep: str, log_dir: str | Path) -> Path:
         return max(known, key=lambda path: path.stat().st_mtime_ns).parent
     folder = Path(sweep)
     if not sweep or not folder.is_dir():
-        raise Refused(f"{sweep or 'the sweep is empty'}: no such folder; write a folder of {sweeps}, or last")
+        raise Refused(
+            f"{sweep or 'the sweep is empty'}: no such folder; write a folder of {sweeps}, or last"
+        )
     if not (folder / "sweep.yaml").is_file():
-        raise Refused(f"{sweep}: is not a sweep, it has no sweep.yaml; write a folder of {sweeps}, or last")
+        raise Refused(
+            f"{sweep}: is not a sweep, it has no sweep.yaml; write a folder of {sweeps}, or last"
+        )
     return folder
 
 
@@ -46,12 +50,16 @@ def read_summary(folder: Path, trials: Sequence[Trial] | None = None) -> Summary
         stored = Record(folder).stored
         objective = stored["objective"]
     except Exception as error:  # YAML's and OmegaConf's errors have no common base
-        raise Refused(f"{folder}: its sweep.yaml cannot be read ({type(error).__name__}); is it a sweep?") from error
+        raise Refused(
+            f"{folder}: its sweep.yaml cannot be read ({type(error).__name__}); is it a sweep?"
+        ) from error
     names = stored["settings"]["objectives"] or [objective["metric"]]
     modes = {name: better(name, "sweep.objectives") for name in names}
     paths = {trial: folder / str(trial) / "result.json" for trial in map(int, stored["trials"])}
     ended = {number: path.stat().st_mtime for number, path in paths.items() if path.exists()}
-    return summarize(folder, stored, modes, all_trials(folder, []) if trials is None else trials, ended)
+    return summarize(
+        folder, stored, modes, all_trials(folder, []) if trials is None else trials, ended
+    )
 
 
 def validation_curve(folder: Path, metric: str) -> dict[int, float]:
@@ -88,4 +96,6 @@ def curve_of_events(folder: Path, metric: str) -> dict[int, float]:
     if not {metric, "epoch"} <= set(events.Tags()["scalars"]):
         return {}
     epochs = {event.step: int(event.value) for event in events.Scalars("epoch")}
-    return {epochs[event.step]: event.value for event in events.Scalars(metric) if event.step in epochs}
+    return {
+        epochs[event.step]: event.value for event in events.Scalars(metric) if event.step in epochs
+    }

@@ -126,7 +126,9 @@ def markdown(title: str, facts: str, sections: Sequence[Section]) -> str:
         parts.append(f"## {section.title}")
         if section.sentences:
             parts.append(
-                ("\n" if section.as_list else "\n\n").join("- " * section.as_list + s for s in section.sentences)
+                ("\n" if section.as_list else "\n\n").join(
+                    "- " * section.as_list + s for s in section.sentences
+                )
             )
         parts += ["```bash\n" + "\n".join(section.commands) + "\n```"] * bool(section.commands)
         for table in section.tables:
@@ -139,10 +141,15 @@ def markdown_table(table: Table) -> str:
     """A table as Markdown."""
 
     def row(texts: Sequence[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+        return (
+            "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+        )
 
     rows = [[cell_of(value) for value in values] for values in table.rows]
-    texts = [[f"[{cell.text}]({cell.link})" if cell.link else cell.text for cell in cells] for cells in rows]
+    texts = [
+        [f"[{cell.text}]({cell.link})" if cell.link else cell.text for cell in cells]
+        for cells in rows
+    ]
     return "\n".join([row(table.head), row(["---"] * len(table.head)), *map(row, texts)])
 
 
@@ -169,12 +176,18 @@ def page(title: str, facts: str, sections: Sequence[Section], script: str = "") 
         parts.append(f"<section><h2>{html.escape(section.title)}</h2>")
         if section.as_list:
             kind = "" if place == 0 else ' class="plain"'
-            parts.append(f"<ul{kind}>" + "".join(f"<li>{inline(text)}</li>" for text in section.sentences) + "</ul>")
+            parts.append(
+                f"<ul{kind}>"
+                + "".join(f"<li>{inline(text)}</li>" for text in section.sentences)
+                + "</ul>"
+            )
         else:
             parts += [f"<p>{inline(text)}</p>" for text in section.sentences]
         if section.commands:
             parts.append("<pre>" + html.escape("\n".join(section.commands)) + "</pre>")
-        parts += [html_table(table) for table in section.tables if not (table.drawn and section.figures)]
+        parts += [
+            html_table(table) for table in section.tables if not (table.drawn and section.figures)
+        ]
         if section.figures:
             parts.append('<div class="figures">' if len(section.figures) > 1 else "<div>")
             parts += [f"<div>{figure_in_page(figure)}</div>" for figure in section.figures]
@@ -198,7 +211,9 @@ def figure_in_page(figure: Any) -> str:
 def html_table(table: Table) -> str:
     """A table as HTML."""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in table.head)
-    rows = ["<tr>" + "".join(map(html_cell, map(cell_of, values))) + "</tr>" for values in table.rows]
+    rows = [
+        "<tr>" + "".join(map(html_cell, map(cell_of, values))) + "</tr>" for values in table.rows
+    ]
     title = f"<p><b>{inline(table.title)}</b></p>" if table.title else ""
     kind = ' class="sortable"' if table.sortable else ""
     body = "\n".join(rows)

@@ -54,15 +54,21 @@ class SweepSettings:
         for metric in self.objectives:
             better(metric, "sweep.objectives")
         if self.sampler == "grid" and self.n_trials is not None:
-            raise Refused(f"sweep.n_trials={self.n_trials}: a grid has all its combinations; add sweep.sampler=qmc")
+            raise Refused(
+                f"sweep.n_trials={self.n_trials}: a grid has all its combinations; add sweep.sampler=qmc"
+            )
         if self.sampler != "grid" and self.n_trials is None:
-            raise Refused(f"sweep.sampler={self.sampler}: needs a number of trials; write sweep.n_trials=20")
+            raise Refused(
+                f"sweep.sampler={self.sampler}: needs a number of trials; write sweep.n_trials=20"
+            )
         if len(self.objectives) > 1 and self.pruner != "none":
             raise Refused(
                 f"sweep.pruner={self.pruner}: goes by one metric, and there are several objectives; leave it out"
             )
         if len(self.objectives) > 1 and self.sampler in ("cmaes", "gp"):
-            raise Refused(f"sweep.sampler={self.sampler}: takes one objective; write sweep.sampler=tpe")
+            raise Refused(
+                f"sweep.sampler={self.sampler}: takes one objective; write sweep.sampler=tpe"
+            )
         if self.seeds > 1 and self.pruner != "none" and self.learns:
             raise Refused(
                 f"sweep.seeds={self.seeds}: sampler={self.sampler} learns from their mean, which a pruner would cut;"
@@ -81,7 +87,16 @@ class SweepSettings:
 
     def as_plain(self) -> dict[str, Any]:
         """What sweep.yaml keeps of it."""
-        kept = ("sampler", "n_trials", "scientific", "objectives", "seeds", "pruner", "min_epochs", "reduction_factor")
+        kept = (
+            "sampler",
+            "n_trials",
+            "scientific",
+            "objectives",
+            "seeds",
+            "pruner",
+            "min_epochs",
+            "reduction_factor",
+        )
         return {key: getattr(self, key) for key in (*kept, "seed", "storage")}
 
 
@@ -104,10 +119,16 @@ def seconds(text: str | float) -> float:
     Raises:
         Refused: if it cannot be read.
     """
-    words = re.findall(r"(\d+(?:\.\d+)?)([smhd])", str(text)) if not isinstance(text, int | float) else [(text, "s")]
+    words = (
+        re.findall(r"(\d+(?:\.\d+)?)([smhd])", str(text))
+        if not isinstance(text, int | float)
+        else [(text, "s")]
+    )
     total = sum(float(number) * UNITS[unit] for number, unit in words)
     if total <= 0 or (isinstance(text, str) and "".join(map("".join, words)) != text):
-        raise Refused(f"sweep.timeout={text}: a time above zero is expected, such as 90s, 30m or 2h")
+        raise Refused(
+            f"sweep.timeout={text}: a time above zero is expected, such as 90s, 30m or 2h"
+        )
     return total
 
 

@@ -54,7 +54,11 @@ class Dimension:
         if self.choices:
             return self.choices[int(share * len(self.choices))]
         low, high = (self.low, self.high + 1) if self.whole else (self.low, self.high)
-        value = math.exp(math.log(low) + share * math.log(high / low)) if self.log else low + share * (high - low)
+        value = (
+            math.exp(math.log(low) + share * math.log(high / low))
+            if self.log
+            else low + share * (high - low)
+        )
         return self.word(math.floor(value) if self.whole else value)
 
     def word(self, value: float) -> str:
@@ -68,7 +72,12 @@ class Dimension:
             plain: dict[str, Any] = {"key": self.key, "choices": list(self.choices)}
         else:
             kind = int if self.whole else float
-            plain = {"key": self.key, "low": kind(self.low), "high": kind(self.high), "log": self.log}
+            plain = {
+                "key": self.key,
+                "low": kind(self.low),
+                "high": kind(self.high),
+                "log": self.log,
+            }
         return plain | ({"when": dict([self.when])} if self.when else {})
 
 
@@ -97,7 +106,9 @@ class Space:
         random = torch.Generator().manual_seed(seed)
         while True:
             drawn = engine.draw(1)[0] if sampler == "qmc" else torch.rand(count, generator=random)
-            shares = dict(zip((d.name for d in self.dimensions), drawn.double().tolist(), strict=True))
+            shares = dict(
+                zip((d.name for d in self.dimensions), drawn.double().tolist(), strict=True)
+            )
             chosen: dict[str, str] = {}
             for dimension in self.active(chosen):
                 chosen[dimension.name] = dimension.at(min(shares[dimension.name], 1 - 1e-9))
@@ -127,16 +138,30 @@ def space_of(composer: Composer, arguments: Sequence[str], settings: SweepSettin
     """
     given = [composer.parse(argument) for argument in arguments]
     said = {override.key_or_group for override in given}
-    stored = [composer.parse(f"{key}={value}") for key, value in settings.params.items() if key not in said]
+    stored = [
+        composer.parse(f"{key}={value}")
+        for key, value in settings.params.items()
+        if key not in said
+    ]
     overrides = [override for override in [*stored, *given] if not is_of_sweep(override)]
     fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-    dimensions = [dimension_of(composer, fixed, override) for override in overrides if override.is_sweep_override()]
-    dimensions += own_ranges(composer, settings.search, fixed, dimensions, said | settings.params.keys())
+    dimensions = [
+        dimension_of(composer, fixed, override)
+        for override in overrides
+        if override.is_sweep_override()
+    ]
+    dimensions += own_ranges(
+        composer, settings.search, fixed, dimensions, said | settings.params.keys()
+    )
     if settings.sampler != "grid" and not dimensions:
-        raise Refused(f"sweep.sampler={settings.sampler}: there is nothing to search; write values or ranges")
+        raise Refused(
+            f"sweep.sampler={settings.sampler}: there is nothing to search; write values or ranges"
+        )
     known = [dimension.key for dimension in dimensions]
     for key in settings.scientific:
-        if key not in known and key not in said:  # what the command line holds at one value is no mistake
+        if (
+            key not in known and key not in said
+        ):  # what the command line holds at one value is no mistake
             raise Refused(f"sweep.scientific=[{key}]: is not searched; {near_miss(key, known)}")
     if settings.seeds > 1:
         if "seed" in said:
@@ -151,7 +176,10 @@ def is_of_sweep(override: Override) -> bool:
 
 
 def dimension_of(
-    composer: Composer, words: Sequence[str], override: Override, when: tuple[str, str] | None = None
+    composer: Composer,
+    words: Sequence[str],
+    override: Override,
+    when: tuple[str, str] | None = None,
 ) -> Dimension:
     """What an override with several values searches, behind other words of a trial."""
     key, value = override.get_key_element(), override.value()
@@ -163,7 +191,9 @@ def dimension_of(
     low, high, log = value.start, value.end, "log" in value.tags  # type: ignore[union-attr]
     if low is None or high is None or low >= high or (log and low <= 0):
         above = " above 0" if log else ""
-        raise Refused(f"{override.input_line}: a range from a number{above} to a larger one is expected")
+        raise Refused(
+            f"{override.input_line}: a range from a number{above} to a larger one is expected"
+        )
     now = OmegaConf.select(composer.compose(words)[0], override.key_or_group)
     # Hydra makes floats of both ends: the value now tells whether whole numbers are meant.
     whole = not isinstance(now, float) and low == int(low) and high == int(high)
@@ -171,7 +201,11 @@ def dimension_of(
 
 
 def own_ranges(
-    composer: Composer, search: Sequence[str], fixed: Sequence[str], dimensions: Sequence[Dimension], said: set[str]
+    composer: Composer,
+    search: Sequence[str],
+    fixed: Sequence[str],
+    dimensions: Sequence[Dimension],
+    said: set[str],
 ) -> list[Dimension]:
     """The ranges that options state, of what `sweep.search` names; the command line comes first."""
     found: list[Dimension] = []
@@ -190,6 +224,12 @@ def own_ranges(
                 when = (group, option) if swept else None
                 found.append(dimension_of(composer, words, composer.parse(f"{full}={text}"), when))
         if len(found) == count and entry not in said and (key or not known):
-            hint = near_miss(entry, [f"{group}.{own}" for own in known]) if known else "no range is stated for it"
-            raise Refused(f"sweep.search=[{entry}]: {hint}; or give one, as {group}.key=interval(0.1,1)")
+            hint = (
+                near_miss(entry, [f"{group}.{own}" for own in known])
+                if known
+                else "no range is stated for it"
+            )
+            raise Refused(
+                f"sweep.search=[{entry}]: {hint}; or give one, as {group}.key=interval(0.1,1)"
+            )
     return found

@@ -32,7 +32,13 @@ from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
 from goldilocks.sweeps.trials import Trial, frozen
 
-PROBLEM = ("data._target_", "data.name", "data.path", "data.target", "objective.metric")  # what a ranking is of
+PROBLEM = (
+    "data._target_",
+    "data.name",
+    "data.path",
+    "data.target",
+    "objective.metric",
+)  # what a ranking is of
 
 
 def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
@@ -46,7 +52,9 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         Refused: if the sweep, or any trial of a grid, is wrong; then nothing has been written.
     """
     if devices.started_elsewhere():
-        raise Refused("-m: a sweep starts its processes itself; write it without torchrun, and with one task in Slurm")
+        raise Refused(
+            "-m: a sweep starts its processes itself; write it without torchrun, and with one task in Slurm"
+        )
     cfg, settings, composer = sweeper.config, sweep_settings(sweeper.config), Composer(sweeper)
     if settings.learns and cfg.name is not None:
         composer.read_from(Path(cfg.log_dir) / "sweeps" / cfg.name / "conf")
@@ -68,7 +76,9 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         return
     folder, fresh = sweep_folder(first.config)
     command = "python train.py -m " + shlex.join(arguments)
-    trials, proposals = begin(folder, command, planned, first, composer, space, settings, checker, modes)
+    trials, proposals = begin(
+        folder, command, planned, first, composer, space, settings, checker, modes
+    )
     waiting = [trial for trial in trials if is_waiting(trial, settings)]
     if not fresh:
         total = (settings.n_trials or 0) * settings.seeds if settings.learns else len(trials)
@@ -97,7 +107,9 @@ def begin(
 ) -> tuple[list[Trial], Proposals | None]:
     """Writes what the sweep is; returns the trials that it has, and where further ones come from."""
     study = None
-    with held(folder / "trials" / "sweep.lock", wait=True):  # the same command may start twice at a time
+    with held(
+        folder / "trials" / "sweep.lock", wait=True
+    ):  # the same command may start twice at a time
         record = Record(folder)
         check_kind(record, settings, folder)
         check_problem(record, first.config, planned, folder)
@@ -122,13 +134,18 @@ def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
     before = record.stored.get("settings", {}).get("sampler")
     learnt = before in ("tpe", "cmaes", "gp")
     if before is not None and learnt != settings.learns:
-        raise Refused(f"sweep.sampler={settings.sampler}: {folder} was started with {before}; choose another name")
+        raise Refused(
+            f"sweep.sampler={settings.sampler}: {folder} was started with {before}; choose another name"
+        )
 
 
 def check_problem(record: Record, cfg: DictConfig, planned: Sequence[Trial], folder: Path) -> None:
     """Refuses to rank trials beside those on other data, or by another metric, unless these are what is varied."""
     numbers = frozen_numbers(folder)
-    varied = [*(trial["varied"] for trial in record.stored["trials"].values()), *(trial.varied for trial in planned)]
+    varied = [
+        *(trial["varied"] for trial in record.stored["trials"].values()),
+        *(trial.varied for trial in planned),
+    ]
     if not numbers or any(key in ("data", *PROBLEM) for words in varied for key in words):
         return
     before = frozen(folder, numbers[0]).config
@@ -149,7 +166,9 @@ def time_limit(seconds: float | None, launch: Launch) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in a shell's background
     timer = threading.Timer(seconds, interrupt, [launch])
     timer.daemon = True
     timer.start()
@@ -181,7 +200,9 @@ def end(trials: Sequence[Trial], launch: Launch) -> None:
     """Ends the process with code 1 if a trial failed."""
     failed = [trial for trial in trials if trial.status == "failed"]
     if launch.stopped:
-        print(f"{launch.stopped} trials failed in a row, and the sweep was stopped", file=sys.stderr)
+        print(
+            f"{launch.stopped} trials failed in a row, and the sweep was stopped", file=sys.stderr
+        )
     if failed:
         hint = "sweep.retry_failed=true trains them once more"
         print(f"{len(failed)} of {len(trials)} trials failed; {hint}", file=sys.stderr)

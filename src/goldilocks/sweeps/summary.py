@@ -14,7 +14,15 @@ from goldilocks.sweeps.trials import Trial
 SEED = "seed"  # trials that differ in nothing else are one configuration
 INFEASIBLE = ("failed", "diverged")
 ENDED = ("done", "pruned", *INFEASIBLE)
-ORDER = ("failed", "diverged", "waiting", "running", "interrupted", "pruned", "done")  # a configuration has the first
+ORDER = (
+    "failed",
+    "diverged",
+    "waiting",
+    "running",
+    "interrupted",
+    "pruned",
+    "done",
+)  # a configuration has the first
 PAUSE = 60  # seconds without a trial after which a sweep counts as paused
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
 
@@ -48,7 +56,11 @@ class Configuration:
 
     def value(self, objective: int = 0) -> float | None:
         """The mean over the seeds, None if there is no value."""
-        return statistics.fmean(row[objective] for row in self.by_seed.values()) if self.by_seed else None
+        return (
+            statistics.fmean(row[objective] for row in self.by_seed.values())
+            if self.by_seed
+            else None
+        )
 
     def deviation(self, objective: int = 0) -> float | None:
         """The standard deviation over the seeds, None with fewer than two."""
@@ -86,7 +98,9 @@ class Parameter:
     def ends(self) -> tuple[float, float]:
         """The smallest and the largest number that occurs or might have."""
         numbers = [number for word in self.words if (number := number_of(word)) is not None]
-        numbers += [space[end] for space in self.spaces if "low" in space for end in ("low", "high")]
+        numbers += [
+            space[end] for space in self.spaces if "low" in space for end in ("low", "high")
+        ]
         return min(numbers), max(numbers)
 
     @cached_property
@@ -95,11 +109,15 @@ class Parameter:
         if not self.numeric:
             return False
         low, high = self.ends
-        return any(space.get("log") for space in self.spaces) or (not self.ranged and low > 0 and high / low >= WIDE)
+        return any(space.get("log") for space in self.spaces) or (
+            not self.ranged and low > 0 and high / low >= WIDE
+        )
 
     @cached_property
     def whole(self) -> bool:
-        return self.numeric and all(number_of(word) == int(number_of(word) or 0) for word in self.words)
+        return self.numeric and all(
+            number_of(word) == int(number_of(word) or 0) for word in self.words
+        )
 
 
 @dataclass
@@ -165,7 +183,9 @@ class Summary:
     @property
     def seconds(self) -> float:
         """Of all trials together."""
-        return sum((trial.result or {}).get("seconds", {}).get("total") or 0.0 for trial in self.trials)
+        return sum(
+            (trial.result or {}).get("seconds", {}).get("total") or 0.0 for trial in self.trials
+        )
 
     @property
     def wall_time(self) -> float | None:
@@ -240,7 +260,14 @@ def summarize(
     parameters = parameters_of(configurations, spaces)
     commands = list(stored["commands"])
     return Summary(
-        folder, dict(modes), stored["settings"], commands, list(trials), configurations, parameters, ended or {}
+        folder,
+        dict(modes),
+        stored["settings"],
+        commands,
+        list(trials),
+        configurations,
+        parameters,
+        ended or {},
     )
 
 
@@ -257,9 +284,13 @@ def configurations_of(trials: Iterable[Trial], objectives: Sequence[str]) -> lis
     return list(found.values())
 
 
-def parameters_of(configurations: Sequence[Configuration], spaces: Sequence[Mapping[str, Any]]) -> list[Parameter]:
+def parameters_of(
+    configurations: Sequence[Configuration], spaces: Sequence[Mapping[str, Any]]
+) -> list[Parameter]:
     """What differs between configurations, by key; what has one value is left out."""
-    keys = dict.fromkeys([space["key"] for space in spaces] + [key for one in configurations for key in one.varied])
+    keys = dict.fromkeys(
+        [space["key"] for space in spaces] + [key for one in configurations for key in one.varied]
+    )
     found = []
     for key in keys:
         own = [space for space in spaces if space["key"] == key]

@@ -23,7 +23,10 @@ def trials_table(summary: Summary) -> Table:
         return order.get(id(trial), len(order)), trial.status not in ENDED, *given_up, trial.number
 
     figures = [key for key in ("best_epoch", "epochs", "num_parameters") if key not in names]
-    rows = [trial_row(trial, names, keys, figures, failed) for trial in sorted(summary.trials, key=place)]
+    rows = [
+        trial_row(trial, names, keys, figures, failed)
+        for trial in sorted(summary.trials, key=place)
+    ]
     head = ["trial", "status", *names, *keys, *figures, "seconds", *["error"] * failed]
     return Table(head, rows, sortable=True)
 
@@ -55,7 +58,9 @@ def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
     place = {one.number: index for index, one in enumerate(summary.ranked)}
     rows: list[tuple[int, list[str | float | Cell | None]]] = []
     for words, group in groups.items():
-        ranked = sorted((one for one in group if one.number in place), key=lambda one: place[one.number])
+        ranked = sorted(
+            (one for one in group if one.number in place), key=lambda one: place[one.number]
+        )
         bad = sum(one.status in INFEASIBLE for one in group)
         if not ranked:
             rows.append((len(place), [*words, None, None, len(group), bad, ""]))
@@ -64,6 +69,20 @@ def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
         rest = " ".join(f"{key}={word}" for key, word in best.varied.items() if key not in keys)
         value = Cell(with_deviation(best.value(), best.deviation()), best.value(), kind="number")
         link = Cell(str(best.number), best.number, f"{best.number}/")
-        rows.append((place[best.number], [*words, value, link, len(group), bad, Cell(rest, kind="wide")]))
-    head = [*keys, f"best {summary.objective}", "trial", "configurations", "failed or diverged", "with"]
-    return Table(head, [row for _, row in sorted(rows, key=lambda pair: pair[0])], sortable=True, title=", ".join(keys))
+        rows.append(
+            (place[best.number], [*words, value, link, len(group), bad, Cell(rest, kind="wide")])
+        )
+    head = [
+        *keys,
+        f"best {summary.objective}",
+        "trial",
+        "configurations",
+        "failed or diverged",
+        "with",
+    ]
+    return Table(
+        head,
+        [row for _, row in sorted(rows, key=lambda pair: pair[0])],
+        sortable=True,
+        title=", ".join(keys),
+    )

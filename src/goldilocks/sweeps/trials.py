@@ -34,7 +34,9 @@ class Trial:
     config_hash: str = ""
     number: int = -1  # until the sweep's folder is known
     study_number: int | None = None  # where a study proposed it
-    siblings: list[int] = field(default_factory=list)  # trials with other seeds of the same proposal, itself included
+    siblings: list[int] = field(
+        default_factory=list
+    )  # trials with other seeds of the same proposal, itself included
     result: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
@@ -114,7 +116,13 @@ def run_here(folder: Path, trial: Trial) -> None:
             number = begun = study.begin(trial.number, trial.varied) if number is None else number
             report = lambda epochs, value: study.report(begun, epochs, value)  # noqa: E731
         words: dict[str, Any] = {"folder": own, "test": False, "resumed": resumed}
-        trial.result = run(trial.config, trial.overrides, choices, **words, **({"report": report} if report else {}))
+        trial.result = run(
+            trial.config,
+            trial.overrides,
+            choices,
+            **words,
+            **({"report": report} if report else {}),
+        )
     except Exception as error:  # before training: the data are gone, or the folder cannot be made
         trial.result = {"status": "failed", "error": failures.summary(error)}
         if own.is_dir():
@@ -133,7 +141,9 @@ def study_of(folder: Path) -> asking.Study | None:
 def tell(study: asking.Study, folder: Path, number: int, siblings: list[int]) -> None:
     """Tells the study what a proposal has come to, once all its seeds have."""
     outcomes = [trial_result(folder, sibling) for sibling in siblings]
-    known = [outcome for outcome in outcomes if outcome and outcome["status"] in (*FINISHED, "failed")]
+    known = [
+        outcome for outcome in outcomes if outcome and outcome["status"] in (*FINISHED, "failed")
+    ]
     if len(known) == len(siblings):
         with held(folder / "trials" / "study.lock", wait=True):
             study.tell(number, known)

@@ -17,8 +17,13 @@ DEVICES = re.compile(rf"{DEVICE}(?:,{DEVICE})*")
 class StudySweeper(Sweeper):
     """Runs what a command line searches; see goldilocks.sweeps.study."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.hydra_context = config, hydra_context  # a trial is not Hydra's task: it is frozen beforehand
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.config, self.hydra_context = (
+            config,
+            hydra_context,
+        )  # a trial is not Hydra's task: it is frozen beforehand
 
     def sweep(self, arguments: list[str]) -> Any:
         from goldilocks.sweeps.study import run_study
@@ -32,15 +37,23 @@ class ProcessLauncher(Launcher):
     def __init__(self, slots: int, devices: Any, trials_per_device: int) -> None:
         self.slots, self.devices, self.trials_per_device = slots, devices, trials_per_device
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         from goldilocks.errors import Refused
 
         for name in ("slots", "trials_per_device"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise Refused(f"hydra.launcher.{name}={value}: must be a whole number of at least 1")
+                raise Refused(
+                    f"hydra.launcher.{name}={value}: must be a whole number of at least 1"
+                )
         named = self.devices if isinstance(self.devices, Sequence) and self.devices != AUTO else []
-        wrong = [device for device in named if isinstance(named, str) or not DEVICES.fullmatch(str(device))]
+        wrong = [
+            device
+            for device in named
+            if isinstance(named, str) or not DEVICES.fullmatch(str(device))
+        ]
         if wrong or (self.devices not in (None, AUTO) and not named):
             raise Refused(
                 f"hydra.launcher.devices={self.devices}: write {AUTO}, null or a list of what CUDA_VISIBLE_DEVICES may"
