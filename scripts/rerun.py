@@ -22,7 +22,9 @@ def main() -> int:
         default=1e-3,
         help="relative difference that counts as equal (default: 0.001)",
     )
-    parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
+    parser.add_argument(
+        "--log-dir", default="logs", help="where `last` looks, and the new run is (default: logs)"
+    )
     given = parser.parse_args()
     with refusals() as outcome:
         from goldilocks import results
@@ -30,7 +32,7 @@ def main() -> int:
         from goldilocks.report import print_comparison, print_result
 
         before = results.find_run(given.run, given.log_dir)
-        after, result = rerun(before, given.overrides)
+        after, result = rerun(before, given.overrides, given.log_dir)
         print_result(after, result)
         verdict = print_comparison(before, after, given.tolerance)
         outcome.code = 1 if verdict == "different" else 0

@@ -75,7 +75,7 @@ def test_the_start_leaves_what_explains_the_run(tmp_path):
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["seed"] == 3
     assert environment["packages"]["torch"] == torch.__version__
-    assert environment["git"].keys() == {"commit", "diff"}
+    assert environment["git"].keys() == {"commit", "diff", "left_out"}
     assert results.read_result(folder) == {"status": "running"}
 
 

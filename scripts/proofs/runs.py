@@ -111,6 +111,28 @@ def resume() -> Measured:
 
 
 @proof(
+    "record_changes",
+    "",
+    "whether environment.json keeps the uncommitted changes of tracked files",
+    "the changes that a run keeps, of a file and of one that looks like a secret",
+)
+def record_changes() -> Measured:
+    from goldilocks import privacy, results
+
+    both = [f"diff --git a/{name} b/{name}\n+x\n" for name in ("net.py", "keys.pem")]
+    diff, left_out = privacy.shareable("".join(both))
+    git = {"commit": "0", "diff": diff, "left_out": left_out}
+    kept = []
+    with mock.patch.object(results, "environment", return_value={"git": git}):
+        for words in ((), ("record_changes=false",)):
+            with empty_folder() as folder:
+                command(*TINY, *words)
+                (path,) = folder.glob("logs/runs/*/environment.json")
+                kept.append(json.loads(path.read_text())["git"]["diff"])
+    return f"{(kept[0] or '').count('diff')}; {kept[1]}", kept == [both[0], None]
+
+
+@proof(
     "packages",
     "",
     "only classes of these packages and of the known libraries are built",

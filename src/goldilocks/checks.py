@@ -56,12 +56,13 @@ class Settings:
         task: Node,
         objective: Node,
         seed: Annotated[int, Field(ge=0, lt=2**32)],
-        name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None,
+        name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None,
         log_dir: str,
         resume: str | None,
         packages: list[str],
         lr_range: Node | None = None,  # runs of before it was there have none
         logger: Node | None = None,  # Hydra composes nothing from logger=[]
+        record_changes: bool = True,  # is for environment.json alone
     ) -> None:
         self.data, self.model, self.regularization = data, model, regularization
         self.optimizer, self.scheduler, self.trainer = optimizer, scheduler, trainer

@@ -11,12 +11,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from goldilocks.errors import Refused, near_miss
 from goldilocks.interrupts import killed_as_by_ctrl_c
+from goldilocks.places import CONF
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 OPEN = "data.columns."  # keys below are names of columns
 OPEN_DICT = "sweep.params={"  # holds keys of other groups
 FROM_LIGHTNING = {
@@ -51,6 +50,10 @@ def refuse_unknown_flag(words: Sequence[str]) -> None:
     """Refuses `--epochs 5` in one line, where Hydra would print its own usage."""
     from hydra._internal.utils import get_args_parser
 
+    if (path := next((w for w in words if re.match("-cp|--config-p", w)), None)) is not None:
+        raise Refused(
+            f"{path}: conf/ cannot be replaced; write --config-dir FOLDER for options beside it"
+        )
     known = get_args_parser()._option_string_actions
     for word in (word.partition("=")[0] for word in words if word.startswith("--")):
         if not any(flag.startswith(word) for flag in known):
@@ -173,13 +176,15 @@ def raised_by_hydra(error: BaseException) -> bool:
 def register_resolvers() -> None:
     """Registers `${direction:METRIC}`: min or max, whichever is better for the metric. Called before Hydra composes.
 
-    Also welcomes, in silence, the schemas that launchers' packages bring for files of the same names in conf/.
+    From then on files of others are judged. Also welcomes, in silence, the schemas that launchers' packages bring for files of the same names in conf/.
     """
     from omegaconf import OmegaConf
 
     from goldilocks.metric_names import direction
+    from goldilocks.strangers import guard_hydra
 
     OmegaConf.register_new_resolver("direction", direction, replace=True)
+    guard_hydra()
     warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
 
 

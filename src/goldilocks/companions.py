@@ -19,11 +19,11 @@ from torch import distributed
 
 from goldilocks import devices, failures, results
 from goldilocks.interrupts import uninterrupted
+from goldilocks.places import ROOT, SOURCE
 
 GRACE = 20.0  # seconds from the death of a process until this one is given up, which may wait for it without end
 NEWS = 2.0  # seconds in which a process that has failed has said so
 POLL_SECONDS = 0.2
-SOURCE = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
@@ -97,10 +97,14 @@ def start(words: Sequence[str], size: int) -> subprocess.Popen:
 
 
 def environment(sharers: int, device: str | None = None) -> dict[str, str]:
-    """The variables of a process: where our package lies, its share of the cores, and its device."""
-    path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """The variables of a process: where our package and yours are, its share of the cores, and its device.
+
+    It imports nothing from the current directory, which may be a run folder of somebody else's.
+    """
+    given = filter(None, [os.environ.get("PYTHONPATH")])
+    path = os.pathsep.join([str(SOURCE), *given, str(ROOT)])
     threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // sharers, 1)))
-    own = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+    own = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": threads}
     return own if device is None else {**own, "CUDA_VISIBLE_DEVICES": device}
 
 

@@ -5,13 +5,17 @@ says which key, which value, what was expected. Only classes that are defined un
 what their place calls for are ever built: a configuration from a stranger must not run arbitrary code.
 """
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import re
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -102,6 +106,7 @@ def find_class(
             f"{where}._target_={path}: package {top} is not allowed (allowed: {', '.join(sorted(allowed))});"
             " add your own to `packages` in conf/train.yaml"
         )
+    refuse_unless_written(path, where)
     found = import_path(path, where)
     if not inspect.isclass(found) or top_level(found) not in allowed or not issubclass(found, base):
         raise Refused(
@@ -110,6 +115,48 @@ def find_class(
     if inspect.isabstract(found):
         raise Refused(f"{where}._target_={path}: is abstract; name a class that can be built")
     return found
+
+
+def refuse_unless_written(path: str, where: str) -> None:
+    """Refuses a class that its module does not have, before the module is imported: a script would run by that."""
+    if "." not in path:
+        return
+    module, name, file = source_of(path)
+    if module in sys.modules or file is None:
+        return
+    tree = ast.parse(file.read_bytes())
+    known = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for node in (
+        ast.walk(tree) if file.name == "__init__.py" else []
+    ):  # hands on its modules' classes
+        if isinstance(node, ast.ImportFrom):
+            known += [alias.asname or alias.name for alias in node.names]
+        if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
+            known.append("*")
+    if not {name, "*"} & set(known):
+        raise Refused(
+            f"{where}._target_={path}: {name} is not in {module}; {near_miss(name, known)}"
+        )
+
+
+def source_of(path: str) -> tuple[str, str, Path | None]:
+    """A target's module, what is asked of it, and its source, found without running it; None if there is none."""
+    parts, spec, count = path.split("."), None, 0
+    for count, _ in enumerate(parts[:-1]):
+        module, places = ".".join(parts[: count + 1]), spec and spec.submodule_search_locations
+        if module in sys.modules:
+            found = getattr(sys.modules[module], "__spec__", None)
+        elif count == 0:
+            found = importlib.util.find_spec(module)
+        else:
+            found = PathFinder.find_spec(module, places) if places is not None else None
+        if found is None:
+            count -= 1
+            break
+        spec = found
+    file = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+    source = file if file is not None and file.suffix == ".py" else None
+    return ".".join(parts[: count + 1]), parts[count + 1], source
 
 
 def import_path(path: str, where: str) -> Any:

@@ -49,8 +49,13 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
     return result
 
 
-def rerun(folder: Path, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Path, dict[str, Any]]:
     """Trains a run again in a new folder: from its stored configuration, or composed again where overrides are given.
+
+    Args:
+        folder: Of the run.
+        overrides: Beside its own.
+        log_dir: Where the new folder is made, unless the overrides say it or the run's own is in its `log_dir`.
 
     Raises:
         Refused: if its files cannot be read, an override is wrong, or the options have changed since.
@@ -70,6 +75,11 @@ def rerun(folder: Path, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
         cfg, choices = compose([*words, *overrides])
         words = [*words, *overrides]
     cfg.resume = None
+    beside = {Path(cfg.log_dir).resolve() / kind for kind in ("runs", "sweeps")}
+    if not beside & set(folder.resolve().parents) and not any(
+        word.startswith("log_dir=") for word in overrides
+    ):
+        cfg.log_dir = log_dir
     return start(cfg, words, choices)
 
 

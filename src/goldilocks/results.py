@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,13 +18,15 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from goldilocks.cli import CONF
 from goldilocks.composed import SWEEP, of_run
 from goldilocks.devices import is_first
 from goldilocks.errors import Refused, one_line
+from goldilocks.places import ROOT
+from goldilocks.privacy import shareable, without_passwords
+from goldilocks.strangers import judged, judged_words, leaves, sealed
 
 STATUSES = ("running", "done", "failed", "diverged", "pruned", "interrupted")
-NOT_HASHED = ("name", "log_dir", "resume")  # what does not change the numbers
+NOT_HASHED = ("name", "log_dir", "resume", "record_changes")  # what does not change the numbers
 FILES = ("config.yaml", "overrides.yaml", "environment.json", "result.json")
 
 
@@ -64,7 +67,7 @@ def find_run(run: str, log_dir: str | Path) -> Path:
     """The folder of a run, given as a path or as `last`: the newest of `log_dir/runs`.
 
     Raises:
-        Refused: if there is no such folder, or it is not a run's.
+        Refused: if there is no such folder, it is not a run's, or a link leads out of it.
     """
     runs = Path(log_dir) / "runs"
     if run == "last":
@@ -75,7 +78,7 @@ def find_run(run: str, log_dir: str | Path) -> Path:
         ]
         if not folders:
             raise Refused(f"last: there is no run in {runs}; train one with: python train.py")
-        return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns)
+        return sealed(max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns))
     if not run:
         raise Refused(f"the run is empty; write a folder of {runs}, or last")
     folder = Path(run)
@@ -86,14 +89,14 @@ def find_run(run: str, log_dir: str | Path) -> Path:
         raise Refused(
             f"{run}: is not a run folder, it has no {missing[0]}; write a folder of {runs}, or last"
         )
-    return folder
+    return sealed(folder)
 
 
 def read_config(folder: Path) -> DictConfig:
-    """The configuration of a run folder. What it may build is decided by conf/train.yaml, never by the folder itself.
+    """The configuration of a run folder, as far as that may say; see `strangers.judged`.
 
     Raises:
-        Refused: if it cannot be read.
+        Refused: if it cannot be read, or leads out of the folder.
     """
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
@@ -101,13 +104,15 @@ def read_config(folder: Path) -> DictConfig:
         raise Refused(f"{folder}: its config.yaml cannot be read ({one_line(error)})") from error
     if not isinstance(cfg, DictConfig):
         raise Refused(f"{folder}: its config.yaml is not a configuration")
-    cfg.packages = OmegaConf.load(CONF / "train.yaml").packages
-    return cfg
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(plain, dict)
+    return OmegaConf.create(judged(plain, f"{folder}/config.yaml", folder))
 
 
 def read_overrides(folder: Path) -> list[str]:
     """The words of the command line that a run was started with."""
-    return plain_words(OmegaConf.load(folder / "overrides.yaml"))
+    words = plain_words(OmegaConf.load(folder / "overrides.yaml"))
+    return judged_words(words, f"{folder}/overrides.yaml")
 
 
 def plain_words(words: Any) -> list[str]:
@@ -135,6 +140,8 @@ def write_start(
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
     started = datetime.now().isoformat(timespec="seconds")
     now = {**environment(), "threads": threads, "seed": cfg.seed, "started": started}
+    if not cfg.get("record_changes", True):
+        now["git"] = {**now["git"], "diff": None, "left_out": []}
     path = folder / "environment.json"
     if path.exists():  # resumed: the first start stays on record
         first = json.loads(path.read_text(encoding="utf-8"))
@@ -258,7 +265,7 @@ def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
                     )
 
     for group in map(str, cfg):
-        if group in ("log_dir", "resume", "name", "packages", "logger"):
+        if group in (*NOT_HASHED, "packages", "logger"):
             continue
         child = cfg._get_node(group)
         if isinstance(child, DictConfig):
@@ -291,7 +298,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
         raise Refused(f"{path}: is not a checkpoint of goldilocks")
+    refuse_ways_up(checkpoint, path)
     return checkpoint
+
+
+def refuse_ways_up(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Refuses paths with `..` in what callbacks have saved: the library's removes such files as outdated ones of its own."""
+    for key, value in leaves(checkpoint.get("callbacks")):
+        for text in (key, value):
+            if isinstance(text, str) and ".." in re.split(r"[\\/]", text):
+                raise Refused(f"{path}: leads out of the folder, to {text}")
 
 
 def can_resume(folder: Path) -> bool:
@@ -348,7 +364,7 @@ def recorded_threads(folder: Path) -> int | None:
 def environment() -> dict[str, Any]:
     """Code, packages and hardware; read once a process."""
     return {
-        "command": " ".join(sys.argv),
+        "command": without_passwords(" ".join(sys.argv)),
         "git": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -361,21 +377,22 @@ def environment() -> dict[str, Any]:
     }
 
 
-def git_state() -> dict[str, str | None]:
-    """Commit and uncommitted changes of the code, null outside of a git checkout."""
-    root = Path(__file__).resolve().parents[2]
+def git_state() -> dict[str, Any]:
+    """Commit and uncommitted changes of tracked files, null outside of a git checkout.
+
+    Files that look like secrets are named in `left_out` instead.
+    """
 
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+                ["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
             )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout
 
     commit = git("rev-parse", "HEAD")
-    return {
-        "commit": commit.strip() if commit else None,
-        "diff": git("diff", "HEAD") if commit else None,
-    }
+    changes = git("diff", "--no-ext-diff", "HEAD") if commit else None
+    diff, left_out = (None, []) if changes is None else shareable(changes)
+    return {"commit": commit.strip() if commit else None, "diff": diff, "left_out": left_out}

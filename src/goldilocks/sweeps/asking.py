@@ -5,6 +5,7 @@ study number; with several seeds it stands for all of them.
 """
 
 import json
+import os
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,9 @@ from typing import Any
 
 from goldilocks import failures, results
 from goldilocks.errors import Refused, missing
+from goldilocks.privacy import without_passwords
 from goldilocks.report import objectives_of
+from goldilocks.strangers import STORAGE
 from goldilocks.sweeps.settings import SweepSettings
 from goldilocks.sweeps.space import Space
 
@@ -79,10 +82,11 @@ def study_in(folder: Path, described: str) -> "Study":
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     known = json.loads(described)
+    storage = storage_of(known["storage"], folder)
     try:
         study = optuna.create_study(
             study_name=known["name"],
-            storage=storage_of(known["storage"], folder),
+            storage=storage,
             directions=[
                 "minimize" if mode == "min" else "maximize" for mode in known["modes"].values()
             ],
@@ -91,16 +95,29 @@ def study_in(folder: Path, described: str) -> "Study":
         )
     except Exception as error:  # whatever a database and its driver say
         summary = failures.summary(error)
-        raise Refused(
-            f"sweep.storage={known['storage']}: {summary['type']}: {summary['message']}"
-        ) from error
+        what = without_passwords(summary["message"])
+        raise Refused(f"sweep.storage={known['storage']}: {summary['type']}: {what}") from error
     return Study(study, known)
 
 
-def storage_of(url: str | None, folder: Path) -> Any:
-    """A journal in the sweep folder, which any number of processes may write, or a database."""
-    if url is not None:
-        return url
+def storage_of(noted: str | None, folder: Path) -> Any:
+    """A journal in the sweep folder, which any number of processes may write, or a database.
+
+    Args:
+        noted: The database that study.json names, without its password. Only the command says which one is opened.
+        folder: Of the sweep.
+
+    Raises:
+        Refused: if the command names no database, or another one.
+    """
+    if noted is not None:
+        said = os.environ.get(STORAGE) or None
+        if said is None or without_passwords(said) != noted:
+            raise Refused(
+                f"sweep.storage={said and without_passwords(said)}: {folder / FILE} names {noted}; write sweep.storage"
+                " as the sweep was started, or choose another name"
+            )
+        return said
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -135,7 +152,9 @@ def sampler_of(name: str, seed: int) -> Any:
         warnings.simplefilter("ignore")  # that `group` is experimental
         match name:
             case "cmaes":
-                return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+                from goldilocks.sweeps.evolution import ReplayedCmaEs
+
+                return ReplayedCmaEs(seed=seed, warn_independent_sampling=False)
             case "gp":
                 return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
             case _:

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from omegaconf import DictConfig
 
 from goldilocks.cli import register_resolvers
 from goldilocks.errors import Refused, missing
+from goldilocks.privacy import without_passwords
 from goldilocks.sweeps.trials import Trial, frozen, run_trial, trial_result
 
 PLUGINS = "hydra_plugins"
@@ -54,6 +56,13 @@ def launcher_of(sweeper: Any, folder: Path | None = None) -> Any:
         cfg.hydra.overrides.hydra = [
             word for word in words if not re.match(r"\+*hydra[./]launcher", word)
         ]
+        cfg.sweep.storage = None  # some launchers write all of this into files
+        cfg.hydra.overrides.task = list(map(without_passwords, cfg.hydra.overrides.task))
+        if (
+            "submitit_folder" in cfg.hydra.launcher
+        ):  # holds pickles, which nobody can have put there before
+            jobs = folder.resolve() / "trials" / "submitit" / uuid.uuid4().hex
+            cfg.hydra.launcher.submitit_folder = f"{jobs.as_posix()}/%j"
     return Plugins.instance().instantiate_launcher(
         hydra_context=sweeper.hydra_context, task_function=run_one, config=cfg
     )

@@ -16,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from goldilocks import results
 from goldilocks.config import shown
 from goldilocks.errors import Refused
+from goldilocks.privacy import without_passwords
 from goldilocks.report import objectives_of
+from goldilocks.strangers import sealed
 from goldilocks.sweeps.settings import SweepSettings
 from goldilocks.sweeps.space import Space
 from goldilocks.sweeps.trials import Trial, freeze, frozen, trial_result
@@ -31,6 +33,8 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
     fresh = not folder.exists()
     if not fresh and not (folder / "sweep.yaml").exists() and not (folder / "trials").is_dir():
         raise Refused(f"name={cfg.name}: {folder} exists and is not a sweep; choose another name")
+    if not fresh:
+        sealed(folder)
     results.make_parent(folder)
     return folder, fresh
 
@@ -91,7 +95,9 @@ class Record:
         self.stored["space"] = {
             dimension.name: dimension.as_plain() for dimension in space.dimensions
         }
-        self.stored["commands"] = list(dict.fromkeys([*self.stored["commands"], command]))
+        self.stored["commands"] = list(
+            dict.fromkeys([*self.stored["commands"], without_passwords(command)])
+        )
         self.add(trials)
 
     def add(self, trials: Sequence[Trial]) -> None:

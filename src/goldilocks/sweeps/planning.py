@@ -14,6 +14,7 @@ from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.network import build_network
 from goldilocks.parts import build_data
+from goldilocks.strangers import refuse_paths
 from goldilocks.sweeps.asking import Study
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.folder import Record, frozen_numbers
@@ -42,6 +43,7 @@ class Checker:
     def check(self, trial: Trial) -> None:
         """Refuses a trial that cannot be trained."""
         settings: Settings = check(trial.config)
+        refuse_paths({"callbacks": settings.callbacks, "logger": settings.logger}, "a sweep", None)
         if not self.own_process and devices.plan(settings.trainer).strategy != "single":
             raise Refused(
                 "hydra/launcher: a trial on several devices would end the sweep where one of them fails; write"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from goldilocks.errors import Refused
+from goldilocks.strangers import sealed
 from goldilocks.sweeps.folder import Record, all_trials
 from goldilocks.sweeps.settings import better
 from goldilocks.sweeps.summary import Summary, summarize
@@ -23,7 +24,7 @@ def find_sweep(sweep: str, log_dir: str | Path) -> Path:
         known = list(sweeps.glob("*/sweep.yaml"))
         if not known:
             raise Refused(f"last: there is no sweep in {sweeps}; run one with: python train.py -m")
-        return max(known, key=lambda path: path.stat().st_mtime_ns).parent
+        return sealed(max(known, key=lambda path: path.stat().st_mtime_ns).parent)
     folder = Path(sweep)
     if not sweep or not folder.is_dir():
         raise Refused(
@@ -33,7 +34,7 @@ def find_sweep(sweep: str, log_dir: str | Path) -> Path:
         raise Refused(
             f"{sweep}: is not a sweep, it has no sweep.yaml; write a folder of {sweeps}, or last"
         )
-    return folder
+    return sealed(folder)
 
 
 def read_summary(folder: Path, trials: Sequence[Trial] | None = None) -> Summary:

@@ -9,6 +9,7 @@ from pydantic import Field
 from goldilocks.config import check_arguments
 from goldilocks.errors import Refused
 from goldilocks.metric_names import direction
+from goldilocks.privacy import without_passwords
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LEARNING = ("tpe", "cmaes", "gp")  # samplers that learn from the trials before
@@ -97,7 +98,8 @@ class SweepSettings:
             "min_epochs",
             "reduction_factor",
         )
-        return {key: getattr(self, key) for key in (*kept, "seed", "storage")}
+        storage = self.storage and without_passwords(self.storage)
+        return {key: getattr(self, key) for key in (*kept, "seed")} | {"storage": storage}
 
 
 def sweep_settings(cfg: DictConfig) -> SweepSettings:

@@ -74,7 +74,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     if settings.dry_run:
         print_forecast(planned or [first], space, settings, checker, launcher)
         return
-    folder, fresh = sweep_folder(first.config)
+    folder, fresh = sweep_folder(cfg)
     command = "python train.py -m " + shlex.join(arguments)
     trials, proposals = begin(
         folder, command, planned, first, composer, space, settings, checker, modes

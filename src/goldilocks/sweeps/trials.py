@@ -18,6 +18,7 @@ from goldilocks import failures, results
 from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.run import run
+from goldilocks.strangers import judged, judged_choices, judged_words, settled
 from goldilocks.sweeps import asking
 
 FINISHED = ("done", "diverged", "pruned")
@@ -54,7 +55,7 @@ def freeze(folder: Path, trial: Trial) -> None:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         kept = ("overrides", "varied", "config_hash", "study_number", "siblings", "choices")
-        config = OmegaConf.to_container(trial.config)
+        config = settled(trial.config)
         results.write_json(path, {key: getattr(trial, key) for key in kept} | {"config": config})
 
 
@@ -64,7 +65,10 @@ def frozen(folder: Path, number: int) -> Trial:
         known = json.loads((folder / "trials" / f"{number}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Refused(f"{folder}: what trial {number} is cannot be read ({error})") from error
-    config = OmegaConf.create(known.pop("config"))
+    where = f"{folder}/trials/{number}.json"
+    judged_words(known["overrides"], where)
+    judged_choices(known["choices"], where)
+    config = OmegaConf.create(judged(known.pop("config"), where, folder))
     return Trial(**known, config=config, number=number, result=trial_result(folder, number))
 
 

@@ -26,9 +26,12 @@ class StudySweeper(Sweeper):
         )  # a trial is not Hydra's task: it is frozen beforehand
 
     def sweep(self, arguments: list[str]) -> Any:
+        from goldilocks.strangers import said_to_processes
         from goldilocks.sweeps.study import run_study
 
-        return run_study(self, arguments)
+        assert self.config is not None
+        with said_to_processes(self.config.packages, self.config.sweep.storage):
+            return run_study(self, arguments)
 
 
 class ProcessLauncher(Launcher):
