@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from goldilocks import devices, results
-from goldilocks.checks import Settings, check, check_with_data, warnings_for
+from goldilocks.checks import Settings, check, check_with_data, followed, warnings_for
 from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.network import build_network
@@ -17,9 +17,10 @@ from goldilocks.parts import build_data
 from goldilocks.sweeps.asking import Study
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.folder import Record, frozen_numbers
-from goldilocks.sweeps.settings import SweepSettings
+from goldilocks.sweeps.settings import COUNTS, SweepSettings
 from goldilocks.sweeps.space import Space
 from goldilocks.sweeps.trials import Trial, freeze, frozen, tell
+from goldilocks.tasks import check_defined, check_objective
 from goldilocks.trainer import quiet_libraries
 
 TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose
@@ -30,12 +31,16 @@ class Checker:
 
     Args:
         own_process: Whether each trial has a process of its own.
+        objectives: That trials are ranked by in place of their own one.
     """
 
-    def __init__(self, own_process: bool = False) -> None:
+    def __init__(self, own_process: bool = False, objectives: Sequence[str] = ()) -> None:
         self.own_process = own_process
+        self.objectives = [metric for metric in objectives if metric not in COUNTS]
         quiet_libraries()
         self.specs: dict[str, Any] = {}
+        self.judged: dict[str, Any] = {}
+        self.defined: set[tuple[str, ...]] = set()  # data, and the metrics that they define
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
         self.sizes: dict[str, int] = {}  # parameters of the network, by configuration hash
 
@@ -47,10 +52,9 @@ class Checker:
                 "hydra/launcher: a trial on several devices would end the sweep where one of them fails; write"
                 " hydra/launcher=process hydra.launcher.slots=1, which gives each trial a process of its own"
             )
-        key = str(settings.data)
-        if key not in self.specs:
-            self.specs[key] = build_data(settings).spec
+        key = self.loaded(settings)
         check_with_data(settings, self.specs[key])
+        self.check_metrics(settings, key)
         with torch.device("meta"):
             network = build_network(settings, self.specs[key])
         trial.config_hash = results.config_hash(trial.config)
@@ -61,6 +65,26 @@ class Checker:
             if warning not in self.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             self.warnings[warning] = None
+
+    def loaded(self, settings: Settings) -> str:
+        """Loads the data of a trial unless that is done; returns under which key they are known."""
+        key = str(settings.data)
+        if key not in self.specs:
+            data = build_data(settings)
+            self.judged[key], self.specs[key] = data.judged, data.spec
+        return key
+
+    def check_metrics(self, settings: Settings, key: str) -> None:
+        """Refuses metrics that the data do not have, or that their validation rows do not define."""
+        metrics = followed(settings)
+        known = (key, *metrics.values())
+        if known in self.defined:
+            return
+        for metric in self.objectives:
+            check_objective(metric, self.specs[key], "sweep.objectives")
+            check_defined({"sweep.objectives": metric}, self.specs[key], self.judged[key])
+        check_defined(metrics, self.specs[key], self.judged[key])
+        self.defined.add(known)
 
     def rows(self, trial: Trial) -> int:
         """Training rows of a trial that was checked."""

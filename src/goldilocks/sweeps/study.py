@@ -60,7 +60,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         composer.read_from(Path(cfg.log_dir) / "sweeps" / cfg.name / "conf")
     space = space_of(composer, arguments, settings)
     launcher = launcher_of(sweeper)  # or a refusal
-    checker = Checker(own_process=type(launcher).__name__ == "ProcessLauncher")
+    checker = Checker(type(launcher).__name__ == "ProcessLauncher", settings.objectives)
     first = Trial(space.fixed, {}, *composer.compose(space.fixed))
     modes = {metric: better(metric, "sweep.objectives") for metric in settings.objectives}
     modes = modes or {first.config.objective.metric: first.config.objective.mode}
