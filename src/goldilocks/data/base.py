@@ -102,6 +102,7 @@ class TableData(pl.LightningDataModule):
         self.held: list[
             NDArray[Any]
         ] = []  # rows of each fold that a run trains for, as it counts them
+        self.unscaled: NDArray[Any]  # targets of all rows, as `encode_target` gives them
         self.judged: list[Tensor] = []  # targets of the validation rows, of each network of a run
         self.scaler: dict[str, Tensor] = {}
         self.spec: Spec
@@ -122,6 +123,7 @@ class TableData(pl.LightningDataModule):
                 f" {task}; leave it out"
             )
         target, classes = encode_target(table.target, task)
+        self.unscaled = target
         parts = self.split(table, target, stratify=task != "regression")
         if self.folds:
             parts = self.hold_out(parts, target, stratify=task != "regression")

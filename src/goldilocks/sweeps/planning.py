@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from goldilocks import devices, results
 from goldilocks.checks import Settings, check, check_with_data, followed, warnings_for
@@ -15,6 +16,7 @@ from goldilocks.locks import held
 from goldilocks.network import build_network
 from goldilocks.parts import build_data
 from goldilocks.sweeps.asking import Study
+from goldilocks.sweeps.comparable import Meaning, meaning, problem_of
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.folder import Record, frozen_numbers
 from goldilocks.sweeps.settings import COUNTS, SweepSettings
@@ -40,6 +42,7 @@ class Checker:
         quiet_libraries()
         self.specs: dict[str, Any] = {}
         self.judged: dict[str, Any] = {}
+        self.problems: dict[str, str] = {}  # what is predicted
         self.defined: set[tuple[str, ...]] = set()  # data, and the metrics that they define
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
         self.sizes: dict[str, int] = {}  # parameters of the network, by configuration hash
@@ -71,8 +74,15 @@ class Checker:
         key = str(settings.data)
         if key not in self.specs:
             data = build_data(settings)
-            self.judged[key], self.specs[key] = data.judged, data.spec
+            self.judged[key], self.problems[key] = data.judged, problem_of(data)
+            self.specs[key] = data.spec
         return key
+
+    def meaning(self, cfg: DictConfig, sweep: SweepSettings) -> Meaning:
+        """What a trial's place in the ranking depends on."""
+        settings = check(cfg)
+        key = self.loaded(settings)
+        return meaning(settings, self.specs[key], self.problems[key], sweep)
 
     def check_metrics(self, settings: Settings, key: str) -> None:
         """Refuses metrics that the data do not have, or that their validation rows do not define."""

@@ -94,6 +94,13 @@ class Space:
             if dimension.when is None or chosen.get(dimension.when[0]) == dimension.when[1]:
                 yield dimension
 
+    def first(self) -> list[str]:
+        """The words of a trial with what comes first of everything that is searched."""
+        chosen: dict[str, str] = {}
+        for dimension in self.active(chosen):
+            chosen[dimension.name] = dimension.at(0)
+        return self.trial(chosen)[0]
+
     def trial(self, chosen: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
         """The words of a trial with these values, and what varies, by key."""
         varied = {dimension.key: chosen[dimension.name] for dimension in self.active(chosen)}

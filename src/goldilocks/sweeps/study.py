@@ -17,10 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from goldilocks import devices
+from goldilocks.config import shown
 from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
+from goldilocks.sweeps.comparable import DATA, check_comparable
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
 from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
@@ -32,13 +34,7 @@ from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
 from goldilocks.sweeps.trials import Trial, frozen
 
-PROBLEM = (
-    "data._target_",
-    "data.name",
-    "data.path",
-    "data.target",
-    "objective.metric",
-)  # what a ranking is of
+PROBLEM = ("_target_", "name", "path", "target")  # keys of data that tell what is predicted
 
 
 def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
@@ -66,6 +62,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     modes = modes or {first.config.objective.metric: first.config.objective.mode}
     if settings.needs_study:
         import_optuna(settings)
+    check_comparable(composer, space, settings, checker)
     if settings.learns:
         checker.check(first)
         planned = []
@@ -112,7 +109,8 @@ def begin(
     ):  # the same command may start twice at a time
         record = Record(folder)
         check_kind(record, settings, folder)
-        check_problem(record, first.config, planned, folder)
+        one = planned[0].config if planned else composer.compose(space.first())[0]
+        check_problem(one, folder, settings, checker)
         if settings.needs_study:
             study = create_study(folder, settings, modes, first.config.trainer.max_epochs)
         if settings.learns:
@@ -139,20 +137,37 @@ def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
         )
 
 
-def check_problem(record: Record, cfg: DictConfig, planned: Sequence[Trial], folder: Path) -> None:
-    """Refuses to rank trials beside those on other data, or by another metric, unless these are what is varied."""
+def check_problem(now: DictConfig, folder: Path, settings: SweepSettings, checker: Checker) -> None:
+    """Refuses to rank a trial beside those of another problem, or by another metric."""
     numbers = frozen_numbers(folder)
-    varied = [
-        *(trial["varied"] for trial in record.stored["trials"].values()),
-        *(trial.varied for trial in planned),
-    ]
-    if not numbers or any(key in ("data", *PROBLEM) for words in varied for key in words):
+    if not numbers:
         return
     before = frozen(folder, numbers[0]).config
-    for key in PROBLEM:
-        old, new = (OmegaConf.select(config, key) for config in (before, cfg))
-        if old != new:
-            raise Refused(f"{key}={new}: {folder} was started with {old}; choose another name")
+    for key, old, new in differences(before, now, settings, checker):
+        raise Refused(
+            f"{key}={shown(new)}: {folder} was started with {shown(old)}; choose another name"
+        )
+
+
+def differences(
+    before: DictConfig, now: DictConfig, settings: SweepSettings, checker: Checker
+) -> Iterator[tuple[str, Any, Any]]:
+    """On what the ranking of two trials depends, where it differs: the key, and both values."""
+    new = checker.meaning(now, settings).facts
+    try:
+        old = checker.meaning(before, settings).facts
+    except Refused:  # its data are gone
+        old = {**new, ("", DATA): None}
+    for about, value in new.items():
+        if old.get(about) == value:
+            continue
+        key = about[1]
+        if key == DATA:
+            keys = [f"{DATA}.{name}" for name in PROBLEM]
+            pairs = [(key, *(OmegaConf.select(cfg, key) for cfg in (before, now))) for key in keys]
+            yield next((pair for pair in pairs if pair[1] != pair[2]), (DATA, "others", "these"))
+        else:
+            yield key, old.get(about), value
 
 
 def is_waiting(trial: Trial, settings: SweepSettings) -> bool:
