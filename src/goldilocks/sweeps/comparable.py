@@ -55,7 +55,8 @@ def meaning(settings: Settings, spec: Spec, problem: str, sweep: SweepSettings) 
     for metric in dict.fromkeys([*sweep.objectives, *([own] if followed else [])]):
         facts |= {(metric, key): of for key, of in depends_on(metric, settings, spec).items()}
     if pruned:  # goes by epochs, or by folds
-        facts["", FOLDS] = settings.data.get("folds")
+        one = settings.data.get("fold") is not None
+        facts["", FOLDS] = None if one else settings.data.get("folds")
     return Meaning(facts, spec)
 
 

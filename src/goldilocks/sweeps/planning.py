@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.network import build_network
 from goldilocks.parts import build_data
-from goldilocks.sweeps.asking import Study
+from goldilocks.sweeps.asking import Study, open_study
 from goldilocks.sweeps.comparable import Meaning, meaning, problem_of
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.folder import Record, frozen_numbers
@@ -26,6 +26,8 @@ from goldilocks.tasks import check_defined, check_objective
 from goldilocks.trainer import quiet_libraries
 
 TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose
+MOST_REASONS = 3  # for which combinations of a grid are refused, in a line
+MOST_WORDS = 3  # of a combination, tried to tell those that are refused from the others
 
 
 class Checker:
@@ -111,16 +113,83 @@ def plan(
     """
     if settings.sampler != "grid":
         return list(drawn(composer, space, settings, checker))
-    combinations = [space.trial(chosen) for chosen in space.grid()]
-    trials = [trial for pair in combinations for trial in seeded(composer, *pair, settings)]
-    for number, trial in enumerate(trials):
+    trials: list[Trial] = []
+    refused: list[tuple[str, dict[str, str]]] = []  # why, and which combination
+    total = 0
+    for chosen in space.grid():
+        total += 1
+        words, varied = space.trial(chosen)
+        own = seeded(composer, words, varied, settings)
         try:
-            checker.check(trial)
+            for trial in own:
+                checker.check(trial)
+            trials += own
         except Refused as refusal:
-            raise Refused(
-                f"{refusal} (trial {number} of {len(trials)}; none was started)"
-            ) from refusal
+            refused.append((str(refusal), varied))
+            if len(refused) >= TRIES and not trials:
+                break
+    if refused:
+        tell_refused(refused, [trial.varied for trial in trials], total, settings)
     return trials
+
+
+def tell_refused(
+    refused: Sequence[tuple[str, dict[str, str]]],
+    right: Sequence[Mapping[str, str]],
+    total: int,
+    settings: SweepSettings,
+) -> None:
+    """Says which combinations of a grid cannot be trained, and why.
+
+    Args:
+        refused: Reason and combination.
+        right: The combinations that can be trained.
+        total: Combinations that were looked at.
+        settings: Of the sweep.
+
+    Raises:
+        Refused: unless they may be left out and there are others.
+    """
+    reasons: dict[str, list[dict[str, str]]] = {}
+    for reason, varied in refused:
+        reasons.setdefault(reason, []).append(varied)
+    told = [
+        f"{reason} ({len(those)} of {total} combinations: {words_of(shared(those, right))})"
+        for reason, those in list(reasons.items())[:MOST_REASONS]
+    ]
+    more = len(reasons) - len(told)
+    text = "; ".join([*told, *([f"and {more} other reasons"] if more else [])])
+    if not right:
+        raise Refused(f"{text}; none was started")
+    if not settings.skip_refused:
+        raise Refused(
+            f"{text}; none was started; write sweep.skip_refused=true to train the other {len(right)}"
+        )
+    print(f"{len(refused)} of {total} combinations are left out: {text}", file=sys.stderr)
+
+
+def shared(
+    refused: Sequence[Mapping[str, str]], right: Sequence[Mapping[str, str]]
+) -> dict[str, str]:
+    """The fewest words that all of some combinations have, and none of those that can be trained.
+
+    >>> shared([{"a": "1", "b": "1"}, {"a": "1", "b": "2"}], [{"a": "2", "b": "1"}])
+    {'a': '1'}
+    """
+    common = [
+        (key, word)
+        for key, word in refused[0].items()
+        if all(of.get(key) == word for of in refused)
+    ]
+    for size in range(1, min(len(common), MOST_WORDS) + 1):
+        for some in itertools.combinations(common, size):
+            if not any(all(of.get(key) == word for key, word in some) for of in right):
+                return dict(some)
+    return dict(common)
+
+
+def words_of(varied: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={word}" for key, word in varied.items()) or "all"
 
 
 def drawn(
@@ -209,7 +278,10 @@ class Proposals:
             held(self.folder / "trials" / "sweep.lock", wait=True),
             held(self.study_lock, wait=True),
         ):
-            record = Record(self.folder)
+            record, self.study = Record(self.folder), open_study(self.folder)
+            if self.study.known["space"] != self.space.as_plain():
+                print("another command has changed what is searched: no more here", file=sys.stderr)
+                return []
             if (
                 len(frozen_numbers(self.folder))
                 >= (self.settings.n_trials or 0) * self.settings.seeds

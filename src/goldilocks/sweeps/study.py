@@ -19,6 +19,7 @@ from rich.console import Console
 from goldilocks import devices
 from goldilocks.config import shown
 from goldilocks.errors import Refused
+from goldilocks.folds import are_asked
 from goldilocks.locks import held
 from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
@@ -29,10 +30,12 @@ from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_f
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
 from goldilocks.sweeps.page import try_report
-from goldilocks.sweeps.planning import Checker, Proposals, catch_up, plan
+from goldilocks.sweeps.planning import MOST_REASONS, Checker, Proposals, catch_up, plan
 from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
+from goldilocks.sweeps.summary import reasons_of
 from goldilocks.sweeps.trials import Trial, frozen
+from goldilocks.sweeps.widening import follow
 
 PROBLEM = ("_target_", "name", "path", "target")  # keys of data that tell what is predicted
 
@@ -112,7 +115,10 @@ def begin(
         one = planned[0].config if planned else composer.compose(space.first())[0]
         check_problem(one, folder, settings, checker)
         if settings.needs_study:
-            study = create_study(folder, settings, modes, first.config.trainer.max_epochs)
+            epochs = one.trainer.max_epochs
+            folds = one.data.folds if are_asked(one) else None
+            searched = space if settings.learns else None
+            study = create_study(folder, settings, modes, epochs, folds, searched)
         if settings.learns:
             composer.freeze(folder / "conf")
             trials = [frozen(folder, number) for number in frozen_numbers(folder)]
@@ -120,6 +126,8 @@ def begin(
             trials = record.number(planned)
         record.write(command, first.config, settings, space, trials)
         if study is not None:
+            if settings.learns:
+                study = follow(folder, study, space, composer, trials)
             catch_up(folder, study, trials)
     proposals = None
     if study is not None and settings.learns:
@@ -212,7 +220,7 @@ def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
 
 
 def end(trials: Sequence[Trial], launch: Launch) -> None:
-    """Ends the process with code 1 if a trial failed."""
+    """Says why trials failed, each reason once, and ends the process with code 1 if any did."""
     failed = [trial for trial in trials if trial.status == "failed"]
     if launch.stopped:
         print(
@@ -221,4 +229,6 @@ def end(trials: Sequence[Trial], launch: Launch) -> None:
     if failed:
         hint = "sweep.retry_failed=true trains them once more"
         print(f"{len(failed)} of {len(trials)} trials failed; {hint}", file=sys.stderr)
+        for reason, numbers in list(reasons_of(failed).items())[:MOST_REASONS]:
+            print(f"{len(numbers)} of them: {reason}", file=sys.stderr)
         raise SystemExit(1)

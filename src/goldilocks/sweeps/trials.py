@@ -21,6 +21,7 @@ from goldilocks.run import run
 from goldilocks.sweeps import asking
 
 FINISHED = ("done", "diverged", "pruned")
+ENDED = (*FINISHED, "failed")
 
 
 @dataclass
@@ -141,9 +142,7 @@ def study_of(folder: Path) -> asking.Study | None:
 def tell(study: asking.Study, folder: Path, number: int, siblings: list[int]) -> None:
     """Tells the study what a proposal has come to, once all its seeds have."""
     outcomes = [trial_result(folder, sibling) for sibling in siblings]
-    known = [
-        outcome for outcome in outcomes if outcome and outcome["status"] in (*FINISHED, "failed")
-    ]
+    known = [outcome for outcome in outcomes if outcome and outcome["status"] in ENDED]
     if len(known) == len(siblings):
         with held(folder / "trials" / "study.lock", wait=True):
             study.tell(number, known)
