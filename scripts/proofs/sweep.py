@@ -349,6 +349,20 @@ def retry() -> Measured:
 
 
 @proof(
+    "sweep.skip_refused",
+    "G27",
+    "leaves out what of a grid cannot be trained",
+    "exit code and trials of four combinations, one of which is refused, without and with it",
+)
+def skip_refused() -> Measured:
+    found = []
+    for more in ((), ("sweep.skip_refused=true",)):
+        done = swept("model=linear,shallow", "regularization=none,dropout", *more)
+        found.append((done.code, len(done.rows)))
+    return "; ".join(str(numbers) for numbers in found), found == [(2, 0), (0, 3)]
+
+
+@proof(
     "sweep.dry_run",
     "G27",
     "says what would be trained, and trains nothing",

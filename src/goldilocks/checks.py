@@ -172,14 +172,22 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
             f"trainer.precision={precision}: cannot hold the numbers of {most} categories; write trainer.precision=32"
         )
     check_rows(settings, spec)
-    check_objective(settings.objective["metric"], spec)
+    for where, metric in followed(settings).items():
+        check_objective(metric, spec, where)
+    Task(spec, **settings.task, label_smoothing=settings.regularization["label_smoothing"])
+
+
+def followed(settings: Settings) -> dict[str, str]:
+    """The metrics that decide on something in a run, by their keys: the objective first."""
     followers = {
         f"callbacks.{name}.monitor": node for name, node in settings.callbacks.items() if node
     }
-    for where, node in {**followers, "scheduler.monitor": settings.scheduler}.items():
+    followers["scheduler.monitor"] = settings.scheduler
+    found = {"objective.metric": settings.objective["metric"]}
+    for where, node in followers.items():
         if node.get("monitor") is not None:
-            check_objective(node["monitor"], spec, where)
-    Task(spec, **settings.task, label_smoothing=settings.regularization["label_smoothing"])
+            found[where] = node["monitor"]
+    return found
 
 
 def check_rows(settings: Settings, spec: Spec) -> None:

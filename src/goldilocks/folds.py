@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 from goldilocks import devices, failures, results
+from goldilocks.callbacks.pruning import Report
 from goldilocks.errors import Refused
 from goldilocks.locks import alone
 
@@ -61,6 +62,7 @@ def run_folds(
     parts: Any = None,
     test: bool = True,
     resumed: bool = False,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Trains for every fold that is not finished, and folds the results into the run's own, whatever happens.
 
@@ -73,6 +75,7 @@ def run_folds(
         parts: What `parts.prepare` built of this configuration, which is that of the first fold.
         test: Whether each network is tested, on test rows that are the same for all.
         resumed: Whether the folder holds an interrupted run to continue: with the fold that is missing.
+        report: Is told the objective's mean over the folds so far, after each, and says whether to give up.
 
     Returns:
         What result.json holds.
@@ -90,6 +93,8 @@ def run_folds(
             )
             print_fold(fold, cfg.data.folds, found[-1])
             result = folded(cfg, choices, found)
+            if result["status"] == "running" and is_given_up(result, fold + 1, report):
+                result["status"] = "pruned"
             if result["status"] != "running":
                 break
             results.write_result(folder, result)
@@ -99,6 +104,16 @@ def run_folds(
         result |= {"status": "failed", "error": failures.summary(error)}
     results.write_result(folder, result)
     return result
+
+
+def is_given_up(result: dict[str, Any], done: int, report: Report | None) -> bool:
+    """Whether the mean over the folds so far is given up; then it is what the run has come to."""
+    objective = result["objective"]
+    mean = result["metrics"].get(objective["metric"])
+    if report is None or mean is None or not report(done, mean):
+        return False
+    objective["value"] = mean
+    return True
 
 
 def one_fold(

@@ -17,7 +17,7 @@ from goldilocks import devices
 from goldilocks.acceleration import set_matmul
 from goldilocks.callbacks import Recorder
 from goldilocks.callbacks.pruning import Pruning, Report
-from goldilocks.checks import Settings, check, check_with_data, warnings_for
+from goldilocks.checks import Settings, check, check_with_data, followed, warnings_for
 from goldilocks.config import build
 from goldilocks.data.base import TableData
 from goldilocks.errors import Refused, one_line
@@ -26,7 +26,7 @@ from goldilocks.network import build_network
 from goldilocks.optimizers import build_optimizer
 from goldilocks.regularization import Regularization
 from goldilocks.schedulers import build_schedule
-from goldilocks.tasks import Objective, Task
+from goldilocks.tasks import Objective, Task, check_defined
 from goldilocks.trainer import Trainer, quiet_libraries
 
 
@@ -57,6 +57,7 @@ def prepare(
     data = build_data(settings, fitted)
     spec = data.spec
     check_with_data(settings, spec)
+    check_defined(followed(settings), spec, data.judged)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     network = build_network(settings, spec)
     for warning in warnings_for(settings, network) if warn and devices.is_first() else []:

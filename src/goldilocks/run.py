@@ -3,11 +3,12 @@
 parts -> trainer -> result
 """
 
+import math
 import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
+from goldilocks.metric_names import STAGES
 from goldilocks.module import TrainingModule
 from goldilocks.parts import Parts, build_trainer, prepare
 from goldilocks.report import print_result
@@ -252,10 +254,26 @@ def fit(
 
 
 def status_of(trainer: Trainer, module: TrainingModule) -> str:
-    """How training ended by itself."""
-    if module.diverged or recorder_of(trainer).best_epoch is None:
+    """How training ended by itself.
+
+    Raises:
+        FloatingPointError: if the losses were numbers and the objective never was.
+    """
+    recorder = recorder_of(trainer)
+    if not module.diverged and recorder.best_epoch is None and has_finite_losses(recorder.history):
+        raise FloatingPointError(
+            f"objective.metric={recorder.objective.metric}: was not a number in any epoch, though"
+            " the losses were; write objective.metric=val/loss"
+        )
+    if module.diverged or recorder.best_epoch is None:
         return "diverged"
     return "pruned" if was_pruned(trainer) else "done"
+
+
+def has_finite_losses(history: Sequence[Mapping[str, float]]) -> bool:
+    """Whether no loss of any epoch was infinite or not a number."""
+    losses = [of[f"{stage}/loss"] for of in history for stage in STAGES if f"{stage}/loss" in of]
+    return all(map(math.isfinite, losses))
 
 
 def finish(

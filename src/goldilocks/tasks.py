@@ -4,7 +4,7 @@ Legend: B batch, C outputs, K members of an ensemble.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -373,3 +373,35 @@ def check_objective(metric: str, spec: Spec, where: str = "objective.metric") ->
         raise Refused(
             f"{where}={metric}: {spec.task} has no such metric; write one of: {', '.join(known)}"
         )
+
+
+def check_defined(metrics: Mapping[str, str], spec: Spec, judged: Sequence[Tensor]) -> None:
+    """Refuses a followed metric that validation rows do not define, whatever is predicted for them.
+
+    Args:
+        metrics: Those that are followed, by the keys that say so.
+        spec: Of the data.
+        judged: Targets of the validation rows, of each network that a run trains, as its loss takes them.
+    """
+    for where, metric in metrics.items():
+        stage, _, name = metric.partition("/")
+        for fold, target in enumerate(judged if stage == "val" else []):
+            if is_defined(name, spec, target):
+                continue
+            of_fold = f" of fold {fold}" if len(judged) > 1 else ""
+            rows = f"all {len(target)} validation rows{of_fold} have the same target"
+            if len(target) == 1:
+                rows = f"there is a single validation row{of_fold}"
+            more = "fewer data.folds" if of_fold else "a larger data.val_fraction"
+            raise Refused(
+                f"{where}={metric}: is not defined where {rows}; write {where}=val/loss, {more}"
+                " or another data.seed"
+            )
+
+
+def is_defined(name: str, spec: Spec, target: Tensor) -> bool:
+    """Whether a metric, or the loss, is a number for some rows' targets, and tells predictions apart."""
+    if name == "r2" and bool((target == target[0]).all()):  # the library has 0 for any prediction
+        return False
+    value = Task(spec).score(name, torch.zeros(len(target), spec.num_outputs), target)
+    return math.isfinite(value)

@@ -99,6 +99,11 @@ class TableData(pl.LightningDataModule):
         self.tensors: dict[str, tuple[Tensor, Tensor]] = {}
         self.fit: tuple[torch.device, bool] | None = None  # whether they lie on a device
         self.row_numbers: dict[str, NDArray[Any]] = {}  # by stage, as `load` counts them
+        self.held: list[
+            NDArray[Any]
+        ] = []  # rows of each fold that a run trains for, as it counts them
+        self.unscaled: NDArray[Any]  # targets of all rows, as `encode_target` gives them
+        self.judged: list[Tensor] = []  # targets of the validation rows, of each network of a run
         self.scaler: dict[str, Tensor] = {}
         self.spec: Spec
 
@@ -118,6 +123,7 @@ class TableData(pl.LightningDataModule):
                 f" {task}; leave it out"
             )
         target, classes = encode_target(table.target, task)
+        self.unscaled = target
         parts = self.split(table, target, stratify=task != "regression")
         if self.folds:
             parts = self.hold_out(parts, target, stratify=task != "regression")
@@ -142,6 +148,7 @@ class TableData(pl.LightningDataModule):
         )
         kind = torch.long if task == "multiclass" else torch.float32
         y = torch.from_numpy(target).to(kind)
+        self.judged = [y[rows] for rows in self.held or [parts["val"]] if len(rows)]
         self.tensors = {
             stage: (torch.from_numpy(inputs[stage]), y[rows])
             for stage, rows in parts.items()
@@ -162,9 +169,9 @@ class TableData(pl.LightningDataModule):
             )
         rest = np.sort(parts["train"])
         groups = self.groups[rest] if self.groups is not None else None
-        held = split_folds(target[rest], self.folds, self.seed, stratify=stratify, groups=groups)[
-            self.fold or 0
-        ]
+        every = split_folds(target[rest], self.folds, self.seed, stratify=stratify, groups=groups)
+        held = every[self.fold or 0]
+        self.held = [rest[rows] for rows in (every if self.fold is None else [held])]
         return {**parts, "train": np.delete(rest, held), "val": rest[held]}
 
     def prepare(

@@ -19,24 +19,39 @@ from goldilocks.privacy import without_passwords
 from goldilocks.report import objectives_of
 from goldilocks.strangers import STORAGE
 from goldilocks.sweeps.settings import SweepSettings
-from goldilocks.sweeps.space import Space
+from goldilocks.sweeps.space import Dimension, Space
 
 FILE, JOURNAL = "study.json", "study.journal"
 
 
 def create_study(
-    folder: Path, settings: SweepSettings, modes: Mapping[str, str], max_epochs: int
+    folder: Path,
+    settings: SweepSettings,
+    modes: Mapping[str, str],
+    max_epochs: int,
+    folds: int | None = None,
+    space: Space | None = None,
 ) -> "Study":
     """Writes down what the study of a sweep is, and opens it.
+
+    Args:
+        folder: Of the sweep.
+        settings: Of the sweep.
+        modes: Min or max by objective.
+        max_epochs: Of a trial.
+        folds: After which a trial reports; None: it reports after epochs.
+        space: That a study searches; None: it only prunes.
 
     Raises:
         Refused: if Optuna is not installed, its storage cannot be opened, or the sweep was started otherwise.
     """
     described = {
         **settings.as_plain(),
-        "name": f"{folder.name}-{uuid.uuid4().hex[:8]}",  # a database may hold another sweep of this name
+        "name": new_name(folder),
         "modes": dict(modes),
         "max_epochs": max_epochs,
+        "folds": folds,
+        "space": space.as_plain() if space is not None else None,
     }
     path = folder / FILE
     if path.exists():
@@ -50,6 +65,11 @@ def create_study(
         import_optuna(settings)
         results.write_json(path, described)
     return open_study(folder)
+
+
+def new_name(folder: Path) -> str:
+    """Of a study: a database may hold another sweep of this name."""
+    return f"{folder.name}-{uuid.uuid4().hex[:8]}"
 
 
 def import_optuna(settings: SweepSettings) -> Any:
@@ -126,15 +146,16 @@ def storage_of(noted: str | None, folder: Path) -> Any:
 
 
 def pruner_of(known: Mapping[str, Any]) -> Any:
-    """Optuna's pruner. Epochs are counted from 1."""
+    """Optuna's pruner. Epochs are counted from 1; with cross-validation folds are, from the first of which it cuts."""
     from optuna import pruners
 
-    first, factor = known["min_epochs"], known["reduction_factor"]
+    folds, factor = known["folds"], known["reduction_factor"]
+    first = 1 if folds else known["min_epochs"]
     match known["pruner"]:
         case "asha":  # Li et al. 2020, arXiv 1810.05934
             return pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
         case "hyperband":  # Li et al. 2018, arXiv 1603.06560
-            most = max(known["max_epochs"], first)
+            most = max(folds or known["max_epochs"], first)
             return pruners.HyperbandPruner(
                 min_resource=first, max_resource=most, reduction_factor=factor
             )
@@ -161,6 +182,18 @@ def sampler_of(name: str, seed: int) -> Any:
                 return samplers.TPESampler(seed=seed, multivariate=True, group=True)
 
 
+def distribution_of(dimension: Dimension) -> Any:
+    """What is searched, as Optuna has it."""
+    from optuna import distributions
+
+    if dimension.choices:
+        return distributions.CategoricalDistribution(dimension.choices)
+    low, high, log = dimension.low, dimension.high, dimension.log
+    if dimension.whole:
+        return distributions.IntDistribution(int(low), int(high), log=log)
+    return distributions.FloatDistribution(low, high, log=log)
+
+
 class Study:
     """Asks, reports and tells. Safe to use from several processes.
 
@@ -181,6 +214,14 @@ class Study:
         count = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = sampler_of(self.known["sampler"], self.known["seed"] + count)
         trial = self.study.ask()
+        try:
+            return trial.number, self.suggested(trial, space)
+        except BaseException:
+            self.give_up(trial.number)  # it would stay running
+            raise
+
+    def suggested(self, trial: Any, space: Space) -> dict[str, str]:
+        """The values of a trial of Optuna's, by name."""
         chosen: dict[str, str] = {}
         for dimension in space.active(chosen):
             name = dimension.name
@@ -195,7 +236,36 @@ class Study:
                 chosen[name] = dimension.word(
                     trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
                 )
-        return trial.number, chosen
+        return chosen
+
+    def add(
+        self,
+        space: Space,
+        chosen: Mapping[str, str] | None,
+        outcomes: Sequence[Mapping[str, Any]],
+        reported: Mapping[int, float],
+    ) -> None:
+        """Adds a trial of a study before, under the next number.
+
+        Args:
+            space: That is searched.
+            chosen: Where in the space it lies; None: nowhere.
+            outcomes: What it has come to; none: nothing so far.
+            reported: The objective by epochs, of what was pruned.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        found: dict[str, Any] = {"state": TrialState.FAIL}
+        if chosen is not None:
+            active = [one for one in space.dimensions if one.name in chosen]
+            state, values = self.outcome(outcomes) if outcomes else (TrialState.RUNNING, None)
+            found = {
+                "state": state,
+                "values": values,
+                "params": {one.name: one.value(chosen[one.name]) for one in active},
+                "distributions": {one.name: distribution_of(one) for one in active},
+            }
+        self.study.add_trial(create_trial(**found, intermediate_values=dict(reported)))
 
     def begin(self, number: int, varied: Mapping[str, str]) -> int:
         """The study number of a trial that the study did not propose, by its number in the sweep."""
@@ -219,20 +289,22 @@ class Study:
 
     def tell(self, number: int, outcomes: Sequence[Mapping[str, Any]]) -> None:
         """Tells what a trial has come to: the mean over its runs. One that diverged is worse than any that did not."""
+        if not self.study.get_trials(deepcopy=False)[number].state.is_finished():
+            state, values = self.outcome(outcomes)
+            self.study.tell(number, values, state=state)
+
+    def outcome(self, outcomes: Sequence[Mapping[str, Any]]) -> tuple[Any, list[float] | None]:
+        """Optuna's state of a trial with these results, and its values if it is complete."""
         from optuna.trial import TrialState
 
         statuses = {outcome["status"] for outcome in outcomes}
-        state = self.study.get_trials(deepcopy=False)[number].state
-        if state.is_finished():
-            return
         columns = zip(*(objectives_of(outcome, self.names) for outcome in outcomes), strict=True)
-        values = [mean(column) for column in columns]
+        values = [value for column in columns if (value := mean(column)) is not None]
         if "failed" in statuses or (statuses != {"done"} and len(self.names) > 1):
-            self.study.tell(number, state=TrialState.FAIL)
-        elif statuses != {"done"} or None in values:
-            self.study.tell(number, state=TrialState.PRUNED)
-        else:
-            self.study.tell(number, values)
+            return TrialState.FAIL, None
+        if statuses != {"done"} or len(values) < len(self.names):
+            return TrialState.PRUNED, None
+        return TrialState.COMPLETE, values
 
     def give_up(self, number: int) -> None:
         """Tells that a proposal cannot be trained."""

@@ -3,7 +3,6 @@
 Words between backticks are to be written or are names; nothing else is marked.
 """
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from goldilocks.sweeps.comparison import certainty_sentences
 from goldilocks.sweeps.edges import Allowed, edge_sentences, range_word
 from goldilocks.sweeps.launching import in_words
 from goldilocks.sweeps.settings import LEARNING
-from goldilocks.sweeps.summary import ENDED, Parameter, Summary, number_of
+from goldilocks.sweeps.summary import ENDED, Parameter, Summary, number_of, reasons_of
 from goldilocks.sweeps.wording import called, plural, shown, with_deviation
 
 
@@ -112,18 +111,12 @@ def failure_sentences(summary: Summary) -> Iterator[str]:
     for status, meaning in meanings.items():
         if count := summary.count(status):
             yield f"{count} of {plural(total, 'trial')} {meaning}, {100 * count / total:.0f} %."
-    reasons: dict[str, list[int]] = {}
-    for trial in summary.trials:
-        if trial.status == "failed":
-            error = (trial.result or {}).get("error") or {"type": "unknown", "message": ""}
-            reason = f"{error['type']}: {re.sub(r'[0-9]+(?:[.][0-9]+)?', '#', error['message'])}"
-            reason += f"; to try: {' or '.join(error['advice'])}" if error.get("advice") else ""
-            reasons.setdefault(reason, []).append(trial.number)
-    for reason, numbers in sorted(reasons.items(), key=lambda pair: -len(pair[1])):
+    reasons = reasons_of(summary.trials)
+    for reason, numbers in reasons.items():
         where = f"trial {numbers[0]}" + (
             f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
         )
-        yield f"Failed with {reason.rstrip('.: ')} ({where}; `traceback.txt` in its folder has more)."
+        yield f"Failed with {reason} ({where}; `traceback.txt` in its folder has more)."
     if reasons:
         yield "The same command with `sweep.retry_failed=true` trains failed trials once more."
 

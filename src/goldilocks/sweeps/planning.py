@@ -2,28 +2,33 @@
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from goldilocks import devices, results
-from goldilocks.checks import Settings, check, check_with_data, warnings_for
+from goldilocks.checks import Settings, check, check_with_data, followed, warnings_for
 from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.network import build_network
 from goldilocks.parts import build_data
 from goldilocks.strangers import refuse_paths
-from goldilocks.sweeps.asking import Study
+from goldilocks.sweeps.asking import Study, open_study
+from goldilocks.sweeps.comparable import Meaning, meaning, problem_of
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.folder import Record, frozen_numbers
-from goldilocks.sweeps.settings import SweepSettings
+from goldilocks.sweeps.settings import COUNTS, SweepSettings
 from goldilocks.sweeps.space import Space
 from goldilocks.sweeps.trials import Trial, freeze, frozen, tell
+from goldilocks.tasks import check_defined, check_objective
 from goldilocks.trainer import quiet_libraries
 
 TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose
+MOST_REASONS = 3  # for which combinations of a grid are refused, in a line
+MOST_WORDS = 3  # of a combination, tried to tell those that are refused from the others
 
 
 class Checker:
@@ -31,12 +36,17 @@ class Checker:
 
     Args:
         own_process: Whether each trial has a process of its own.
+        objectives: That trials are ranked by in place of their own one.
     """
 
-    def __init__(self, own_process: bool = False) -> None:
+    def __init__(self, own_process: bool = False, objectives: Sequence[str] = ()) -> None:
         self.own_process = own_process
+        self.objectives = [metric for metric in objectives if metric not in COUNTS]
         quiet_libraries()
         self.specs: dict[str, Any] = {}
+        self.judged: dict[str, Any] = {}
+        self.problems: dict[str, str] = {}  # what is predicted
+        self.defined: set[tuple[str, ...]] = set()  # data, and the metrics that they define
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
         self.sizes: dict[str, int] = {}  # parameters of the network, by configuration hash
 
@@ -49,10 +59,9 @@ class Checker:
                 "hydra/launcher: a trial on several devices would end the sweep where one of them fails; write"
                 " hydra/launcher=process hydra.launcher.slots=1, which gives each trial a process of its own"
             )
-        key = str(settings.data)
-        if key not in self.specs:
-            self.specs[key] = build_data(settings).spec
+        key = self.loaded(settings)
         check_with_data(settings, self.specs[key])
+        self.check_metrics(settings, key)
         with torch.device("meta"):
             network = build_network(settings, self.specs[key])
         trial.config_hash = results.config_hash(trial.config)
@@ -63,6 +72,33 @@ class Checker:
             if warning not in self.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             self.warnings[warning] = None
+
+    def loaded(self, settings: Settings) -> str:
+        """Loads the data of a trial unless that is done; returns under which key they are known."""
+        key = str(settings.data)
+        if key not in self.specs:
+            data = build_data(settings)
+            self.judged[key], self.problems[key] = data.judged, problem_of(data)
+            self.specs[key] = data.spec
+        return key
+
+    def meaning(self, cfg: DictConfig, sweep: SweepSettings) -> Meaning:
+        """What a trial's place in the ranking depends on."""
+        settings = check(cfg)
+        key = self.loaded(settings)
+        return meaning(settings, self.specs[key], self.problems[key], sweep)
+
+    def check_metrics(self, settings: Settings, key: str) -> None:
+        """Refuses metrics that the data do not have, or that their validation rows do not define."""
+        metrics = followed(settings)
+        known = (key, *metrics.values())
+        if known in self.defined:
+            return
+        for metric in self.objectives:
+            check_objective(metric, self.specs[key], "sweep.objectives")
+            check_defined({"sweep.objectives": metric}, self.specs[key], self.judged[key])
+        check_defined(metrics, self.specs[key], self.judged[key])
+        self.defined.add(known)
 
     def rows(self, trial: Trial) -> int:
         """Training rows of a trial that was checked."""
@@ -79,16 +115,83 @@ def plan(
     """
     if settings.sampler != "grid":
         return list(drawn(composer, space, settings, checker))
-    combinations = [space.trial(chosen) for chosen in space.grid()]
-    trials = [trial for pair in combinations for trial in seeded(composer, *pair, settings)]
-    for number, trial in enumerate(trials):
+    trials: list[Trial] = []
+    refused: list[tuple[str, dict[str, str]]] = []  # why, and which combination
+    total = 0
+    for chosen in space.grid():
+        total += 1
+        words, varied = space.trial(chosen)
+        own = seeded(composer, words, varied, settings)
         try:
-            checker.check(trial)
+            for trial in own:
+                checker.check(trial)
+            trials += own
         except Refused as refusal:
-            raise Refused(
-                f"{refusal} (trial {number} of {len(trials)}; none was started)"
-            ) from refusal
+            refused.append((str(refusal), varied))
+            if len(refused) >= TRIES and not trials:
+                break
+    if refused:
+        tell_refused(refused, [trial.varied for trial in trials], total, settings)
     return trials
+
+
+def tell_refused(
+    refused: Sequence[tuple[str, dict[str, str]]],
+    right: Sequence[Mapping[str, str]],
+    total: int,
+    settings: SweepSettings,
+) -> None:
+    """Says which combinations of a grid cannot be trained, and why.
+
+    Args:
+        refused: Reason and combination.
+        right: The combinations that can be trained.
+        total: Combinations that were looked at.
+        settings: Of the sweep.
+
+    Raises:
+        Refused: unless they may be left out and there are others.
+    """
+    reasons: dict[str, list[dict[str, str]]] = {}
+    for reason, varied in refused:
+        reasons.setdefault(reason, []).append(varied)
+    told = [
+        f"{reason} ({len(those)} of {total} combinations: {words_of(shared(those, right))})"
+        for reason, those in list(reasons.items())[:MOST_REASONS]
+    ]
+    more = len(reasons) - len(told)
+    text = "; ".join([*told, *([f"and {more} other reasons"] if more else [])])
+    if not right:
+        raise Refused(f"{text}; none was started")
+    if not settings.skip_refused:
+        raise Refused(
+            f"{text}; none was started; write sweep.skip_refused=true to train the other {len(right)}"
+        )
+    print(f"{len(refused)} of {total} combinations are left out: {text}", file=sys.stderr)
+
+
+def shared(
+    refused: Sequence[Mapping[str, str]], right: Sequence[Mapping[str, str]]
+) -> dict[str, str]:
+    """The fewest words that all of some combinations have, and none of those that can be trained.
+
+    >>> shared([{"a": "1", "b": "1"}, {"a": "1", "b": "2"}], [{"a": "2", "b": "1"}])
+    {'a': '1'}
+    """
+    common = [
+        (key, word)
+        for key, word in refused[0].items()
+        if all(of.get(key) == word for of in refused)
+    ]
+    for size in range(1, min(len(common), MOST_WORDS) + 1):
+        for some in itertools.combinations(common, size):
+            if not any(all(of.get(key) == word for key, word in some) for of in right):
+                return dict(some)
+    return dict(common)
+
+
+def words_of(varied: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={word}" for key, word in varied.items()) or "all"
 
 
 def drawn(
@@ -177,7 +280,10 @@ class Proposals:
             held(self.folder / "trials" / "sweep.lock", wait=True),
             held(self.study_lock, wait=True),
         ):
-            record = Record(self.folder)
+            record, self.study = Record(self.folder), open_study(self.folder)
+            if self.study.known["space"] != self.space.as_plain():
+                print("another command has changed what is searched: no more here", file=sys.stderr)
+                return []
             if (
                 len(frozen_numbers(self.folder))
                 >= (self.settings.n_trials or 0) * self.settings.seeds

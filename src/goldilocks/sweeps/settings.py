@@ -37,6 +37,7 @@ class SweepSettings:
         timeout: str | float | None,
         max_failures: Annotated[int, Field(ge=1)] | None,
         retry_failed: bool,
+        skip_refused: bool,
         dry_run: bool,
         seed: Annotated[int, Field(ge=0, lt=2**32)],
         storage: str | None,
@@ -47,7 +48,7 @@ class SweepSettings:
         self.pruner, self.min_epochs, self.reduction_factor = pruner, min_epochs, reduction_factor
         self.timeout = None if timeout is None else seconds(timeout)
         self.max_failures, self.retry_failed, self.dry_run = max_failures, retry_failed, dry_run
-        self.storage = storage
+        self.storage, self.skip_refused = storage, skip_refused
         self.check()
 
     def check(self) -> None:
@@ -61,6 +62,11 @@ class SweepSettings:
         if self.sampler != "grid" and self.n_trials is None:
             raise Refused(
                 f"sweep.sampler={self.sampler}: needs a number of trials; write sweep.n_trials=20"
+            )
+        if self.sampler != "grid" and self.skip_refused:
+            raise Refused(
+                f"sweep.skip_refused=true: is for a grid; {self.sampler} takes others in place of"
+                " trials that cannot be trained; leave it out"
             )
         if len(self.objectives) > 1 and self.pruner != "none":
             raise Refused(

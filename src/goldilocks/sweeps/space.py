@@ -80,6 +80,23 @@ class Dimension:
             }
         return plain | ({"when": dict([self.when])} if self.when else {})
 
+    def holds(self, word: str) -> bool:
+        """Whether a word may be chosen here."""
+        if self.choices:
+            return word in self.choices
+        try:
+            value = float(word)
+        except ValueError:
+            return False
+        whole = not self.whole or value.is_integer()
+        return self.low <= value <= self.high and whole
+
+    def value(self, word: str) -> str | float:
+        """A word as a study knows it: a choice, or a number."""
+        if self.choices:
+            return word
+        return int(float(word)) if self.whole else float(word)
+
 
 @dataclass
 class Space:
@@ -93,6 +110,18 @@ class Space:
         for dimension in self.dimensions:
             if dimension.when is None or chosen.get(dimension.when[0]) == dimension.when[1]:
                 yield dimension
+
+    def as_plain(self) -> dict[str, Any]:
+        """As study.json has it."""
+        searched = {dimension.name: dimension.as_plain() for dimension in self.dimensions}
+        return {"fixed": sorted(self.fixed), "searched": searched}
+
+    def first(self) -> list[str]:
+        """The words of a trial with what comes first of everything that is searched."""
+        chosen: dict[str, str] = {}
+        for dimension in self.active(chosen):
+            chosen[dimension.name] = dimension.at(0)
+        return self.trial(chosen)[0]
 
     def trial(self, chosen: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
         """The words of a trial with these values, and what varies, by key."""

@@ -17,28 +17,27 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from goldilocks import devices
+from goldilocks.config import shown
 from goldilocks.errors import Refused
+from goldilocks.folds import are_asked
 from goldilocks.locks import held
 from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
+from goldilocks.sweeps.comparable import DATA, check_comparable
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
 from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
 from goldilocks.sweeps.page import try_report
-from goldilocks.sweeps.planning import Checker, Proposals, catch_up, plan
+from goldilocks.sweeps.planning import MOST_REASONS, Checker, Proposals, catch_up, plan
 from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
+from goldilocks.sweeps.summary import reasons_of
 from goldilocks.sweeps.trials import Trial, frozen
+from goldilocks.sweeps.widening import follow
 
-PROBLEM = (
-    "data._target_",
-    "data.name",
-    "data.path",
-    "data.target",
-    "objective.metric",
-)  # what a ranking is of
+PROBLEM = ("_target_", "name", "path", "target")  # keys of data that tell what is predicted
 
 
 def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
@@ -60,12 +59,13 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         composer.read_from(Path(cfg.log_dir) / "sweeps" / cfg.name / "conf")
     space = space_of(composer, arguments, settings)
     launcher = launcher_of(sweeper)  # or a refusal
-    checker = Checker(own_process=type(launcher).__name__ == "ProcessLauncher")
+    checker = Checker(type(launcher).__name__ == "ProcessLauncher", settings.objectives)
     first = Trial(space.fixed, {}, *composer.compose(space.fixed))
     modes = {metric: better(metric, "sweep.objectives") for metric in settings.objectives}
     modes = modes or {first.config.objective.metric: first.config.objective.mode}
     if settings.needs_study:
         import_optuna(settings)
+    check_comparable(composer, space, settings, checker)
     if settings.learns:
         checker.check(first)
         planned = []
@@ -112,9 +112,13 @@ def begin(
     ):  # the same command may start twice at a time
         record = Record(folder)
         check_kind(record, settings, folder)
-        check_problem(record, first.config, planned, folder)
+        one = planned[0].config if planned else composer.compose(space.first())[0]
+        check_problem(one, folder, settings, checker)
         if settings.needs_study:
-            study = create_study(folder, settings, modes, first.config.trainer.max_epochs)
+            epochs = one.trainer.max_epochs
+            folds = one.data.folds if are_asked(one) else None
+            searched = space if settings.learns else None
+            study = create_study(folder, settings, modes, epochs, folds, searched)
         if settings.learns:
             composer.freeze(folder / "conf")
             trials = [frozen(folder, number) for number in frozen_numbers(folder)]
@@ -122,6 +126,8 @@ def begin(
             trials = record.number(planned)
         record.write(command, first.config, settings, space, trials)
         if study is not None:
+            if settings.learns:
+                study = follow(folder, study, space, composer, trials)
             catch_up(folder, study, trials)
     proposals = None
     if study is not None and settings.learns:
@@ -139,20 +145,37 @@ def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
         )
 
 
-def check_problem(record: Record, cfg: DictConfig, planned: Sequence[Trial], folder: Path) -> None:
-    """Refuses to rank trials beside those on other data, or by another metric, unless these are what is varied."""
+def check_problem(now: DictConfig, folder: Path, settings: SweepSettings, checker: Checker) -> None:
+    """Refuses to rank a trial beside those of another problem, or by another metric."""
     numbers = frozen_numbers(folder)
-    varied = [
-        *(trial["varied"] for trial in record.stored["trials"].values()),
-        *(trial.varied for trial in planned),
-    ]
-    if not numbers or any(key in ("data", *PROBLEM) for words in varied for key in words):
+    if not numbers:
         return
     before = frozen(folder, numbers[0]).config
-    for key in PROBLEM:
-        old, new = (OmegaConf.select(config, key) for config in (before, cfg))
-        if old != new:
-            raise Refused(f"{key}={new}: {folder} was started with {old}; choose another name")
+    for key, old, new in differences(before, now, settings, checker):
+        raise Refused(
+            f"{key}={shown(new)}: {folder} was started with {shown(old)}; choose another name"
+        )
+
+
+def differences(
+    before: DictConfig, now: DictConfig, settings: SweepSettings, checker: Checker
+) -> Iterator[tuple[str, Any, Any]]:
+    """On what the ranking of two trials depends, where it differs: the key, and both values."""
+    new = checker.meaning(now, settings).facts
+    try:
+        old = checker.meaning(before, settings).facts
+    except Refused:  # its data are gone
+        old = {**new, ("", DATA): None}
+    for about, value in new.items():
+        if old.get(about) == value:
+            continue
+        key = about[1]
+        if key == DATA:
+            keys = [f"{DATA}.{name}" for name in PROBLEM]
+            pairs = [(key, *(OmegaConf.select(cfg, key) for cfg in (before, now))) for key in keys]
+            yield next((pair for pair in pairs if pair[1] != pair[2]), (DATA, "others", "these"))
+        else:
+            yield key, old.get(about), value
 
 
 def is_waiting(trial: Trial, settings: SweepSettings) -> bool:
@@ -197,7 +220,7 @@ def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
 
 
 def end(trials: Sequence[Trial], launch: Launch) -> None:
-    """Ends the process with code 1 if a trial failed."""
+    """Says why trials failed, each reason once, and ends the process with code 1 if any did."""
     failed = [trial for trial in trials if trial.status == "failed"]
     if launch.stopped:
         print(
@@ -206,4 +229,6 @@ def end(trials: Sequence[Trial], launch: Launch) -> None:
     if failed:
         hint = "sweep.retry_failed=true trains them once more"
         print(f"{len(failed)} of {len(trials)} trials failed; {hint}", file=sys.stderr)
+        for reason, numbers in list(reasons_of(failed).items())[:MOST_REASONS]:
+            print(f"{len(numbers)} of them: {reason}", file=sys.stderr)
         raise SystemExit(1)

@@ -1,6 +1,7 @@
 """What a sweep has come to, in numbers: its configurations over their seeds, its parameters, what it cost."""
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -234,6 +235,18 @@ def time_at_work(spans: Iterable[tuple[float, float]]) -> float:
         total += max(end - max(start, before), 0) + (gap if 0 < gap <= PAUSE else 0)
         before = max(before, end)
     return total
+
+
+def reasons_of(trials: Iterable[Trial]) -> dict[str, list[int]]:
+    """The numbers of the trials that failed, by the reason, the commonest first; reasons differ in words, not numbers."""
+    found: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.status == "failed":
+            error = (trial.result or {}).get("error") or {"type": "unknown", "message": ""}
+            reason = f"{error['type']}: {re.sub(r'[0-9]+(?:[.][0-9]+)?', '#', error['message'])}"
+            reason += f"; to try: {' or '.join(error['advice'])}" if error.get("advice") else ""
+            found.setdefault(reason.rstrip(".: "), []).append(trial.number)
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[1])))
 
 
 # --- from trials  ----------------------------------------------------------------------------------------------------

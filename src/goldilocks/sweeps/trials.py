@@ -22,6 +22,7 @@ from goldilocks.strangers import judged, judged_choices, judged_words, settled
 from goldilocks.sweeps import asking
 
 FINISHED = ("done", "diverged", "pruned")
+ENDED = (*FINISHED, "failed")
 
 
 @dataclass
@@ -145,9 +146,7 @@ def study_of(folder: Path) -> asking.Study | None:
 def tell(study: asking.Study, folder: Path, number: int, siblings: list[int]) -> None:
     """Tells the study what a proposal has come to, once all its seeds have."""
     outcomes = [trial_result(folder, sibling) for sibling in siblings]
-    known = [
-        outcome for outcome in outcomes if outcome and outcome["status"] in (*FINISHED, "failed")
-    ]
+    known = [outcome for outcome in outcomes if outcome and outcome["status"] in ENDED]
     if len(known) == len(siblings):
         with held(folder / "trials" / "study.lock", wait=True):
             study.tell(number, known)
