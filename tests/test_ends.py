@@ -2,8 +2,11 @@
 
 import math
 import os
+import random
+import re
 import shutil
 import signal
+import time
 
 import pytest
 import torch
@@ -120,7 +123,11 @@ def left(folder):
             for path in folder.rglob("*")
             if path.is_file() and "tfevents" not in path.name
         ),
-        "texts": {name: (folder / name).read_text() for name in texts if (folder / name).exists()},
+        "texts": {
+            name: re.sub(r" log_dir=\S+", "", (folder / name).read_text())
+            for name in texts
+            if (folder / name).exists()
+        },
     }
 
 
@@ -206,11 +213,10 @@ def test_a_trial_that_is_given_up_or_over_is_not_trained_again(command, monkeypa
 
 # --- within training --------------------------------------------------------------------------------------------------
 
+
 def test_a_run_with_a_limit_of_steps_resumes_from_every_epoch(killed_after, command):
     words = ["trainer.max_steps=5", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=9"]
-    whole, copies = killed_after(
-        LastCheckpoint, "on_train_epoch_end", [*words, *QUIET], after=True
-    )
+    whole, copies = killed_after(LastCheckpoint, "on_train_epoch_end", [*words, *QUIET], after=True)
     assert len(copies) == whole["result"]["epochs"] == 3
     for copy in copies:
         assert command(f"resume={copy}").code == 0
@@ -264,6 +270,57 @@ def test_what_another_limit_has_ended_says_so(command):
     done = command(*SAVED, *QUIET, "trainer.max_epochs=9", "trainer.max_steps=4")
     again = command(f"resume={done.folder}", "trainer.max_epochs=20")
     assert again.code == 0 and "done at trainer.max_steps=4: nothing to resume" in again.err
+
+
+# --- signals at random moments ----------------------------------------------------------------------------------------
+
+LONG = ["trainer.max_epochs=999", "trainer.max_steps=200", "callbacks.early_stopping=null"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "sign"),
+    [(ENDINGS["epochs"], "figures"), (LONG, "result.json")],
+    ids=["figures", "steps"],
+)
+def test_twenty_signals_at_random_moments(words, sign, command, tmp_path):
+    """A run of its own process gets a signal between the sign of a phase and its end; then it is resumed here."""
+    whole, chance, broken = left(command(*SAVED, *words).folder), random.Random(0), 0
+    began, _ = ended_by(command, words, tmp_path / "timed", sign, None)
+    for number in range(20):
+        home, kind = (
+            tmp_path / str(number),
+            (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[number % 3],
+        )
+        _, code = ended_by(command, words, home, sign, (kind, chance.uniform(0, began)))
+        (folder,) = (home / "runs").iterdir()
+        broken += code != 0
+        assert command(f"resume={folder}").code == 0
+        assert_left_the_same(folder, whole)
+    assert broken > 10
+
+
+def ended_by(command, words, home, sign, blow):
+    """Trains in a forked process, to which a signal is sent some time after a file has appeared.
+
+    Returns:
+        Seconds from the file to the end, and how the process ended.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 130  # of a signal that comes before the command waits for it
+        try:
+            code = command(*SAVED, *words, f"log_dir={home}").code
+        finally:
+            os._exit(code)
+    while not any(home.glob(f"runs/*/{sign}")):
+        time.sleep(0.001)
+    began = time.monotonic()
+    if blow:
+        time.sleep(blow[1])
+        os.kill(child, blow[0])
+    _, status = os.waitpid(child, 0)
+    return time.monotonic() - began, os.waitstatus_to_exitcode(status)
 
 
 # --- before the first checkpoint, and what checkpoints hold -----------------------------------------------------------
