@@ -97,3 +97,44 @@ def test_every_optimizer_resumes(name, compose, tmp_path):
 def test_factors_of_the_rate_resume(optimizer, schedule, tmp_path):
     node = {"_target_": TORCH + optimizer, "lr": 0.02, "weight_decay": 0.01}
     assert_resumes(tmp_path, node, schedule, factored=True)
+
+
+LIMITED = {
+    "steps": {},
+    "accumulation": {"accumulate_grad_batches": 3},
+    "single steps": {"steps_per_execution": 1},
+    "ema": {"regularization": {"ema": 0.9}},
+    "swa": {"regularization": {"swa": 0.5}, "network": {"norm": "batch"}},
+    "schedule": {"schedule": {"_target_": LR + "OneCycleLR", "interval": "step", "max_lr": 0.1}},
+    "schedule of epochs": {"schedule": {"_target_": LR + "StepLR", "step_size": 1}},
+    "plateau": {
+        "schedule": {
+            "_target_": LR + "ReduceLROnPlateau",
+            "monitor": "train/loss",
+            "mode": "max",
+            "patience": 0,
+        }
+    },
+    "validation now and then": {"check_val_every_n_epoch": 2},
+}
+
+
+@pytest.mark.parametrize("kind", LIMITED)
+def test_a_limit_of_steps_resumes_from_every_epoch(kind, tmp_path):
+    """The last of three epochs is cut after two steps."""
+    steps_per_epoch = 3 if kind == "accumulation" else 8
+    options = {"rows": 82, "max_epochs": 9, "max_steps": 2 * steps_per_epoch + 2, **LIMITED[kind]}
+    paths = [tmp_path / f"{epoch}.ckpt" for epoch in range(3)]
+    whole = make(**options, callbacks=[SaveAt(path, epoch) for epoch, path in enumerate(paths)])
+    whole.trainer.fit(whole.module, whole.data)
+    for path in paths[1:]:
+        resumed = make(**options)
+        resumed.trainer.fit(resumed.module, resumed.data, ckpt_path=path, weights_only=True)
+        for seen, again in (
+            (whole.log.rates, resumed.log.rates),
+            (whole.history.metrics, resumed.history.metrics),
+            (whole.history.seen, resumed.history.seen),
+        ):
+            del seen[: len(seen) - len(again)]
+        assert_same(whole, resumed)
+    assert not resumed.log.rates  # nothing is left to be done

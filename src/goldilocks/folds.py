@@ -29,11 +29,12 @@ def are_asked(cfg: DictConfig) -> bool:
     return cfg.data.get("folds") is not None and cfg.data.get("fold") is None
 
 
-def check_longer(cfg: DictConfig, more: str | None, folder: Path) -> None:
-    """Refuses more epochs for all folds at once: they ended after different ones."""
-    if more and are_asked(cfg):
+def check_longer(cfg: DictConfig, longer: Sequence[str], folder: Path) -> None:
+    """Refuses another length for all folds at once: they ended after different ones."""
+    if longer and are_asked(cfg):
+        words = " ".join(longer)
         raise Refused(
-            f"{more}: is for a single network; write resume={folder}/fold_0 {more}, and so for each fold"
+            f"{words}: is for a single network; write resume={folder}/fold_0 {words}, and so for each fold"
         )
 
 

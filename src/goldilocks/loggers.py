@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,22 +36,22 @@ class TensorBoardLogger(library.TensorBoardLogger):
 
     Args:
         save_dir: Live: the run folder.
-        resume_step: Live: events after this optimizer step are hidden, for they will be written again.
+        resume_step: Live: events from this optimizer step on are hidden, for they will be written again.
     """
 
     def __init__(self, save_dir: str, resume_step: int | None = None) -> None:
-        super().__init__(
-            save_dir, name="", version="", default_hp_metric=False, purge_step=resume_step
-        )
+        begin = resume_step or 0  # TensorBoard takes the first one it finds for the run's own start
+        super().__init__(save_dir, name="", version="", default_hp_metric=False, purge_step=begin)
 
     def log_hyperparams(self, params: Mapping[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
         """Writes the flat options of a run, by dotted key."""
         _, start, _ = hparams_summary({key: plain(value) for key, value in params.items()}, {})
         self.experiment._get_file_writer().add_summary(start)
 
-    def log_text(self, tag: str, text: str) -> None:
+    def log_text(self, tag: str, text: str, step: int = 0) -> None:
         """Shows preformatted text."""
-        self.experiment.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))
+        lines = "\n".join(f"    {line}" for line in text.splitlines())
+        self.experiment.add_text(tag, lines, step)
 
     def log_figure(self, tag: str, png: bytes, step: int) -> None:
         """Shows a PNG under IMAGES; of a matplotlib figure torch would encode another one."""
@@ -144,8 +145,7 @@ class CSVLogger(library.Logger):
         self.rows: list[dict[str, Any]] = []
         self.written = 0  # of the rows
         if resume_step is not None and self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) < resume_step]
+            self.rows = [row for row in read_rows(self.path) if int(row["step"]) < resume_step]
             self._write_all()
 
     @property
@@ -184,11 +184,20 @@ class CSVLogger(library.Logger):
 
     def _write_all(self) -> None:
         self.columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        with self.path.open("w", newline="", encoding="utf-8") as file:
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
+        os.replace(temporary, self.path)  # a run that is killed here keeps its rows
         self.written = len(self.rows)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv, without one that a kill has cut short."""
+    with path.open(newline="", encoding="utf-8") as file:
+        whole = [line for line in file if line.endswith("\n")]
+    return [row for row in csv.DictReader(whole) if (row.get("step") or "").isdigit()]
 
 
 def plain(value: Any) -> bool | float | str:

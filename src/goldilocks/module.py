@@ -190,10 +190,7 @@ class TrainingModule(pl.LightningModule):
             if index % accumulate == 0 or index == in_epoch:
                 self.step(optimizer)
                 steps += 1
-                if steps == steps_left:
-                    trainer.should_stop = (
-                        True  # the epoch that ends here is validated, wherever it is cut
-                    )
+                if steps == steps_left:  # the epoch ends here, wherever it is cut
                     break
         self.batch_index = index
         self.losses += losses
@@ -202,7 +199,7 @@ class TrainingModule(pl.LightningModule):
             trainer.count_steps(steps)
         if steps and self.schedule.interval == "step":
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
-        if index == in_epoch or trainer.should_stop:
+        if index == in_epoch or steps == steps_left:
             self.average_epoch()
             share_statistics(
                 [self.network] if self.average is None else [self.network, self.average.network]
@@ -351,6 +348,10 @@ class TrainingModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["spec"] = self.task.spec.as_plain()
+        checkpoint["diverged"] = self.diverged
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.diverged = checkpoint["diverged"]
 
 
 def batches_of(item: Any) -> Iterator[tuple[Tensor, Tensor]]:

@@ -107,12 +107,13 @@ def build_trainer(
         for key, node in settings.logger.items()
         if node is not None and devices.is_first()
     ]
-    callbacks = [Recorder(parts.objective)] + [
+    callbacks: list[pl.Callback] = [Recorder(parts.objective)]
+    callbacks += [Pruning(report, parts.objective.metric)] if report else []
+    callbacks += [
         build(node, pl.Callback, f"callbacks.{key}", packages=packages, offered=offered)
         for key, node in settings.callbacks.items()
         if node is not None
     ]
-    callbacks += [Pruning(report, parts.objective.metric)] if report else []
     live: dict[str, Any] = {"default_root_dir": str(folder), "shuffle_seed": settings.seed}
     return build(
         settings.trainer,

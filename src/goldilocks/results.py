@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -291,6 +292,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise Refused(f"{path}: there is no such checkpoint; a run with callbacks=none keeps none")
     try:
+        with ZipFile(path) as parts:
+            assert parts.testzip() is None  # the checksums, at which torch.load does not look
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the library raises many kinds
         raise Refused(
@@ -310,6 +313,27 @@ def refuse_ways_up(checkpoint: Mapping[str, Any], path: Path) -> None:
                 raise Refused(f"{path}: leads out of the folder, to {text}")
 
 
+def load_training(path: Path) -> dict[str, Any]:
+    """A checkpoint that training can go on from.
+
+    Raises:
+        Refused: if it is missing, damaged or holds weights only.
+    """
+    checkpoint = load_checkpoint(path)
+    if not {"loops", "optimizer_states", "diverged"} <= checkpoint.keys():
+        raise Refused(f"{path}: holds weights only; training cannot go on from it")
+    return checkpoint
+
+
+def forget_training(folder: Path) -> None:
+    """Removes what a run has written that was killed before its first last.ckpt: it begins again."""
+    if not is_first():
+        return
+    for path in (*folder.glob("events.out.tfevents.*"), folder / "metrics.csv"):
+        path.unlink(missing_ok=True)
+    (folder / "checkpoints" / "best.ckpt").unlink(missing_ok=True)
+
+
 def can_resume(folder: Path) -> bool:
     """Whether a run was interrupted or killed behind a checkpoint that can be read, or behind a fold's first one."""
     try:
@@ -317,7 +341,7 @@ def can_resume(folder: Path) -> bool:
             return False
         if (folder / "fold_0").is_dir():
             return True  # each fold asks for itself
-        load_checkpoint(folder / "checkpoints" / "last.ckpt")
+        load_training(folder / "checkpoints" / "last.ckpt")
     except Refused:
         return False
     return True

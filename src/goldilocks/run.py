@@ -28,13 +28,13 @@ from goldilocks.errors import Refused
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
+from goldilocks.lengths import LENGTHS, progress, reached, set_length
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
 from goldilocks.metric_names import STAGES
 from goldilocks.module import TrainingModule
 from goldilocks.parts import Parts, build_trainer, prepare
 from goldilocks.report import print_result
-from goldilocks.schedulers import has_length
 from goldilocks.sharding import is_sharded, load_weights
 from goldilocks.threads import threads_for
 from goldilocks.trainer import Trainer
@@ -98,46 +98,41 @@ def announce(trainer: Mapping[str, Any]) -> None:
 
 
 def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
-    """Continues the run `cfg.resume` in its own folder, with its own configuration and perhaps more epochs.
+    """Continues the run `cfg.resume` in its own folder, with its own configuration and perhaps for longer.
 
     Raises:
-        Refused: for an override other than `trainer.max_epochs`, or fewer epochs than are done.
+        Refused: for an override of anything but the length, or a length that is less than what is done.
     """
     folder = devices.share(lambda: results.find_run(str(cfg.resume), cfg.log_dir))
     given = {word.partition("=")[0]: word for word in overrides}
+    longer = {key: word for key, word in given.items() if key in LENGTHS}
     if ignored := [
-        word
-        for key, word in given.items()
-        if key not in ("resume", "trainer.max_epochs", "log_dir")
+        word for key, word in given.items() if key not in (*LENGTHS, "resume", "log_dir")
     ]:
         raise Refused(
-            f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given"
+            f"{ignored[0]}: a resumed run keeps its own configuration; only {' and '.join(LENGTHS)} may be given"
         )
     before, own = results.read_result(folder), results.read_config(folder)
-    folds.check_longer(own, given.get("trainer.max_epochs"), folder)
-    if more := given.get("trainer.max_epochs"):
-        epochs, done = check(cfg).trainer["max_epochs"], before.get("epochs") or 0
-        if epochs < done:
-            raise Refused(f"{more}: this run has done {done} epochs already; write more than that")
-        if epochs != own.trainer.max_epochs and has_length(own.scheduler, own.packages):
-            raise Refused(
-                f"{more}: this run's schedule is drawn over {own.trainer.max_epochs} epochs; leave it out"
-            )
-        own.trainer.max_epochs = epochs
-    out_of_epochs = before["epochs"] == results.read_config(folder).trainer.max_epochs
-    extended = (
-        before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > before["epochs"]
-    )
-    if before["status"] in ("done", "pruned", "diverged") and not extended:
-        early = before["status"] == "done" and not out_of_epochs and not folds.are_asked(own)
+    folds.check_longer(own, list(longer.values()), folder)
+    done, stopped = {unit: before.get(unit) or 0 for unit in LENGTHS.values()}, False
+    if longer and (last := folder / "checkpoints" / "last.ckpt").exists():
+        done, stopped = progress(results.load_training(last))
+    limits = reached(own, done)
+    for key, word in longer.items():
+        set_length(own, key, word, check(cfg).trainer[key.partition(".")[2]], done)
+    done_by_length = before["status"] == "done" and limits and not stopped
+    extended = done_by_length and not reached(own, done)
+    if before["status"] in folds.FINISHED and not extended:
+        early = before["status"] == "done" and not done_by_length and not folds.are_asked(own)
         how = f" since epoch {before['epochs']}, stopped early" if early else ""
+        how = f" at {' and '.join(reached(own, done))}" if longer and done_by_length else how
         print(f"{folder} is {before['status']}{how}: nothing to resume", file=sys.stderr)
         return folder, before
     if extended and not (folder / "checkpoints" / "last.ckpt").exists():
         raise Refused(f"{folder}: has no checkpoints/last.ckpt to go on from")
     words, test = results.read_overrides(folder), not results.is_trial(folder)
-    if more:
-        words = [*(word for word in words if not word.startswith("trainer.max_epochs=")), more]
+    words = [word for word in words if word.partition("=")[0] not in longer]
+    words += longer.values()
     return folder, run(own, words, before["choices"], folder=folder, test=test, resumed=True)
 
 
@@ -196,10 +191,12 @@ def train_network(
 ) -> dict[str, Any]:
     """What the process of each device does; see `run`. The first one's result counts."""
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    state = results.load_checkpoint(checkpoint) if resumed and checkpoint.exists() else None
+    state = results.load_training(checkpoint) if resumed and checkpoint.exists() else None
     if state is not None:
         results.load_weights(parts.module, state, checkpoint)
-    before = results.read_result(folder) if resumed and parts.settings.finds_rate else {}
+    elif resumed:
+        results.forget_training(folder)
+    before = results.read_result(folder) if state and parts.settings.finds_rate else {}
     result = first_result(cfg, parts, choices, before)
     known = results.recorded_threads(folder) if resumed else None
     threads = devices.share(lambda: known or threads_for(parts))
@@ -211,7 +208,7 @@ def train_network(
         trainer = build_trainer(
             parts, folder, resume_step=state["global_step"] if state else None, report=report
         )
-        log_start(trainer, cfg, parts, choices, folder)
+        log_start(trainer, cfg, parts, choices, folder, resumed=state is not None)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         result |= failure(folder, error, parts)
         results.write_result(folder, result)
@@ -336,9 +333,14 @@ def first_result(
 
 
 def log_start(
-    trainer: Trainer, cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], folder: Path
+    trainer: Trainer,
+    cfg: DictConfig,
+    parts: Parts,
+    choices: Mapping[str, Any],
+    folder: Path,
+    resumed: bool,
 ) -> None:
-    """Tells the loggers the options and the network, and shows what was found out before training.
+    """Tells the loggers the options and, once, the network; shows what was found out before training.
 
     At once: a run may be killed in its first epoch. Trials of a sweep share their data, and have no card.
     """
@@ -352,7 +354,7 @@ def log_start(
         save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:
         logger.log_hyperparams(results.flat_options(cfg, choices))
-        if hasattr(logger, "log_text"):
+        if hasattr(logger, "log_text") and not resumed:
             logger.log_text("network", str(parts.module.network))
         logger.save()
 

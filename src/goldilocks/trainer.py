@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pydantic import Field
 from pytorch_lightning import callbacks as library
-from pytorch_lightning.loops import _EvaluationLoop
+from pytorch_lightning.loops import _EvaluationLoop, _FitLoop, _TrainingEpochLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
@@ -63,6 +63,54 @@ class NoProfiler(PassThroughProfiler):
 
 
 NOTHING: AbstractContextManager = nullcontext()
+
+
+class FitLoop(_FitLoop):
+    """Lightning's, which goes on from the end of an epoch, and knows from a checkpoint that training is over.
+
+    Lightning would repeat the end of an epoch under `max_steps`. Of a run that was stopped it remembers nothing, and
+    of one that has reached its length it would leave out `on_train_end`, which draws the figures.
+
+    Private names of Lightning; tests/test_trainer.py watches them.
+    """
+
+    def __init__(self, trainer: pl.Trainer, max_epochs: int, max_steps: int) -> None:
+        super().__init__(trainer, max_epochs=max_epochs)
+        self.epoch_loop = EpochLoop(trainer, max_steps=max_steps)
+
+    def run(self) -> None:
+        self.setup_data()
+        if self._loaded_from_state_dict and self.done:
+            self.reset()
+            self.on_run_start()
+            self.on_run_end()
+        else:
+            super().run()
+
+    def _iteration_based_training(self) -> bool:
+        return False
+
+    def on_save_checkpoint(self) -> dict:
+        return {**super().on_save_checkpoint(), "stopped": self.trainer.should_stop}
+
+    def on_load_checkpoint(self, state_dict: dict) -> None:
+        super().on_load_checkpoint(state_dict)
+        self.trainer.should_stop = state_dict["stopped"]
+
+
+class EpochLoop(_TrainingEpochLoop):
+    """Lightning's, which validates an epoch that `max_steps` cuts too.
+
+    Private names of Lightning; tests/test_trainer.py watches them.
+    """
+
+    def __init__(self, trainer: pl.Trainer, max_steps: int) -> None:
+        super().__init__(trainer, max_steps=max_steps)
+        self.val_loop = ValidationLoop(trainer)
+
+    def _should_check_val_fx(self, data_fetcher: Any) -> bool:
+        cut = self._is_training_done and self._should_check_val_epoch()
+        return cut or super()._should_check_val_fx(data_fetcher)
 
 
 class ValidationLoop(_EvaluationLoop):
@@ -207,7 +255,7 @@ class Trainer(pl.Trainer):
             profiler=NoProfiler(),
             **QUIET,
         )
-        self.fit_loop.epoch_loop.val_loop = ValidationLoop(self)
+        self.fit_loop = FitLoop(self, max_epochs, max_steps or -1)
         self._signal_connector = SignalsLeftAlone(self)
 
     # --- steps -------------------------------------------------------------------------------------------------------

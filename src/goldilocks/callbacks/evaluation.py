@@ -83,7 +83,7 @@ class EvaluationFigures(pl.Callback):
     def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
         """Draws all figures of the task."""
         folder, data, spec = self.folder / "figures", trainer.datamodule, module.task.spec
-        step = max(trainer.global_step - 1, 0)
+        step = trainer.global_step  # behind the last epoch's: drawn again, it hides these
         folder.mkdir(parents=True, exist_ok=True)
         order = np.argsort(-outcome.losses, kind="stable")[:MOST_WRONG]
         if spec.task == "regression":
@@ -102,7 +102,7 @@ class EvaluationFigures(pl.Callback):
                 drawn["most_wrong"] = wrong_pictures(outcome, order, pictures, spec.class_names)
         (folder / "most_wrong.txt").write_text(table + "\n", encoding="utf-8")
         for logger in takers(trainer, "log_text"):
-            logger.log_text("most_wrong", table)
+            logger.log_text("most_wrong", table, step)
         for name, figure in drawn.items():
             figures.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
 

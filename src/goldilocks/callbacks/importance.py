@@ -116,7 +116,7 @@ class FeatureImportance(pl.Callback):
         (self.folder / "figures" / "importance.csv").write_text(
             "\n".join([*lines, ""]), encoding="utf-8"
         )
-        shown, step = order[:MOST_SHOWN], max(trainer.global_step - 1, 0)
+        shown, step = order[:MOST_SHOWN], trainer.global_step
         title = f"Importance: {rows:,} validation rows, shuffled {self.repeats} times"
         names = [columns[place] for place in shown]
         figure = figures.draw_importance(names, means[shown], spreads[shown], label, title)

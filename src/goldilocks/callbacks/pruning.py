@@ -7,6 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from goldilocks.callbacks.checkpoint import is_last_epoch
+
 Report = Callable[[int, float], bool]
 
 
@@ -19,7 +21,7 @@ class Pruning(Checkpoint):
     """Reports the objective after each epoch, and ends the run if it is given up.
 
     No exception is raised: the run ends as others do, with its checkpoints and its result. It is a `Checkpoint` to
-    Lightning, so that it sees the metrics of a whole epoch.
+    Lightning, so that it sees the metrics of a whole epoch, and comes before those that save what it has decided.
 
     Args:
         report: Is told the number of epochs and the objective's value; returns whether to give up.
@@ -36,11 +38,14 @@ class Pruning(Checkpoint):
             return
         epochs = trainer.current_epoch + 1
         stop = trainer.is_global_zero and self.report(epochs, value)
-        if (
-            trainer.strategy.reduce_boolean_decision(stop, all=False)
-            and epochs != trainer.max_epochs
-        ):
+        if trainer.strategy.reduce_boolean_decision(stop, all=False) and not is_last_epoch(trainer):
             self.pruned = trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pruned": self.pruned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.pruned = state_dict["pruned"]
 
 
 def was_pruned(trainer: pl.Trainer) -> bool:

@@ -20,7 +20,7 @@ class Recorder(Checkpoint):
     """Keeps the best epoch's metrics and the time; writes each epoch to the loggers, `best/...` when the best changes.
 
     It is a `Checkpoint` to Lightning, and first among them, so that it sees the metrics of a whole epoch and a
-    checkpoint holds its state. The state is plain numbers.
+    checkpoint holds its state. The state is plain numbers; the history, which grows, is in a file of `LastCheckpoint`.
 
     Args:
         objective: Decides which epoch is best.
@@ -124,7 +124,6 @@ class Recorder(Checkpoint):
             "best_metrics": self.best_metrics,
             "epochs": self.epochs,
             "rows": self.rows,
-            "history": self.history,
             "train_seconds": self.train_seconds,
             "compile_seconds": self.compile_seconds,
             "total_seconds": self.elapsed(),
