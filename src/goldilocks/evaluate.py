@@ -59,7 +59,7 @@ def rerun(folder: Path, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     cfg, words, choices = (
         results.read_config(folder),
         results.read_overrides(folder),
-        before["choices"],
+        before.get("choices", {}),
     )
     if overrides:
         if changed := composed_differently(cfg, words):

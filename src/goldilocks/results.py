@@ -12,18 +12,24 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from goldilocks.cli import CONF
 from goldilocks.composed import SWEEP, of_run
+from goldilocks.config import check_arguments
 from goldilocks.devices import is_first
 from goldilocks.errors import Refused, one_line
 
-STATUSES = ("running", "done", "failed", "diverged", "pruned", "interrupted")
+Status = Literal["running", "done", "failed", "diverged", "pruned", "interrupted"]
+STATUSES = get_args(Status)
 NOT_HASHED = ("name", "log_dir", "resume")  # what does not change the numbers
+# What every configuration has; a file that was cut short lacks the last of it.
+GROUPS = ("data", "model", "regularization", "optimizer", "scheduler", "trainer", "objective")
+KEYS = ("callbacks", "task", "seed", "name", "log_dir")
+OF_SWEEPS = ("sweep.yaml", "trials")  # what only a sweep's folder has
 FILES = ("config.yaml", "overrides.yaml", "environment.json", "result.json")
 
 
@@ -101,13 +107,28 @@ def read_config(folder: Path) -> DictConfig:
         raise Refused(f"{folder}: its config.yaml cannot be read ({one_line(error)})") from error
     if not isinstance(cfg, DictConfig):
         raise Refused(f"{folder}: its config.yaml is not a configuration")
+    for group in GROUPS:
+        if not isinstance(cfg.get(group), DictConfig):
+            raise Refused(f"{folder}: its config.yaml is not a configuration, it lacks {group}")
+    if lacking := [key for key in KEYS if key not in cfg]:
+        raise Refused(f"{folder}: its config.yaml is not a configuration, it lacks {lacking[0]}")
     cfg.packages = OmegaConf.load(CONF / "train.yaml").packages
     return cfg
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """The words of the command line that a run was started with."""
-    return plain_words(OmegaConf.load(folder / "overrides.yaml"))
+    """The words of the command line that a run was started with.
+
+    Raises:
+        Refused: if they cannot be read.
+    """
+    try:
+        words = OmegaConf.load(folder / "overrides.yaml")
+    except Exception as error:  # YAML's and OmegaConf's errors have no common base
+        raise Refused(f"{folder}: its overrides.yaml cannot be read ({one_line(error)})") from error
+    if words and not isinstance(words, ListConfig):
+        raise Refused(f"{folder}: its overrides.yaml is not a list of overrides")
+    return plain_words(words)
 
 
 def plain_words(words: Any) -> list[str]:
@@ -117,7 +138,8 @@ def plain_words(words: Any) -> list[str]:
 
 def is_trial(folder: Path) -> bool:
     """Whether a run folder is a trial of a sweep, or a fold of one."""
-    return any((parent / "sweep.yaml").exists() for parent in folder.resolve().parents[:2])
+    places = [parent / name for parent in folder.resolve().parents[:2] for name in OF_SWEEPS]
+    return any(path.exists() for path in places)
 
 
 def write_start(
@@ -136,9 +158,8 @@ def write_start(
     started = datetime.now().isoformat(timespec="seconds")
     now = {**environment(), "threads": threads, "seed": cfg.seed, "started": started}
     path = folder / "environment.json"
-    if path.exists():  # resumed: the first start stays on record
-        first = json.loads(path.read_text(encoding="utf-8"))
-        now = {**first, "resumed": [*first.get("resumed", []), now]}
+    if first := recorded_environment(folder):  # resumed: the first start stays on record
+        now = {**first, "resumed": [*first["resumed"], now]}
     write_json(path, now)
     write_result(folder, result)
 
@@ -152,10 +173,50 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: if it is missing or damaged.
     """
+    where = f"{folder}: its result.json"
+    found = read_json(folder / "result.json", where)
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return {**found, **check_arguments(result_keys, found, "")}
+    except Refused as refusal:
+        raise Refused(f"{where} cannot be read ({refusal})") from refusal
+
+
+def result_keys(
+    *,
+    status: Status,
+    objective: dict[str, Any] | None = None,
+    metrics: dict[str, float | None] | None = None,
+    best_epoch: int | None = None,
+    epochs: int = 0,
+    steps: int = 0,
+    seconds: dict[str, float] | None = None,
+    num_parameters: int | None = None,
+    choices: dict[str, Any] = {},  # noqa: B006 - only the annotation is used
+    data_hash: str | None = None,
+    diagnosis: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+    **others: Any,
+) -> None:
+    """The signature is the schema of what commands rely on. A run that failed early has few of the keys."""
+
+
+def read_json(path: Path, where: str) -> dict[str, Any]:
+    """A file that holds an object of JSON.
+
+    Args:
+        path: Of the file.
+        where: What the file is, for the message.
+
+    Raises:
+        Refused: if it is missing, damaged or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Refused(f"{folder}: its result.json cannot be read ({one_line(error)})") from error
+        raise Refused(f"{where} cannot be read ({one_line(error)})") from error
+    if not isinstance(found, dict):
+        raise Refused(f"{where} cannot be read (it holds {json.dumps(found)[:20]}, not an object)")
+    return found
 
 
 def compare(
@@ -335,12 +396,22 @@ def first_mismatch(module: torch.nn.Module, checkpoint: Mapping[str, Any]) -> st
 # --- environment ------------------------------------------------------------------------------------------------------
 
 
+def recorded_environment(folder: Path) -> dict[str, Any]:
+    """What environment.json says of a run's first start, and of the others in `resumed`; empty if it is damaged.
+
+    It is a record, which no command needs.
+    """
+    try:
+        known = read_json(folder / "environment.json", "environment.json")
+    except Refused:
+        return {}
+    resumed = known.get("resumed")
+    return {**known, "resumed": resumed if isinstance(resumed, list) else []} if known else {}
+
+
 def recorded_threads(folder: Path) -> int | None:
     """Threads of the CPU that a run was first started with; None where that is not on record."""
-    try:
-        threads = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["threads"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    threads = recorded_environment(folder).get("threads")
     return threads if isinstance(threads, int) and threads >= 1 else None
 
 

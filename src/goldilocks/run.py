@@ -122,10 +122,9 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
                 f"{more}: this run's schedule is drawn over {own.trainer.max_epochs} epochs; leave it out"
             )
         own.trainer.max_epochs = epochs
-    out_of_epochs = before["epochs"] == results.read_config(folder).trainer.max_epochs
-    extended = (
-        before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > before["epochs"]
-    )
+    epochs_done = before.get("epochs") or 0  # none, where a trial failed before it was trained
+    out_of_epochs = epochs_done == results.read_config(folder).trainer.max_epochs
+    extended = before["status"] == "done" and out_of_epochs and own.trainer.max_epochs > epochs_done
     if before["status"] in ("done", "pruned", "diverged") and not extended:
         early = before["status"] == "done" and not out_of_epochs and not folds.are_asked(own)
         how = f" since epoch {before['epochs']}, stopped early" if early else ""
@@ -136,7 +135,9 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     words, test = results.read_overrides(folder), not results.is_trial(folder)
     if more:
         words = [*(word for word in words if not word.startswith("trainer.max_epochs=")), more]
-    return folder, run(own, words, before["choices"], folder=folder, test=test, resumed=True)
+    return folder, run(
+        own, words, before.get("choices", {}), folder=folder, test=test, resumed=True
+    )
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from goldilocks.network import build_network
 from goldilocks.parts import build_data
 from goldilocks.sweeps.asking import Study
 from goldilocks.sweeps.compose import Composer
-from goldilocks.sweeps.folder import Record, frozen_numbers
+from goldilocks.sweeps.folder import Record
 from goldilocks.sweeps.settings import SweepSettings
 from goldilocks.sweeps.space import Space
-from goldilocks.sweeps.trials import Trial, freeze, frozen, tell
+from goldilocks.sweeps.trials import Trial, freeze, frozen, frozen_numbers, tell
 from goldilocks.trainer import quiet_libraries
 
 TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose

@@ -23,14 +23,14 @@ from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
-from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
+from goldilocks.sweeps.folder import Record, all_trials, sweep_folder, write_trials
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
 from goldilocks.sweeps.page import try_report
 from goldilocks.sweeps.planning import Checker, Proposals, catch_up, plan
 from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
-from goldilocks.sweeps.trials import Trial, frozen
+from goldilocks.sweeps.trials import Trial, frozen, frozen_numbers, readable
 
 PROBLEM = (
     "data._target_",
@@ -141,16 +141,15 @@ def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
 
 def check_problem(record: Record, cfg: DictConfig, planned: Sequence[Trial], folder: Path) -> None:
     """Refuses to rank trials beside those on other data, or by another metric, unless these are what is varied."""
-    numbers = frozen_numbers(folder)
+    first = next(readable(folder), None)
     varied = [
         *(trial["varied"] for trial in record.stored["trials"].values()),
         *(trial.varied for trial in planned),
     ]
-    if not numbers or any(key in ("data", *PROBLEM) for words in varied for key in words):
+    if first is None or any(key in ("data", *PROBLEM) for words in varied for key in words):
         return
-    before = frozen(folder, numbers[0]).config
     for key in PROBLEM:
-        old, new = (OmegaConf.select(config, key) for config in (before, cfg))
+        old, new = (OmegaConf.select(config, key) for config in (first.config, cfg))
         if old != new:
             raise Refused(f"{key}={new}: {folder} was started with {old}; choose another name")
 

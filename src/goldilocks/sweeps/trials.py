@@ -5,9 +5,9 @@ nothing, and any process can run it. Whoever runs it holds the lock `trials/<num
 with the process, so a killed trial is free at once.
 """
 
-import json
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks import failures, results
+from goldilocks.config import check_arguments
 from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.run import run
@@ -59,19 +60,60 @@ def freeze(folder: Path, trial: Trial) -> None:
 
 
 def frozen(folder: Path, number: int) -> Trial:
-    """A trial as it was when it was planned, with the result that it has by now."""
+    """A trial as it was when it was planned, with the result that it has by now.
+
+    Raises:
+        Refused: if its file is missing or damaged.
+    """
+    path = folder / "trials" / f"{number}.json"
+    where = f"{folder}: what trial {number} is"
+    known = results.read_json(path, where)
     try:
-        known = json.loads((folder / "trials" / f"{number}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refused(f"{folder}: what trial {number} is cannot be read ({error})") from error
+        known = check_arguments(frozen_keys, known, "")
+    except Refused as refusal:
+        raise Refused(f"{where} cannot be read ({refusal})") from refusal
     config = OmegaConf.create(known.pop("config"))
     return Trial(**known, config=config, number=number, result=trial_result(folder, number))
 
 
+def frozen_keys(
+    *,
+    overrides: list[str],
+    varied: dict[str, str],
+    config_hash: str,
+    study_number: int | None,
+    siblings: list[int],
+    choices: dict[str, Any],
+    config: dict[str, Any],
+) -> None:
+    """The signature is the schema of `trials/<number>.json`."""
+
+
+def readable(folder: Path) -> Iterator[Trial]:
+    """The trials that are planned, ascending, without those whose file is damaged."""
+    for number in frozen_numbers(folder):
+        try:
+            yield frozen(folder, number)
+        except Refused:
+            continue
+
+
+def frozen_numbers(folder: Path) -> list[int]:
+    """The numbers of the trials that are planned, ascending."""
+    names = [path.stem for path in (folder / "trials").glob("*.json")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
-    """The result of a trial's folder, if it has one."""
+    """The result of a trial's folder, if it has one that can be read; else the trial is trained again."""
     own = folder / str(number)
-    return results.read_result(own) if (own / "result.json").exists() else None
+    if not (own / "result.json").exists():
+        return None
+    try:
+        return results.read_result(own)
+    except Refused as refusal:
+        print(f"warning: {refusal}; trial {number} counts as waiting", file=sys.stderr)
+        return None
 
 
 def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
