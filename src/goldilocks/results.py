@@ -1,5 +1,6 @@
 """The run folder: made atomically, explained by what lies in it, `result.json` replaced atomically whatever happens."""
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -9,6 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ from goldilocks.errors import Refused, one_line
 
 Status = Literal["running", "done", "failed", "diverged", "pruned", "interrupted"]
 STATUSES = get_args(Status)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # of an error: the disk, or the user's share of it, is full
 NOT_HASHED = ("name", "log_dir", "resume")  # what does not change the numbers
 # What every configuration has; a file that was cut short lacks the last of it.
 GROUPS = ("data", "model", "regularization", "optimizer", "scheduler", "trainer", "objective")
@@ -52,6 +55,8 @@ def make_new_folder(parent: Path, name: str) -> Path:
             folder.mkdir()
         except FileExistsError:
             number += 1
+        except OSError as error:
+            raise cannot_write(f"log_dir={parent.parent}", error) from error
         else:
             return folder
 
@@ -61,9 +66,12 @@ def make_parent(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(
-            f"log_dir={folder.parent}: cannot be written to ({error.strerror}); write another"
-        ) from error
+        raise cannot_write(f"log_dir={folder.parent}", error) from error
+
+
+def cannot_write(where: object, error: OSError) -> Refused:
+    """A folder that is read-only, or on a disk that is full."""
+    return Refused(f"{where}: cannot be written to ({error.strerror}); write another")
 
 
 def find_run(run: str, log_dir: str | Path) -> Path:
@@ -149,19 +157,25 @@ def write_start(
     result: Mapping[str, Any],
     threads: int | None = None,
 ) -> None:
-    """Writes what is known before training. result.json comes last: with it the folder is a run's."""
+    """Writes what is known before training. result.json comes last: with it the folder is a run's.
+
+    Raises:
+        Refused: if the folder cannot be written to.
+    """
     if not is_first():
         return
-    (folder / "traceback.txt").unlink(missing_ok=True)
-    OmegaConf.save(of_run(cfg), folder / "config.yaml", resolve=True)
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
     started = datetime.now().isoformat(timespec="seconds")
     now = {**environment(), "threads": threads, "seed": cfg.seed, "started": started}
-    path = folder / "environment.json"
     if first := recorded_environment(folder):  # resumed: the first start stays on record
         now = {**first, "resumed": [*first["resumed"], now]}
-    write_json(path, now)
-    write_result(folder, result)
+    try:
+        (folder / "traceback.txt").unlink(missing_ok=True)
+        OmegaConf.save(of_run(cfg), folder / "config.yaml", resolve=True)
+        OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+        write_json(folder / "environment.json", now)
+        write_json(folder / "result.json", result)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -240,10 +254,36 @@ def compare(
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Replaces result.json atomically."""
+    """Replaces result.json atomically; in its own place where there is no room for another file.
+
+    Raises:
+        OSError: if the folder is gone, or cannot be written to at all.
+    """
     assert result["status"] in STATUSES
-    if is_first():
-        write_json(folder / "result.json", result)
+    if not is_first():
+        return
+    path = folder / "result.json"
+    try:
+        write_json(path, result)
+    except OSError as error:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder was moved or deleted meanwhile", str(folder)
+            ) from error
+        if error.errno not in NO_ROOM or not path.exists():
+            raise
+        overwrite(path, result)
+
+
+def overwrite(path: Path, result: Mapping[str, Any]) -> None:
+    """Writes a result over the one before, in the blocks that this has on the disk; without its diagnosis, if need be."""
+    for kept in (result, {**result, "diagnosis": None}):
+        content = as_json(kept).encode()
+        if len(content) <= path.stat().st_blocks * 512:
+            break
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -251,11 +291,19 @@ def write_json(path: Path, value: Any) -> None:
 
     Numbers that are not finite become null, which every reader of JSON understands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(
-        json.dumps(finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    temporary, text = path.with_name(f".{path.name}.{os.getpid()}"), as_json(value)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def as_json(value: Any) -> str:
+    """A value as its file has it."""
+    return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def finite(value: Any) -> Any:

@@ -23,7 +23,7 @@ from goldilocks.checks import check
 from goldilocks.companions import first_failure, tell_failure, together
 from goldilocks.composed import of_run
 from goldilocks.data.card import write_card
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, one_line
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
@@ -61,6 +61,8 @@ def train(cfg: DictConfig) -> None:
         raise SystemExit(
             2
         ) from refusal  # Hydra would print a line of its own about any other exception
+    except OSError as error:
+        raise SystemExit(1) from error  # likewise
     if first:
         print_result(folder, result)
     raise SystemExit(EXIT_CODES[result["status"]])
@@ -83,7 +85,7 @@ def start(
         if (
             devices.is_first() and not (folder / "result.json").exists()
         ):  # interrupted before it was a run's
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -212,7 +214,7 @@ def train_network(
         )
         log_start(trainer, cfg, parts, choices, folder)
     except Exception as error:  # a logger that cannot reach its server, a full disk
-        result |= failure(folder, error, parts)
+        record_failure(folder, error, parts, result)
         results.write_result(folder, result)
         return result
     finish(
@@ -246,7 +248,7 @@ def fit(
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C as SystemExit
         result["status"] = "interrupted"
     except Exception as error:
-        result |= failure(folder, error, parts)
+        record_failure(folder, error, parts, result)
     finally:
         signal.signal(signal.SIGINT, handler)
     return tested
@@ -266,8 +268,11 @@ def finish(
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
     with uninterrupted():
-        log_end(trainer, result["status"], tested)
         results.write_result(folder, result)
+        try:
+            log_end(trainer, result["status"], tested)
+        except Exception as error:  # a full disk, a server that is gone: the result is written
+            print(f"warning: the loggers were not closed: {one_line(error)}", file=sys.stderr)
 
 
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
@@ -292,11 +297,18 @@ def measure_rates(parts: Parts) -> dict[str, Any]:
     return found.as_plain()
 
 
-def failure(folder: Path, error: BaseException, parts: Parts) -> dict[str, Any]:
-    """Writes the traceback of the exception that is being handled; returns what result.json says of it."""
-    summary = failures.summary(error, parts.settings)
-    tell_failure(folder, summary, traceback.format_exc())
-    return {"status": "failed", "error": first_failure(folder, summary)}
+def record_failure(
+    folder: Path, error: BaseException, parts: Parts, result: dict[str, Any]
+) -> None:
+    """Writes into the result, and into the folder, that the exception which is being handled has ended the run.
+
+    result.json comes first: on a full disk there may be no room for the traceback.
+    """
+    summary, trace = failures.summary(error, parts.settings), traceback.format_exc()
+    result |= {"status": "failed", "error": summary}
+    results.write_result(folder, result)
+    tell_failure(folder, summary, trace)
+    result["error"] = first_failure(folder, summary)
 
 
 def first_result(

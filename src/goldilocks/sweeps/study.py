@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from goldilocks import devices
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, one_line
 from goldilocks.locks import held
 from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
@@ -190,8 +190,11 @@ def interrupt(launch: Launch) -> None:
 def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
     """Writes and prints the tables, and writes the report, however the sweep ended."""
     everything = all_trials(folder, mine)
-    write_trials(folder, everything, modes)
     Console(highlight=False, soft_wrap=True).print(trials_table(folder, everything, modes))
+    try:
+        write_trials(folder, everything, modes)
+    except OSError as error:  # a full disk: each trial has its result
+        print(f"warning: trials.csv was not written: {one_line(error)}", file=sys.stderr)
     try_report(folder, everything)
 
 

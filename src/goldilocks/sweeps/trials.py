@@ -8,6 +8,7 @@ with the process, so a killed trial is free at once.
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,8 @@ def run_here(folder: Path, trial: Trial) -> None:
     except Exception as error:  # before training: the data are gone, or the folder cannot be made
         trial.result = {"status": "failed", "error": failures.summary(error)}
         if own.is_dir():
-            results.write_result(own, trial.result)
+            with suppress(OSError):  # on a full disk
+                results.write_result(own, trial.result)
     if trial.status == "failed":
         failures.give_back_memory()
     if study is not None and number is not None:
