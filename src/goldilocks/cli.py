@@ -18,6 +18,7 @@ from goldilocks.interrupts import killed_as_by_ctrl_c
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPEN = "data.columns."  # keys below are names of columns
+MOVED = ("data.path=", "data.val_path=", "data.test_path=", "data.root=")  # of a run that resumes
 OPEN_DICT = "sweep.params={"  # holds keys of other groups
 FROM_LIGHTNING = {
     "fast_dev_run": "trainer=smoke",
@@ -72,6 +73,9 @@ def open_keys(words: Iterable[str]) -> list[str]:
     >>> open_keys(["data.columns.zip=drop", "data.columns.engine size (cc)=numeric", "seed=1"])
     ['++data.columns.zip=drop', '++data.columns={engine size \\\\(cc\\\\):numeric}', 'seed=1']
     """
+    words = list(words)
+    if any(word.startswith("resume=") for word in words):  # the keys of its data are not composed
+        words = [f"++{word}" if word.startswith(MOVED) else word for word in words]
     return [opened(word) for word in words]
 
 

@@ -61,6 +61,7 @@ def run_folds(
     parts: Any = None,
     test: bool = True,
     resumed: bool = False,
+    rows: str | None = None,
 ) -> dict[str, Any]:
     """Trains for every fold that is not finished, and folds the results into the run's own, whatever happens.
 
@@ -73,6 +74,7 @@ def run_folds(
         parts: What `parts.prepare` built of this configuration, which is that of the first fold.
         test: Whether each network is tested, on test rows that are the same for all.
         resumed: Whether the folder holds an interrupted run to continue: with the fold that is missing.
+        rows: The fingerprint that the rows must have; the first fold's, if it is not given.
 
     Returns:
         What result.json holds.
@@ -82,7 +84,8 @@ def run_folds(
     results.write_start(folder, cfg, overrides, result)
     try:
         for fold in range(cfg.data.folds):
-            words = {"parts": parts if fold == 0 else None, "test": test}
+            rows = rows or (found[0].get("data_hash") if found else None)
+            words = {"parts": parts if fold == 0 else None, "test": test, "rows": rows}
             found.append(
                 one_fold(
                     train, cfg, overrides, choices, folder / f"fold_{fold}", fold, resumed, words
@@ -185,6 +188,7 @@ def folded(
         "lr_range": None,
         "choices": dict(choices),
         "config_hash": results.config_hash(cfg),
+        "data_hash": found[0].get("data_hash") if found else None,
         "diagnosis": None,
         "error": {**error, "message": f"fold_{len(found) - 1}: {error['message']}"}
         if error

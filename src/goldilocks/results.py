@@ -322,9 +322,22 @@ def config_hash(cfg: DictConfig) -> str:
     container = OmegaConf.to_container(of_run(cfg), resolve=True)
     assert isinstance(container, dict)
     relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
+    if isinstance(data := relevant.get("data"), dict):
+        relevant["data"] = {key: same_place(key, value) for key, value in data.items()}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[
         :12
     ]
+
+
+def same_place(key: str, value: Any) -> Any:
+    """A path in one way, whether it was given as a relative or an absolute one: seen from the project, if it is in it."""
+    if isinstance(value, list):
+        return [same_place(key, word) for word in value]
+    if not isinstance(value, str) or not (key in ("path", "root") or key.endswith("_path")):
+        return value
+    path = Path(value).expanduser().absolute().resolve()
+    project = CONF.parent.resolve()
+    return str(path.relative_to(project) if path.is_relative_to(project) else path)
 
 
 def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from goldilocks import devices, failures, folds, results
 from goldilocks.callbacks import Recorder, recorder_of
@@ -23,6 +23,7 @@ from goldilocks.checks import check
 from goldilocks.companions import first_failure, tell_failure, together
 from goldilocks.composed import of_run
 from goldilocks.data.card import write_card
+from goldilocks.data.fingerprint import check_same
 from goldilocks.errors import Refused, one_line
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
@@ -37,6 +38,8 @@ from goldilocks.sharding import is_sharded, load_weights
 from goldilocks.threads import threads_for
 from goldilocks.trainer import Trainer
 
+# Where the rows are: a run that resumes may find the same ones in another place.
+PLACES = {"data.path", "data.val_path", "data.test_path", "data.root"}
 EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
 
@@ -69,10 +72,19 @@ def train(cfg: DictConfig) -> None:
 
 
 def start(
-    cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]
+    cfg: DictConfig,
+    overrides: list[str],
+    choices: Mapping[str, Any],
+    again: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Trains in a new folder under `log_dir/runs`."""
+    """Trains in a new folder under `log_dir/runs`; with `again`, on the rows of the run in that folder.
+
+    Raises:
+        Refused: if anything is wrong, or the rows are others.
+    """
     parts = prepare(cfg)
+    if again is not None:
+        check_same(results.read_result(again).get("data_hash"), parts.data.fingerprint, again)
     name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
     config_hash = results.config_hash(cfg)[:6]
     folder = devices.share(
@@ -104,16 +116,23 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
         Refused: for an override other than `trainer.max_epochs`, or fewer epochs than are done.
     """
     folder = devices.share(lambda: results.find_run(str(cfg.resume), cfg.log_dir))
-    given = {word.partition("=")[0]: word for word in overrides}
+    given = {word.partition("=")[0].lstrip("+"): word for word in overrides}
     if ignored := [
         word
         for key, word in given.items()
-        if key not in ("resume", "trainer.max_epochs", "log_dir")
+        if key not in ("resume", "trainer.max_epochs", "log_dir", *PLACES)
     ]:
         raise Refused(
-            f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs may be given"
+            f"{ignored[0]}: a resumed run keeps its own configuration; only trainer.max_epochs and data.path may be given"
         )
     before, own = results.read_result(folder), results.read_config(folder)
+    for key in PLACES & given.keys():
+        name = key.removeprefix("data.")
+        if name not in own.data:
+            raise Refused(f"{given[key]}: the data of this run have no {key}; leave it out")
+        own.data[name] = cfg.data[name]
+        with open_dict(cfg.data):
+            del cfg.data[name]
     folds.check_longer(own, given.get("trainer.max_epochs"), folder)
     if more := given.get("trainer.max_epochs"):
         epochs, done = check(cfg).trainer["max_epochs"], before.get("epochs") or 0
@@ -137,6 +156,9 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     words, test = results.read_overrides(folder), not results.is_trial(folder)
     if more:
         words = [*(word for word in words if not word.startswith("trainer.max_epochs=")), more]
+    for key in PLACES & given.keys():
+        words = [word for word in words if not word.startswith(f"{key}=")]
+        words.append(given[key].lstrip("+"))
     return folder, run(
         own, words, before.get("choices", {}), folder=folder, test=test, resumed=True
     )
@@ -156,6 +178,7 @@ def run(
     test: bool = True,
     resumed: bool = False,
     report: Report | None = None,
+    rows: str | None = None,
 ) -> dict[str, Any]:
     """Trains in a folder and writes the result there, whatever happens.
 
@@ -168,11 +191,18 @@ def run(
         test: Whether the test set is touched, once, at the end. Never in a trial of a sweep.
         resumed: Whether the folder holds an interrupted run to continue.
         report: Is told the objective after each epoch and says whether to give up; of a sweep with a pruner.
+        rows: The fingerprint that the rows must have; null: any, or where it resumes, that of its own.
 
     Returns:
         What result.json holds.
+
+    Raises:
+        Refused: if the rows are others.
     """
     parts = parts or prepare(cfg, warn=False)
+    if rows is None and resumed:
+        rows = results.read_result(folder).get("data_hash")
+    check_same(rows, parts.data.fingerprint, folder)
     job = {
         "cfg": OmegaConf.to_container(of_run(cfg), resolve=True),
         "folder": folder,
@@ -325,6 +355,7 @@ def first_result(
         "lr_range": before.get("lr_range"),
         "choices": dict(choices),
         "config_hash": results.config_hash(cfg),
+        "data_hash": parts.data.fingerprint,
         "diagnosis": None,
         "error": None,
     }

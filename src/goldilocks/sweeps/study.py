@@ -20,6 +20,7 @@ from goldilocks import devices
 from goldilocks.errors import Refused, one_line
 from goldilocks.locks import held
 from goldilocks.report import trials_table
+from goldilocks.results import same_place
 from goldilocks.sweeps.asking import create_study, import_optuna
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
@@ -150,7 +151,8 @@ def check_problem(record: Record, cfg: DictConfig, planned: Sequence[Trial], fol
         return
     for key in PROBLEM:
         old, new = (OmegaConf.select(config, key) for config in (first.config, cfg))
-        if old != new:
+        name = key.partition(".")[2]
+        if same_place(name, old) != same_place(name, new):
             raise Refused(f"{key}={new}: {folder} was started with {old}; choose another name")
 
 

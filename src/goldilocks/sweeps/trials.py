@@ -159,6 +159,7 @@ def run_here(folder: Path, trial: Trial) -> None:
             number = begun = study.begin(trial.number, trial.varied) if number is None else number
             report = lambda epochs, value: study.report(begun, epochs, value)  # noqa: E731
         words: dict[str, Any] = {"folder": own, "test": False, "resumed": resumed}
+        words["rows"] = rows_of(folder, trial)
         trial.result = run(
             trial.config,
             trial.overrides,
@@ -175,6 +176,15 @@ def run_here(folder: Path, trial: Trial) -> None:
         failures.give_back_memory()
     if study is not None and number is not None:
         tell(study, folder, number, trial.siblings or [trial.number])
+
+
+def rows_of(folder: Path, trial: Trial) -> str | None:
+    """The fingerprint of the rows that the first trial with a result was trained on, if it has the same data."""
+    for first in readable(folder):
+        if first.result is not None and first.result.get("data_hash") is not None:
+            same = first.config.get("data") == trial.config.get("data")
+            return first.result["data_hash"] if same else None
+    return None
 
 
 def study_of(folder: Path) -> asking.Study | None:
