@@ -57,7 +57,8 @@ def words_of(values: Any) -> memoryview:
 
 
 def bytes_of(values: Any) -> memoryview:
-    return memoryview(np.ascontiguousarray(values)).cast("B") if values.size else memoryview(b"")
+    contiguous: Any = np.ascontiguousarray(values)
+    return memoryview(contiguous).cast("B") if values.size else memoryview(b"")
 
 
 def check_same(expected: str | None, found: str | None, where: object) -> None:
@@ -71,5 +72,5 @@ def check_same(expected: str | None, found: str | None, where: object) -> None:
     if expected is not None and found is not None and expected != found:
         raise Refused(
             f"{where}: its data have changed since it was trained ({expected} then, {found} now);"
-            " bring the same rows back, or train anew with python train.py"
+            " bring the same rows back, or train on them with python train.py"
         )
