@@ -17,6 +17,7 @@ from goldilocks.interrupts import killed_as_by_ctrl_c
 from goldilocks.places import CONF
 
 OPEN = "data.columns."  # keys below are names of columns
+MOVED = ("data.path=", "data.val_path=", "data.test_path=", "data.root=")  # of a run that resumes
 OPEN_DICT = "sweep.params={"  # holds keys of other groups
 FROM_LIGHTNING = {
     "fast_dev_run": "trainer=smoke",
@@ -75,6 +76,9 @@ def open_keys(words: Iterable[str]) -> list[str]:
     >>> open_keys(["data.columns.zip=drop", "data.columns.engine size (cc)=numeric", "seed=1"])
     ['++data.columns.zip=drop', '++data.columns={engine size \\\\(cc\\\\):numeric}', 'seed=1']
     """
+    words = list(words)
+    if any(word.startswith("resume=") for word in words):  # the keys of its data are not composed
+        words = [f"++{word}" if word.startswith(MOVED) else word for word in words]
     return [opened(word) for word in words]
 
 
@@ -115,6 +119,7 @@ def refusals() -> Iterator[Outcome]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    open_standard_streams()
     register_resolvers()
     outcome, given = Outcome(), os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"  # hydra.main then raises instead of printing several lines
@@ -134,6 +139,11 @@ def refusals() -> Iterator[Outcome]:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         outcome.code = 2
+    except OSError as error:  # a full disk, a folder that was moved meanwhile
+        if given == "1":
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        outcome.code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         outcome.code = 130
@@ -152,9 +162,28 @@ def somebody_reads() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # Python flushes once more at its end
+        print_nowhere()
+    except OSError:
+        print_nowhere()  # it may be what could not be written
+        raise
+
+
+def print_nowhere() -> None:
+    """Gives up what is still to be printed. Python flushes once more at its end, and would fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def open_standard_streams() -> None:
+    """Opens what was closed when the process began, as by `>&-`: a file of ours must not get its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def is_first_here() -> bool:
@@ -243,6 +272,8 @@ def explain(error: BaseException) -> str:
     """One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
     if isinstance(error, Refused):
         return str(error)
+    if isinstance(error, OSError):
+        return of_system(error)
     text = " ".join(str(error).split())
     if missing := getattr(error, "missing_cfg_file", None):
         return explain_option(str(missing))
@@ -263,6 +294,13 @@ def explain(error: BaseException) -> str:
     ):
         return explain_override(getattr(error, "override", None) or text)
     return text
+
+
+def of_system(error: OSError) -> str:
+    """One line for what the system refuses."""
+    where = f"{error.filename}: " if error.filename else ""
+    said = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{where}{said}; {FULL_ERROR}=1 shows where it was met"
 
 
 def explain_option(missing: str) -> str:

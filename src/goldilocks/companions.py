@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,8 @@ def forget_failures(folder: Path) -> None:
 def tell_failure(folder: Path, summary: Mapping[str, Any], trace: str) -> None:
     """Writes a traceback into the run folder; where this is not the first process, for the first one to find."""
     if devices.is_first():
-        (folder / "traceback.txt").write_text(trace, encoding="utf-8")
+        with suppress(OSError):  # result.json says it in a line
+            (folder / "traceback.txt").write_text(trace, encoding="utf-8")
     else:
         results.write_json(
             folder / f"failure_{devices.rank()}.json", {**summary, "traceback": trace}

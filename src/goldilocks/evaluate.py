@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from goldilocks import results
 from goldilocks.cli import CONF, open_keys
 from goldilocks.composed import of_run
+from goldilocks.data.fingerprint import check_same
 from goldilocks.devices import ONE_DEVICE
 from goldilocks.errors import Refused
 from goldilocks.interrupts import passed_on
@@ -36,6 +37,7 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
         )
     checkpoint = results.load_checkpoint(path)
     parts = prepare(results.read_config(folder), fitted=checkpoint)
+    check_same(result.get("data_hash"), parts.data.fingerprint, folder)
     if not parts.data.spec.num_rows["test"]:
         raise Refused(f"{folder}: data.test_fraction=0 leaves no test set")
     results.load_weights(parts.module, checkpoint, path)
@@ -64,7 +66,7 @@ def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Pa
     cfg, words, choices = (
         results.read_config(folder),
         results.read_overrides(folder),
-        before["choices"],
+        before.get("choices", {}),
     )
     if overrides:
         if changed := composed_differently(cfg, words):
@@ -80,7 +82,8 @@ def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Pa
         word.startswith("log_dir=") for word in overrides
     ):
         cfg.log_dir = log_dir
-    return start(cfg, words, choices)
+    asked = any(word.lstrip("+~").startswith("data") for word in overrides)  # for other rows
+    return start(cfg, words, choices, again=None if asked else folder)
 
 
 def composed_differently(cfg: DictConfig, words: list[str]) -> str | None:

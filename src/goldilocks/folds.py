@@ -64,6 +64,7 @@ def run_folds(
     test: bool = True,
     resumed: bool = False,
     report: Report | None = None,
+    rows: str | None = None,
 ) -> dict[str, Any]:
     """Trains for every fold that is not finished, and folds the results into the run's own, whatever happens.
 
@@ -77,6 +78,7 @@ def run_folds(
         test: Whether each network is tested, on test rows that are the same for all.
         resumed: Whether the folder holds an interrupted run to continue: with the fold that is missing.
         report: Is told the objective's mean over the folds so far, after each, and says whether to give up.
+        rows: The fingerprint that the rows must have; the first fold's, if it is not given.
 
     Returns:
         What result.json holds.
@@ -86,7 +88,8 @@ def run_folds(
     results.write_start(folder, cfg, overrides, result)
     try:
         for fold in range(cfg.data.folds):
-            words = {"parts": parts if fold == 0 else None, "test": test}
+            rows = rows or (found[0].get("data_hash") if found else None)
+            words = {"parts": parts if fold == 0 else None, "test": test, "rows": rows}
             found.append(
                 one_fold(
                     train, cfg, overrides, choices, folder / f"fold_{fold}", fold, resumed, words
@@ -201,6 +204,7 @@ def folded(
         "lr_range": None,
         "choices": dict(choices),
         "config_hash": results.config_hash(cfg),
+        "data_hash": found[0].get("data_hash") if found else None,
         "diagnosis": None,
         "error": {**error, "message": f"fold_{len(found) - 1}: {error['message']}"}
         if error

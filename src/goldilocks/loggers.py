@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ class CSVLogger(library.Logger):
         self.rows: list[dict[str, Any]] = []
         self.written = 0  # of the rows
         if resume_step is not None and self.path.exists():
-            self.rows = [row for row in read_rows(self.path) if int(row["step"]) < resume_step]
+            self.rows = [row for row in rows_of(self.path) if int(row["step"]) < resume_step]
             self._write_all()
 
     @property
@@ -193,11 +193,27 @@ class CSVLogger(library.Logger):
         self.written = len(self.rows)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv, without one that a kill has cut short."""
-    with path.open(newline="", encoding="utf-8") as file:
-        whole = [line for line in file if line.endswith("\n")]
-    return [row for row in csv.DictReader(whole) if (row.get("step") or "").isdigit()]
+def rows_of(table: Path) -> Iterator[dict[str, str]]:
+    """The rows of a metrics.csv without what is damaged: a kill or a power cut leaves half of a row."""
+    with table.open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = (line.replace("\0", "") for line in file if line.endswith("\n"))
+        for row in csv.DictReader(lines):
+            if (row.get("step") or "").isdigit() and None not in row and None not in row.values():
+                yield row
+
+
+def numbers_in(table: Path) -> Iterator[dict[str, float]]:
+    """The rows of a metrics.csv by column, without what is no number."""
+    for row in rows_of(table):
+        found = {key: as_number(word) for key, word in row.items()}
+        yield {key: number for key, number in found.items() if number is not None}
+
+
+def as_number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
 
 
 def plain(value: Any) -> bool | float | str:

@@ -1,5 +1,6 @@
 """The run folder: made atomically, explained by what lies in it, `result.json` replaced atomically whatever happens."""
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -10,24 +11,32 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from zipfile import ZipFile
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from goldilocks.composed import SWEEP, of_run
+from goldilocks.config import check_arguments
 from goldilocks.devices import is_first
 from goldilocks.errors import Refused, one_line
 from goldilocks.places import ROOT
 from goldilocks.privacy import shareable, without_passwords
 from goldilocks.strangers import judged, judged_words, leaves, sealed
 
-STATUSES = ("running", "done", "failed", "diverged", "pruned", "interrupted")
+Status = Literal["running", "done", "failed", "diverged", "pruned", "interrupted"]
+STATUSES = get_args(Status)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # of an error: the disk, or the user's share of it, is full
 NOT_HASHED = ("name", "log_dir", "resume", "record_changes")  # what does not change the numbers
+# What every configuration has; a file that was cut short lacks the last of it.
+GROUPS = ("data", "model", "regularization", "optimizer", "scheduler", "trainer", "objective")
+KEYS = ("callbacks", "task", "seed", "name", "log_dir")
+OF_SWEEPS = ("sweep.yaml", "trials")  # what only a sweep's folder has
 FILES = ("config.yaml", "overrides.yaml", "environment.json", "result.json")
 
 
@@ -50,6 +59,8 @@ def make_new_folder(parent: Path, name: str) -> Path:
             folder.mkdir()
         except FileExistsError:
             number += 1
+        except OSError as error:
+            raise cannot_write(f"log_dir={parent.parent}", error) from error
         else:
             return folder
 
@@ -59,9 +70,12 @@ def make_parent(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(
-            f"log_dir={folder.parent}: cannot be written to ({error.strerror}); write another"
-        ) from error
+        raise cannot_write(f"log_dir={folder.parent}", error) from error
+
+
+def cannot_write(where: object, error: OSError) -> Refused:
+    """A folder that is read-only, or on a disk that is full."""
+    return Refused(f"{where}: cannot be written to ({error.strerror}); write another")
 
 
 def find_run(run: str, log_dir: str | Path) -> Path:
@@ -105,15 +119,29 @@ def read_config(folder: Path) -> DictConfig:
         raise Refused(f"{folder}: its config.yaml cannot be read ({one_line(error)})") from error
     if not isinstance(cfg, DictConfig):
         raise Refused(f"{folder}: its config.yaml is not a configuration")
+    for group in GROUPS:
+        if not isinstance(cfg.get(group), DictConfig):
+            raise Refused(f"{folder}: its config.yaml is not a configuration, it lacks {group}")
+    if lacking := [key for key in KEYS if key not in cfg]:
+        raise Refused(f"{folder}: its config.yaml is not a configuration, it lacks {lacking[0]}")
     plain = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(plain, dict)
     return OmegaConf.create(judged(plain, f"{folder}/config.yaml", folder))
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """The words of the command line that a run was started with."""
-    words = plain_words(OmegaConf.load(folder / "overrides.yaml"))
-    return judged_words(words, f"{folder}/overrides.yaml")
+    """The overrides of the command line that a run was started with.
+
+    Raises:
+        Refused: if they cannot be read, or must not be followed.
+    """
+    try:
+        words = OmegaConf.load(folder / "overrides.yaml")
+    except Exception as error:  # YAML's and OmegaConf's errors have no common base
+        raise Refused(f"{folder}: its overrides.yaml cannot be read ({one_line(error)})") from error
+    if words and not isinstance(words, ListConfig):
+        raise Refused(f"{folder}: its overrides.yaml is not a list of overrides")
+    return judged_words(plain_words(words), f"{folder}/overrides.yaml")
 
 
 def plain_words(words: Any) -> list[str]:
@@ -123,7 +151,8 @@ def plain_words(words: Any) -> list[str]:
 
 def is_trial(folder: Path) -> bool:
     """Whether a run folder is a trial of a sweep, or a fold of one."""
-    return any((parent / "sweep.yaml").exists() for parent in folder.resolve().parents[:2])
+    places = [parent / name for parent in folder.resolve().parents[:2] for name in OF_SWEEPS]
+    return any(path.exists() for path in places)
 
 
 def write_start(
@@ -133,22 +162,27 @@ def write_start(
     result: Mapping[str, Any],
     threads: int | None = None,
 ) -> None:
-    """Writes what is known before training. result.json comes last: with it the folder is a run's."""
+    """Writes what is known before training. result.json comes last: with it the folder is a run's.
+
+    Raises:
+        Refused: if the folder cannot be written to.
+    """
     if not is_first():
         return
-    (folder / "traceback.txt").unlink(missing_ok=True)
-    OmegaConf.save(of_run(cfg), folder / "config.yaml", resolve=True)
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
     started = datetime.now().isoformat(timespec="seconds")
     now = {**environment(), "threads": threads, "seed": cfg.seed, "started": started}
     if not cfg.get("record_changes", True):
         now["git"] = {**now["git"], "diff": None, "left_out": []}
-    path = folder / "environment.json"
-    if path.exists():  # resumed: the first start stays on record
-        first = json.loads(path.read_text(encoding="utf-8"))
-        now = {**first, "resumed": [*first.get("resumed", []), now]}
-    write_json(path, now)
-    write_result(folder, result)
+    if first := recorded_environment(folder):  # resumed: the first start stays on record
+        now = {**first, "resumed": [*first["resumed"], now]}
+    try:
+        (folder / "traceback.txt").unlink(missing_ok=True)
+        OmegaConf.save(of_run(cfg), folder / "config.yaml", resolve=True)
+        OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+        write_json(folder / "environment.json", now)
+        write_json(folder / "result.json", result)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -160,10 +194,50 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: if it is missing or damaged.
     """
+    where = f"{folder}: its result.json"
+    found = read_json(folder / "result.json", where)
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return {**found, **check_arguments(result_keys, found, "")}
+    except Refused as refusal:
+        raise Refused(f"{where} cannot be read ({refusal})") from refusal
+
+
+def result_keys(
+    *,
+    status: Status,
+    objective: dict[str, Any] | None = None,
+    metrics: dict[str, float | None] | None = None,
+    best_epoch: int | None = None,
+    epochs: int = 0,
+    steps: int = 0,
+    seconds: dict[str, float] | None = None,
+    num_parameters: int | None = None,
+    choices: dict[str, Any] = {},  # noqa: B006 - only the annotation is used
+    data_hash: str | None = None,
+    diagnosis: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+    **others: Any,
+) -> None:
+    """The signature is the schema of what commands rely on. A run that failed early has few of the keys."""
+
+
+def read_json(path: Path, where: str) -> dict[str, Any]:
+    """A file that holds an object of JSON.
+
+    Args:
+        path: Of the file.
+        where: What the file is, for the message.
+
+    Raises:
+        Refused: if it is missing, damaged or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Refused(f"{folder}: its result.json cannot be read ({one_line(error)})") from error
+        raise Refused(f"{where} cannot be read ({one_line(error)})") from error
+    if not isinstance(found, dict):
+        raise Refused(f"{where} cannot be read (it holds {json.dumps(found)[:20]}, not an object)")
+    return found
 
 
 def compare(
@@ -187,10 +261,36 @@ def compare(
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Replaces result.json atomically."""
+    """Replaces result.json atomically; in its own place where there is no room for another file.
+
+    Raises:
+        OSError: if the folder is gone, or cannot be written to at all.
+    """
     assert result["status"] in STATUSES
-    if is_first():
-        write_json(folder / "result.json", result)
+    if not is_first():
+        return
+    path = folder / "result.json"
+    try:
+        write_json(path, result)
+    except OSError as error:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder was moved or deleted meanwhile", str(folder)
+            ) from error
+        if error.errno not in NO_ROOM or not path.exists():
+            raise
+        overwrite(path, result)
+
+
+def overwrite(path: Path, result: Mapping[str, Any]) -> None:
+    """Writes a result over the one before, in the blocks that this has on the disk; without its diagnosis, if need be."""
+    for kept in (result, {**result, "diagnosis": None}):
+        content = as_json(kept).encode()
+        if len(content) <= path.stat().st_blocks * 512:
+            break
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -198,11 +298,19 @@ def write_json(path: Path, value: Any) -> None:
 
     Numbers that are not finite become null, which every reader of JSON understands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(
-        json.dumps(finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    temporary, text = path.with_name(f".{path.name}.{os.getpid()}"), as_json(value)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def as_json(value: Any) -> str:
+    """A value as its file has it."""
+    return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def finite(value: Any) -> Any:
@@ -221,9 +329,22 @@ def config_hash(cfg: DictConfig) -> str:
     container = OmegaConf.to_container(of_run(cfg), resolve=True)
     assert isinstance(container, dict)
     relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
+    if isinstance(data := relevant.get("data"), dict):
+        relevant["data"] = {key: same_place(key, value) for key, value in data.items()}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[
         :12
     ]
+
+
+def same_place(key: str, value: Any) -> Any:
+    """A path in one way, whether it was given as a relative or an absolute one: seen from the project, if it is in it."""
+    if isinstance(value, list):
+        return [same_place(key, word) for word in value]
+    if not isinstance(value, str) or not (key in ("path", "root") or key.endswith("_path")):
+        return value
+    path = Path(value).expanduser().absolute().resolve()
+    project = ROOT.resolve()
+    return str(path.relative_to(project) if path.is_relative_to(project) else path)
 
 
 def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
@@ -375,12 +496,22 @@ def first_mismatch(module: torch.nn.Module, checkpoint: Mapping[str, Any]) -> st
 # --- environment ------------------------------------------------------------------------------------------------------
 
 
+def recorded_environment(folder: Path) -> dict[str, Any]:
+    """What environment.json says of a run's first start, and of the others in `resumed`; empty if it is damaged.
+
+    It is a record, which no command needs.
+    """
+    try:
+        known = read_json(folder / "environment.json", "environment.json")
+    except Refused:
+        return {}
+    resumed = known.get("resumed")
+    return {**known, "resumed": resumed if isinstance(resumed, list) else []} if known else {}
+
+
 def recorded_threads(folder: Path) -> int | None:
     """Threads of the CPU that a run was first started with; None where that is not on record."""
-    try:
-        threads = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["threads"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    threads = recorded_environment(folder).get("threads")
     return threads if isinstance(threads, int) and threads >= 1 else None
 
 

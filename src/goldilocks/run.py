@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from goldilocks import devices, failures, folds, results
 from goldilocks.callbacks import Recorder, recorder_of
@@ -24,7 +24,8 @@ from goldilocks.checks import check
 from goldilocks.companions import first_failure, tell_failure, together
 from goldilocks.composed import of_run
 from goldilocks.data.card import write_card
-from goldilocks.errors import Refused
+from goldilocks.data.fingerprint import check_same
+from goldilocks.errors import Refused, one_line
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
@@ -39,6 +40,8 @@ from goldilocks.sharding import is_sharded, load_weights
 from goldilocks.threads import threads_for
 from goldilocks.trainer import Trainer
 
+# Where the rows are: a run that resumes may find the same ones in another place.
+PLACES = {"data.path", "data.val_path", "data.test_path", "data.root"}
 EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
 
@@ -63,16 +66,27 @@ def train(cfg: DictConfig) -> None:
         raise SystemExit(
             2
         ) from refusal  # Hydra would print a line of its own about any other exception
+    except OSError as error:
+        raise SystemExit(1) from error  # likewise
     if first:
         print_result(folder, result)
     raise SystemExit(EXIT_CODES[result["status"]])
 
 
 def start(
-    cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any]
+    cfg: DictConfig,
+    overrides: list[str],
+    choices: Mapping[str, Any],
+    again: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Trains in a new folder under `log_dir/runs`."""
+    """Trains in a new folder under `log_dir/runs`; with `again`, on the rows of the run in that folder.
+
+    Raises:
+        Refused: if anything is wrong, or the rows are others.
+    """
     parts = prepare(cfg)
+    if again is not None:
+        check_same(results.read_result(again).get("data_hash"), parts.data.fingerprint, again)
     name = cfg.name or f"{choices.get('model', 'model')}-{choices.get('optimizer', 'optimizer')}"
     config_hash = results.config_hash(cfg)[:6]
     folder = devices.share(
@@ -85,7 +99,7 @@ def start(
         if (
             devices.is_first() and not (folder / "result.json").exists()
         ):  # interrupted before it was a run's
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -104,15 +118,17 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
         Refused: for an override of anything but the length, or a length that is less than what is done.
     """
     folder = devices.share(lambda: results.find_run(str(cfg.resume), cfg.log_dir))
-    given = {word.partition("=")[0]: word for word in overrides}
+    given = {word.partition("=")[0].lstrip("+"): word for word in overrides}
     longer = {key: word for key, word in given.items() if key in LENGTHS}
-    if ignored := [
-        word for key, word in given.items() if key not in (*LENGTHS, "resume", "log_dir")
-    ]:
+    moved = {key: given[key] for key in PLACES if key in given}
+    allowed = (*LENGTHS, *PLACES, "resume", "log_dir")
+    if ignored := [word for key, word in given.items() if key not in allowed]:
         raise Refused(
-            f"{ignored[0]}: a resumed run keeps its own configuration; only {' and '.join(LENGTHS)} may be given"
+            f"{ignored[0]}: a resumed run keeps its own configuration; only {', '.join(LENGTHS)} and"
+            " data.path may be given"
         )
     before, own = results.read_result(folder), results.read_config(folder)
+    move_data(own, cfg, moved)
     folds.check_longer(own, list(longer.values()), folder)
     done, stopped = {unit: before.get(unit) or 0 for unit in LENGTHS.values()}, False
     if longer and (last := folder / "checkpoints" / "last.ckpt").exists():
@@ -131,9 +147,22 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     if extended and not (folder / "checkpoints" / "last.ckpt").exists():
         raise Refused(f"{folder}: has no checkpoints/last.ckpt to go on from")
     words, test = results.read_overrides(folder), not results.is_trial(folder)
-    words = [word for word in words if word.partition("=")[0] not in longer]
-    words += longer.values()
-    return folder, run(own, words, before["choices"], folder=folder, test=test, resumed=True)
+    words = [word for word in words if word.partition("=")[0] not in {**longer, **moved}]
+    words += [*longer.values(), *(word.lstrip("+") for word in moved.values())]
+    return folder, run(
+        own, words, before.get("choices", {}), folder=folder, test=test, resumed=True
+    )
+
+
+def move_data(own: DictConfig, cfg: DictConfig, moved: Mapping[str, str]) -> None:
+    """Tells a run's own configuration where the same rows are now, as the command says by key."""
+    for key, word in moved.items():
+        name = key.removeprefix("data.")
+        if name not in own.data:
+            raise Refused(f"{word}: the data of this run have no {key}; leave it out")
+        own.data[name] = cfg.data[name]
+        with open_dict(cfg.data):
+            del cfg.data[name]
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
@@ -150,6 +179,7 @@ def run(
     test: bool = True,
     resumed: bool = False,
     report: Report | None = None,
+    rows: str | None = None,
 ) -> dict[str, Any]:
     """Trains in a folder and writes the result there, whatever happens.
 
@@ -162,11 +192,18 @@ def run(
         test: Whether the test set is touched, once, at the end. Never in a trial of a sweep.
         resumed: Whether the folder holds an interrupted run to continue.
         report: Is told the objective after each epoch and says whether to give up; of a sweep with a pruner.
+        rows: The fingerprint that the rows must have; null: any, or where it resumes, that of its own.
 
     Returns:
         What result.json holds.
+
+    Raises:
+        Refused: if the rows are others.
     """
     parts = parts or prepare(cfg, warn=False)
+    if rows is None and resumed:
+        rows = results.read_result(folder).get("data_hash")
+    check_same(rows, parts.data.fingerprint, folder)
     job = {
         "cfg": OmegaConf.to_container(of_run(cfg), resolve=True),
         "folder": folder,
@@ -210,7 +247,7 @@ def train_network(
         )
         log_start(trainer, cfg, parts, choices, folder, resumed=state is not None)
     except Exception as error:  # a logger that cannot reach its server, a full disk
-        result |= failure(folder, error, parts)
+        record_failure(folder, error, parts, result)
         results.write_result(folder, result)
         return result
     finish(
@@ -244,7 +281,7 @@ def fit(
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C as SystemExit
         result["status"] = "interrupted"
     except Exception as error:
-        result |= failure(folder, error, parts)
+        record_failure(folder, error, parts, result)
     finally:
         signal.signal(signal.SIGINT, handler)
     return tested
@@ -280,8 +317,11 @@ def finish(
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
     with uninterrupted():
-        log_end(trainer, result["status"], tested)
         results.write_result(folder, result)
+        try:
+            log_end(trainer, result["status"], tested)
+        except Exception as error:  # a full disk, a server that is gone: the result is written
+            print(f"warning: the loggers were not closed: {one_line(error)}", file=sys.stderr)
 
 
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
@@ -306,11 +346,18 @@ def measure_rates(parts: Parts) -> dict[str, Any]:
     return found.as_plain()
 
 
-def failure(folder: Path, error: BaseException, parts: Parts) -> dict[str, Any]:
-    """Writes the traceback of the exception that is being handled; returns what result.json says of it."""
-    summary = failures.summary(error, parts.settings)
-    tell_failure(folder, summary, traceback.format_exc())
-    return {"status": "failed", "error": first_failure(folder, summary)}
+def record_failure(
+    folder: Path, error: BaseException, parts: Parts, result: dict[str, Any]
+) -> None:
+    """Writes into the result, and into the folder, that the exception which is being handled has ended the run.
+
+    result.json comes first: on a full disk there may be no room for the traceback.
+    """
+    summary, trace = failures.summary(error, parts.settings), traceback.format_exc()
+    result |= {"status": "failed", "error": summary}
+    results.write_result(folder, result)
+    tell_failure(folder, summary, trace)
+    result["error"] = first_failure(folder, summary)
 
 
 def first_result(
@@ -327,6 +374,7 @@ def first_result(
         "lr_range": before.get("lr_range"),
         "choices": dict(choices),
         "config_hash": results.config_hash(cfg),
+        "data_hash": parts.data.fingerprint,
         "diagnosis": None,
         "error": None,
     }

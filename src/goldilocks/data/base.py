@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from goldilocks import devices
+from goldilocks.data.fingerprint import fingerprint
 from goldilocks.data.loaders import Batches, TensorLoader
 from goldilocks.data.prefetch import PrefetchingLoader
 from goldilocks.data.scaling import Scaling, apply_scaler, check_finite, fit_scaler
@@ -105,6 +106,7 @@ class TableData(pl.LightningDataModule):
         self.unscaled: NDArray[Any]  # targets of all rows, as `encode_target` gives them
         self.judged: list[Tensor] = []  # targets of the validation rows, of each network of a run
         self.scaler: dict[str, Tensor] = {}
+        self.fingerprint: str | None = None  # of the rows, as `load` gives them
         self.spec: Spec
 
     def load(self) -> Table:
@@ -116,6 +118,9 @@ class TableData(pl.LightningDataModule):
         if self.tensors:
             return
         table = self.load()
+        self.fingerprint = fingerprint(
+            table.features, table.target, table.test_rows, table.val_rows
+        )
         task = self.task if self.task != "auto" else infer_task(table.target)
         if task != "regression" and self.target_scaling != "standard":
             raise Refused(

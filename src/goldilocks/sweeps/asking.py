@@ -6,6 +6,7 @@ study number; with several seeds it stands for all of them.
 
 import json
 import os
+import sys
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from goldilocks import failures, results
-from goldilocks.errors import Refused, missing
+from goldilocks.config import check_arguments
+from goldilocks.errors import Refused, missing, one_line
 from goldilocks.privacy import without_passwords
 from goldilocks.report import objectives_of
 from goldilocks.strangers import STORAGE
-from goldilocks.sweeps.settings import SweepSettings
+from goldilocks.sweeps.settings import LEARNING, SweepSettings
 from goldilocks.sweeps.space import Dimension, Space
 
 FILE, JOURNAL = "study.json", "study.journal"
@@ -45,6 +47,7 @@ def create_study(
     Raises:
         Refused: if Optuna is not installed, its storage cannot be opened, or the sweep was started otherwise.
     """
+    optuna = import_optuna(settings)
     described = {
         **settings.as_plain(),
         "name": new_name(folder),
@@ -53,23 +56,80 @@ def create_study(
         "folds": folds,
         "space": space.as_plain() if space is not None else None,
     }
-    path = folder / FILE
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+    if (before := read_or_forget(folder)) is not None:
         for key in ("sampler", "seeds", "objectives", "pruner", "storage", "modes"):
             if before[key] != described[key]:
                 raise Refused(
                     f"sweep.{key}={described[key]}: this sweep was started with {before[key]}; choose another name"
                 )
     else:
-        import_optuna(settings)
-        results.write_json(path, described)
+        if settings.storage is None and (folder / JOURNAL).exists():
+            described["name"] = name_in_journal(folder, optuna) or described["name"]
+        results.write_json(folder / FILE, described)
     return open_study(folder)
 
 
 def new_name(folder: Path) -> str:
     """Of a study: a database may hold another sweep of this name."""
     return f"{folder.name}-{uuid.uuid4().hex[:8]}"
+
+
+def read_or_forget(folder: Path) -> dict[str, Any] | None:
+    """What study.json says; None if it is missing or damaged, for then it is written again."""
+    if not (folder / FILE).exists():
+        return None
+    try:
+        return read_study(folder)
+    except Refused as refusal:
+        print(f"warning: {refusal}; it is written again", file=sys.stderr)
+        return None
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """What study.json says.
+
+    Raises:
+        Refused: if it is missing or damaged.
+    """
+    where = f"{folder}: its {FILE}"
+    known = results.read_json(folder / FILE, where)
+    try:
+        return {**known, **check_arguments(study_keys, known, "")}
+    except Refused as refusal:
+        raise Refused(f"{where} cannot be read ({refusal})") from refusal
+
+
+def study_keys(
+    *,
+    name: str,
+    modes: dict[str, str],
+    max_epochs: int,
+    sampler: str,
+    seed: int,
+    seeds: int,
+    objectives: list[str],
+    pruner: str,
+    min_epochs: int,
+    reduction_factor: int,
+    storage: str | None,
+    **others: Any,
+) -> None:
+    """The signature is the schema of study.json."""
+
+
+def name_in_journal(folder: Path, optuna: Any) -> str | None:
+    """The name of the study that a journal holds."""
+    try:
+        return next(iter(optuna.get_all_study_names(storage_of(None, folder))), None)
+    except Exception as error:  # what is no journal
+        raise damaged_journal(folder, error) from error
+
+
+def damaged_journal(folder: Path, error: BaseException) -> Refused:
+    return Refused(
+        f"{folder}: its {JOURNAL} cannot be read ({one_line(error)}), and what its trials have"
+        " learnt is in it; choose another name"
+    )
 
 
 def import_optuna(settings: SweepSettings) -> Any:
@@ -91,8 +151,12 @@ def import_optuna(settings: SweepSettings) -> Any:
 
 
 def open_study(folder: Path) -> "Study":
-    """The study of a sweep folder."""
-    return study_in(folder.resolve(), (folder / FILE).read_text(encoding="utf-8"))
+    """The study of a sweep folder.
+
+    Raises:
+        Refused: if it is missing or damaged.
+    """
+    return study_in(folder.resolve(), json.dumps(read_study(folder)))
 
 
 @cache
@@ -104,6 +168,7 @@ def study_in(folder: Path, described: str) -> "Study":
     known = json.loads(described)
     storage = storage_of(known["storage"], folder)
     try:
+        check_not_lost(folder, known, optuna.get_all_study_names(storage))
         study = optuna.create_study(
             study_name=known["name"],
             storage=storage,
@@ -113,11 +178,29 @@ def study_in(folder: Path, described: str) -> "Study":
             pruner=pruner_of(known),
             load_if_exists=True,
         )
+    except Refused:
+        raise
     except Exception as error:  # whatever a database and its driver say
+        if known["storage"] is None:
+            raise damaged_journal(folder, error) from error
         summary = failures.summary(error)
         what = without_passwords(summary["message"])
         raise Refused(f"sweep.storage={known['storage']}: {summary['type']}: {what}") from error
     return Study(study, known)
+
+
+def check_not_lost(folder: Path, known: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuses to go on without the study of which a sweep's trials are."""
+    if (
+        known["name"] not in names
+        and known["sampler"] in LEARNING
+        and any((folder / "trials").glob("*.json"))
+    ):
+        where = known["storage"] or folder / JOURNAL
+        raise Refused(
+            f"{where}: does not hold the study {known['name']}, from which the trials in {folder}"
+            " have come; bring it back, or choose another name"
+        )
 
 
 def storage_of(noted: str | None, folder: Path) -> Any:
@@ -142,7 +225,40 @@ def storage_of(noted: str | None, folder: Path) -> Any:
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     path = str(folder / JOURNAL)
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    lock = JournalFileOpenLock(path)
+    cut_torn_line(folder / JOURNAL, lock)
+    return JournalStorage(JournalFileBackend(path, lock_obj=lock))
+
+
+def cut_torn_line(journal: Path, lock: Any) -> None:
+    """Takes away what a power cut or a full disk has left of the last line, which nothing was told of yet.
+
+    Whole lines before it are kept. A line behind it would end in the middle of it.
+    """
+    if torn_at(journal) is None:
+        return
+    lock.acquire()  # or another process was writing it
+    try:
+        if (end := torn_at(journal)) is not None:
+            os.truncate(journal, end)
+    finally:
+        lock.release()
+
+
+def torn_at(journal: Path) -> int | None:
+    """Where the last line of a journal begins, if that is damaged and not the only one."""
+    lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
+    if len(lines) < 2 or is_whole(lines[-1]):
+        return None
+    return sum(map(len, lines[:-1]))
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line of a journal has its end and is JSON."""
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def pruner_of(known: Mapping[str, Any]) -> Any:

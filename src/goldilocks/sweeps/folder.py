@@ -5,6 +5,7 @@ same command, or a wider one, under the same name does only what is missing.
 """
 
 import csv
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,14 +15,21 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks import results
-from goldilocks.config import shown
-from goldilocks.errors import Refused
+from goldilocks.config import check_arguments, shown
+from goldilocks.errors import Refused, one_line
 from goldilocks.privacy import without_passwords
 from goldilocks.report import objectives_of
 from goldilocks.strangers import sealed
 from goldilocks.sweeps.settings import SweepSettings
 from goldilocks.sweeps.space import Space
-from goldilocks.sweeps.trials import Trial, freeze, frozen, trial_result
+from goldilocks.sweeps.trials import (
+    Trial,
+    freeze,
+    frozen,
+    frozen_numbers,
+    readable,
+    trial_result,
+)
 
 
 def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
@@ -48,9 +56,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / "sweep.yaml"
-        self.stored: dict[str, Any] = {"trials": {}, "commands": []}
-        if self.path.exists():
-            self.stored = OmegaConf.to_container(OmegaConf.load(self.path))  # type: ignore[assignment]
+        self.stored = read_or_restore(folder)
         listed = {int(number): trial for number, trial in self.stored["trials"].items()}
         self.by_words = {frozenset(trial["overrides"]): number for number, trial in listed.items()}
         self.by_hash = {trial["config_hash"]: number for number, trial in listed.items()}
@@ -72,14 +78,28 @@ class Record:
                 frozenset(trial.overrides), self.by_hash.get(trial.config_hash, following)
             )
             following = max(following, number + 1)
-            if (self.folder / "trials" / f"{number}.json").exists():
-                trials[number] = frozen(self.folder, number)
+            if (known := self.known(number, trial)) is not None:
+                trials[number] = known
                 trials[number].varied = trial.varied
                 continue
             trial.number, trial.result = number, trial_result(self.folder, number)
             freeze(self.folder, trial)
             trials[number] = trial
         return list(trials.values())
+
+    def known(self, number: int, planned: Trial) -> Trial | None:
+        """A trial as it was first planned; None if it is new, or its file is damaged and says the same as `planned`."""
+        path = self.folder / "trials" / f"{number}.json"
+        if not path.exists():
+            return None
+        try:
+            return frozen(self.folder, number)
+        except Refused as refusal:
+            if self.by_hash.get(planned.config_hash) != number:
+                raise
+            print(f"warning: {refusal}; it is written again", file=sys.stderr)
+            path.unlink()
+            return None
 
     def write(
         self,
@@ -102,18 +122,69 @@ class Record:
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Adds trials to sweep.yaml."""
-        self.stored["trials"] |= {
-            t.number: {"config_hash": t.config_hash, "overrides": t.overrides, "varied": t.varied}
-            for t in trials
-        }
+        self.stored["trials"] |= {trial.number: entry_of(trial) for trial in trials}
         temporary = self.path.with_suffix(".tmp")
         OmegaConf.save(OmegaConf.create(self.stored), temporary)
         temporary.replace(self.path)
 
 
-def frozen_numbers(folder: Path) -> list[int]:
-    """The numbers of the trials that are planned, ascending."""
-    return sorted(int(path.stem) for path in (folder / "trials").glob("*.json"))
+def entry_of(trial: Trial) -> dict[str, Any]:
+    """What sweep.yaml says of a trial."""
+    return {
+        "config_hash": trial.config_hash,
+        "overrides": trial.overrides,
+        "varied": trial.varied,
+    }
+
+
+def read_or_restore(folder: Path) -> dict[str, Any]:
+    """What sweep.yaml knows; if it is missing or damaged, what can be told from trials/."""
+    path = folder / "sweep.yaml"
+    if path.exists():
+        try:
+            return read_sweep(folder)
+        except Refused as refusal:
+            print(f"warning: {refusal}; its trials are taken from trials/", file=sys.stderr)
+    known = {trial.number: entry_of(trial) for trial in readable(folder)}
+    return {"trials": known, "commands": []}
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """What sweep.yaml knows.
+
+    Raises:
+        Refused: if it is missing or damaged.
+    """
+    where = f"{folder}: its sweep.yaml cannot be read"
+    try:
+        found: Any = OmegaConf.to_container(OmegaConf.load(folder / "sweep.yaml"))
+    except Exception as error:  # YAML's and OmegaConf's errors have no common base
+        raise Refused(f"{where} ({one_line(error)})") from error
+    if not isinstance(found, dict):
+        raise Refused(f"{where} (it holds no keys)")
+    try:
+        for number, entry in check_arguments(sweep_keys, found, "")["trials"].items():
+            check_arguments(entry_keys, entry, f"trials.{number}")
+        if lacking := {"sampler", "objectives", "seeds"} - found["settings"].keys():
+            raise Refused(f"settings.{min(lacking)}: is missing")
+    except Refused as refusal:
+        raise Refused(f"{where} ({refusal})") from refusal
+    return found
+
+
+def sweep_keys(
+    *,
+    objective: dict[str, Any],
+    settings: dict[str, Any],
+    space: dict[str, dict[str, Any]],
+    trials: dict[int, dict[str, Any]],
+    commands: list[str],
+) -> None:
+    """The signature is the schema of sweep.yaml."""
+
+
+def entry_keys(*, config_hash: str, overrides: list[str], varied: dict[str, str]) -> None:
+    """The signature is the schema of a trial in sweep.yaml."""
 
 
 def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:

@@ -19,10 +19,10 @@ from goldilocks.strangers import refuse_paths
 from goldilocks.sweeps.asking import Study, open_study
 from goldilocks.sweeps.comparable import Meaning, meaning, problem_of
 from goldilocks.sweeps.compose import Composer
-from goldilocks.sweeps.folder import Record, frozen_numbers
+from goldilocks.sweeps.folder import Record
 from goldilocks.sweeps.settings import COUNTS, SweepSettings
 from goldilocks.sweeps.space import Space
-from goldilocks.sweeps.trials import Trial, freeze, frozen, tell
+from goldilocks.sweeps.trials import Trial, freeze, frozen, frozen_numbers, tell
 from goldilocks.tasks import check_defined, check_objective
 from goldilocks.trainer import quiet_libraries
 

@@ -1,13 +1,13 @@
 """A sweep folder as the report reads it: its summary, and the curves of its trials."""
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from goldilocks.errors import Refused
+from goldilocks.loggers import numbers_in
 from goldilocks.strangers import sealed
-from goldilocks.sweeps.folder import Record, all_trials
+from goldilocks.sweeps.folder import all_trials, read_sweep
 from goldilocks.sweeps.settings import better
 from goldilocks.sweeps.summary import Summary, summarize
 from goldilocks.sweeps.trials import Trial
@@ -48,13 +48,10 @@ def read_summary(folder: Path, trials: Sequence[Trial] | None = None) -> Summary
         Refused: if the folder is not a sweep's or cannot be read.
     """
     try:
-        stored = Record(folder).stored
-        objective = stored["objective"]
-    except Exception as error:  # YAML's and OmegaConf's errors have no common base
-        raise Refused(
-            f"{folder}: its sweep.yaml cannot be read ({type(error).__name__}); is it a sweep?"
-        ) from error
-    names = stored["settings"]["objectives"] or [objective["metric"]]
+        stored = read_sweep(folder)
+    except Refused as refusal:
+        raise Refused(f"{refusal}; the command of the sweep writes it again") from refusal
+    names = stored["settings"]["objectives"] or [stored["objective"]["metric"]]
     modes = {name: better(name, "sweep.objectives") for name in names}
     paths = {trial: folder / str(trial) / "result.json" for trial in map(int, stored["trials"])}
     ended = {number: path.stat().st_mtime for number, path in paths.items() if path.exists()}
@@ -71,9 +68,11 @@ def validation_curve(folder: Path, metric: str) -> dict[int, float]:
     table = folder / "metrics.csv"
     if not table.exists():
         return curve_of_events(folder, metric)
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(metric) and row.get("epoch")]
-    return {int(float(row["epoch"])): float(row[metric]) for row in rows}
+    return {
+        int(row["epoch"]): row[metric]
+        for row in numbers_in(table)
+        if metric in row and "epoch" in row
+    }
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:

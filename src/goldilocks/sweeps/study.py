@@ -18,15 +18,16 @@ from rich.console import Console
 
 from goldilocks import devices
 from goldilocks.config import shown
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, one_line
 from goldilocks.folds import are_asked
 from goldilocks.locks import held
 from goldilocks.report import trials_table
+from goldilocks.results import same_place
 from goldilocks.sweeps.asking import create_study, import_optuna
 from goldilocks.sweeps.comparable import DATA, check_comparable
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
-from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
+from goldilocks.sweeps.folder import Record, all_trials, sweep_folder, write_trials
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
 from goldilocks.sweeps.page import try_report
@@ -34,7 +35,7 @@ from goldilocks.sweeps.planning import MOST_REASONS, Checker, Proposals, catch_u
 from goldilocks.sweeps.settings import SweepSettings, better, sweep_settings
 from goldilocks.sweeps.space import Space, space_of
 from goldilocks.sweeps.summary import reasons_of
-from goldilocks.sweeps.trials import Trial, frozen
+from goldilocks.sweeps.trials import Trial, frozen, frozen_numbers, readable
 from goldilocks.sweeps.widening import follow
 
 PROBLEM = ("_target_", "name", "path", "target")  # keys of data that tell what is predicted
@@ -147,14 +148,14 @@ def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
 
 def check_problem(now: DictConfig, folder: Path, settings: SweepSettings, checker: Checker) -> None:
     """Refuses to rank a trial beside those of another problem, or by another metric."""
-    numbers = frozen_numbers(folder)
-    if not numbers:
+    first = next(readable(folder), None)
+    if first is None:
         return
-    before = frozen(folder, numbers[0]).config
-    for key, old, new in differences(before, now, settings, checker):
-        raise Refused(
-            f"{key}={shown(new)}: {folder} was started with {shown(old)}; choose another name"
-        )
+    for key, old, new in differences(first.config, now, settings, checker):
+        if same_place(key.rpartition(".")[2], old) != same_place(key.rpartition(".")[2], new):
+            raise Refused(
+                f"{key}={shown(new)}: {folder} was started with {shown(old)}; choose another name"
+            )
 
 
 def differences(
@@ -214,8 +215,11 @@ def interrupt(launch: Launch) -> None:
 def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
     """Writes and prints the tables, and writes the report, however the sweep ended."""
     everything = all_trials(folder, mine)
-    write_trials(folder, everything, modes)
     Console(highlight=False, soft_wrap=True).print(trials_table(folder, everything, modes))
+    try:
+        write_trials(folder, everything, modes)
+    except OSError as error:  # a full disk: each trial has its result
+        print(f"warning: trials.csv was not written: {one_line(error)}", file=sys.stderr)
     try_report(folder, everything)
 
 

@@ -5,9 +5,10 @@ nothing, and any process can run it. Whoever runs it holds the lock `trials/<num
 with the process, so a killed trial is free at once.
 """
 
-import json
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks import failures, results
+from goldilocks.config import check_arguments
 from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.run import run
@@ -61,22 +63,63 @@ def freeze(folder: Path, trial: Trial) -> None:
 
 
 def frozen(folder: Path, number: int) -> Trial:
-    """A trial as it was when it was planned, with the result that it has by now."""
+    """A trial as it was when it was planned, with the result that it has by now.
+
+    Raises:
+        Refused: if its file is missing or damaged.
+    """
+    path = folder / "trials" / f"{number}.json"
+    where = f"{folder}: what trial {number} is"
+    known = results.read_json(path, where)
     try:
-        known = json.loads((folder / "trials" / f"{number}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refused(f"{folder}: what trial {number} is cannot be read ({error})") from error
-    where = f"{folder}/trials/{number}.json"
-    judged_words(known["overrides"], where)
-    judged_choices(known["choices"], where)
-    config = OmegaConf.create(judged(known.pop("config"), where, folder))
+        known = check_arguments(frozen_keys, known, "")
+    except Refused as refusal:
+        raise Refused(f"{where} cannot be read ({refusal})") from refusal
+    place = f"{folder}/trials/{number}.json"
+    judged_words(known["overrides"], place)
+    judged_choices(known["choices"], place)
+    config = OmegaConf.create(judged(known.pop("config"), place, folder))
     return Trial(**known, config=config, number=number, result=trial_result(folder, number))
 
 
+def frozen_keys(
+    *,
+    overrides: list[str],
+    varied: dict[str, str],
+    config_hash: str,
+    study_number: int | None,
+    siblings: list[int],
+    choices: dict[str, Any],
+    config: dict[str, Any],
+) -> None:
+    """The signature is the schema of `trials/<number>.json`."""
+
+
+def readable(folder: Path) -> Iterator[Trial]:
+    """The trials that are planned, ascending, without those whose file is damaged."""
+    for number in frozen_numbers(folder):
+        try:
+            yield frozen(folder, number)
+        except Refused:
+            continue
+
+
+def frozen_numbers(folder: Path) -> list[int]:
+    """The numbers of the trials that are planned, ascending."""
+    names = [path.stem for path in (folder / "trials").glob("*.json")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
-    """The result of a trial's folder, if it has one."""
+    """The result of a trial's folder, if it has one that can be read; else the trial is trained again."""
     own = folder / str(number)
-    return results.read_result(own) if (own / "result.json").exists() else None
+    if not (own / "result.json").exists():
+        return None
+    try:
+        return results.read_result(own)
+    except Refused as refusal:
+        print(f"warning: {refusal}; trial {number} counts as waiting", file=sys.stderr)
+        return None
 
 
 def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
@@ -121,6 +164,7 @@ def run_here(folder: Path, trial: Trial) -> None:
             number = begun = study.begin(trial.number, trial.varied) if number is None else number
             report = lambda epochs, value: study.report(begun, epochs, value)  # noqa: E731
         words: dict[str, Any] = {"folder": own, "test": False, "resumed": resumed}
+        words["rows"] = rows_of(folder, trial)
         trial.result = run(
             trial.config,
             trial.overrides,
@@ -131,11 +175,21 @@ def run_here(folder: Path, trial: Trial) -> None:
     except Exception as error:  # before training: the data are gone, or the folder cannot be made
         trial.result = {"status": "failed", "error": failures.summary(error)}
         if own.is_dir():
-            results.write_result(own, trial.result)
+            with suppress(OSError):  # on a full disk
+                results.write_result(own, trial.result)
     if trial.status == "failed":
         failures.give_back_memory()
     if study is not None and number is not None:
         tell(study, folder, number, trial.siblings or [trial.number])
+
+
+def rows_of(folder: Path, trial: Trial) -> str | None:
+    """The fingerprint of the rows that the first trial with a result was trained on, if it has the same data."""
+    for first in readable(folder):
+        if first.result is not None and first.result.get("data_hash") is not None:
+            same = first.config.get("data") == trial.config.get("data")
+            return first.result["data_hash"] if same else None
+    return None
 
 
 def study_of(folder: Path) -> asking.Study | None:
