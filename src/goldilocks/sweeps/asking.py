@@ -90,11 +90,29 @@ def study_in(folder: Path, described: str) -> "Study":
             load_if_exists=True,
         )
     except Exception as error:  # whatever a database and its driver say
-        summary = failures.summary(error)
-        raise Refused(
-            f"sweep.storage={known['storage']}: {summary['type']}: {summary['message']}"
-        ) from error
+        raise unusable(known["storage"], error) from error
     return Study(study, known)
+
+
+def check_storage(url: str | None) -> None:
+    """Refuses a database that cannot be opened, before the sweep has a folder."""
+    from optuna.storages import get_storage
+
+    if url is None:
+        return
+    try:
+        get_storage(url)
+    except Exception as error:  # whatever a database and its driver say
+        raise unusable(url, error) from error
+
+
+def unusable(url: str | None, error: Exception) -> Refused:
+    """What is said of a storage that cannot be used."""
+    summary = failures.summary(error)
+    return Refused(
+        f"sweep.storage={url}: {summary['type']}: {summary['message']}; write a URL that SQLAlchemy"
+        " knows, such as sqlite:///study.db, or leave it out"
+    )
 
 
 def storage_of(url: str | None, folder: Path) -> Any:

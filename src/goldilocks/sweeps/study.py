@@ -20,7 +20,7 @@ from goldilocks import devices
 from goldilocks.errors import Refused
 from goldilocks.locks import held
 from goldilocks.report import trials_table
-from goldilocks.sweeps.asking import create_study, import_optuna
+from goldilocks.sweeps.asking import check_storage, create_study, import_optuna
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
 from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
@@ -66,6 +66,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     modes = modes or {first.config.objective.metric: first.config.objective.mode}
     if settings.needs_study:
         import_optuna(settings)
+        check_storage(settings.storage)
     if settings.learns:
         checker.check(first)
         planned = []
