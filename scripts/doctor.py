@@ -4,16 +4,15 @@ Looks at the options, the data and the network's first steps, in under a minute,
 warning or failed, with what was measured, and below it what to write instead. Exit code 1 if anything failed.
 """
 
-import argparse
 import sys
 import time
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("overrides", nargs="*", help="as of train.py")
+    parser = ScriptParser(__doc__).takes_overrides()
     given = parser.parse_args()
     began = time.perf_counter()
     with refusals() as outcome:

@@ -4,14 +4,14 @@ Prints the metrics and adds them to the run's result.json. A run tests itself at
 not (trials of a sweep, interrupted runs) or to check the numbers again.
 """
 
-import argparse
 import sys
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = ScriptParser(__doc__)
     parser.add_argument("run", help="a run folder, or last")
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()

@@ -4,15 +4,15 @@ RUN is a run folder or `last`. Beside `model.onnx` or `model.pt2` there is `prep
 graph's input. The graph is compared with the checkpoint's predictions; exit code 1 if they differ by more than 1e-5.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = ScriptParser(__doc__)
     parser.add_argument("run", help="a run folder, or last")
     parser.add_argument(
         "--format", choices=["onnx", "torch_export"], default="onnx", help="default: onnx"

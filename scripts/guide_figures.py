@@ -8,10 +8,10 @@ the JSON file holds already is not trained again: an interrupted measurement goe
 import argparse
 import shutil
 import sys
-import time
 from pathlib import Path
 
 from goldilocks.cli import refusals
+from goldilocks.script import counted
 from guide.experiments import load
 from guide.measure import Store, jobs_of, measure
 
@@ -67,10 +67,9 @@ def train(experiments: list, store: Store, given: argparse.Namespace) -> None:
         "commit": str(found["git"]["commit"])[:12],
     }
     jobs = jobs_of(experiments, given.seeds, store)
-    began = time.monotonic()
-    for count, _ in measure(jobs, store, given.overrides, given.processes):
-        if count % 100 == 0 or count == len(jobs):
-            print(f"{count} of {len(jobs)} runs, {time.monotonic() - began:.0f} s", flush=True)
+    runs = measure(jobs, store, given.overrides, given.processes)
+    for _ in counted(runs, len(jobs), "runs"):
+        pass
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 Prints the rate that every rule suggests, the one that `optimizer.lr=auto` would use marked, and draws the losses.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser, picture
 
 MEANINGS = {
     "fall": "two thirds of the first rate at which nine tenths of the fall are done",
@@ -19,10 +19,12 @@ MEANINGS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("overrides", nargs="*", help="as of train.py")
+    parser = ScriptParser(__doc__).takes_overrides()
     parser.add_argument(
-        "--output", type=Path, default=Path("logs/lr_range.png"), help="default: logs/lr_range.png"
+        "--output",
+        type=picture,
+        default=Path("logs/lr_range.png"),
+        help="default: logs/lr_range.png",
     )
     given = parser.parse_args()
     with refusals() as outcome:

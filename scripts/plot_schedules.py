@@ -4,22 +4,21 @@ The rate of each epoch's steps, over a run of `trainer.max_epochs`. What follows
 the first quarter of the run. `scheduler=... scheduler.<key>=...` draws that one option, changed.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 from goldilocks.cli import options, refusals
+from goldilocks.script import ScriptParser, picture
 
 STEPS = 20  # in an epoch
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("overrides", nargs="*", help="as of train.py")
+    parser = ScriptParser(__doc__).takes_overrides()
     parser.add_argument(
         "--output",
-        type=Path,
+        type=picture,
         default=Path("logs/schedules.png"),
         help="default: logs/schedules.png",
     )

@@ -4,15 +4,15 @@ RUN is a run folder or `last`. The rows are kept as they are; `predicted_TARGET`
 `probability_CLASS` for each. Where the file has the target too, the metrics are printed.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = ScriptParser(__doc__)
     parser.add_argument("run", help="a run folder, or last")
     parser.add_argument("file", type=Path, help="CSV and its likes, packed or not, or Parquet")
     parser.add_argument(

@@ -4,14 +4,14 @@ Writes report.html and report.md into the folder, and its best trial as experime
 its end; this is for one that was killed, or is still running.
 """
 
-import argparse
 import sys
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = ScriptParser(__doc__)
     parser.add_argument("sweep", help="a sweep folder, or last")
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()

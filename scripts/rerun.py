@@ -4,14 +4,14 @@
 if the numbers are identical or equal within the tolerance, 1 if they differ.
 """
 
-import argparse
 import sys
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = ScriptParser(__doc__)
     parser.add_argument("run", help="a run folder, or last")
     parser.add_argument(
         "overrides", nargs="*", help="as of train.py: the run is composed again with them"

@@ -4,18 +4,17 @@ Trains one run for each seed of the split (data.seed=0, 1, ...); prints mean and
 Choose nothing by these numbers: they are the test set's.
 """
 
-import argparse
 import math
 import statistics
 import sys
 
 from goldilocks.cli import refusals
+from goldilocks.script import ScriptParser, positive
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("overrides", nargs="*", help="as of train.py")
-    parser.add_argument("--seeds", type=int, default=5, help="how many splits (default: 5)")
+    parser = ScriptParser(__doc__).takes_overrides()
+    parser.add_argument("--seeds", type=positive, default=5, help="how many splits (default: 5)")
     given = parser.parse_args()
     with refusals() as outcome:
         from rich.console import Console

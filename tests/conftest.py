@@ -55,7 +55,7 @@ def compose() -> Callable[..., DictConfig]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from goldilocks.cli import CONF, open_keys, register_resolvers
+    from goldilocks.cli import CONF, register_resolvers
     from goldilocks.composed import of_run
 
     def composed(*overrides: str, whole: bool = False) -> DictConfig:
@@ -63,7 +63,7 @@ def compose() -> Callable[..., DictConfig]:
         register_resolvers()
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose("train", overrides=open_keys(overrides))
+            cfg = hydra_compose("train", overrides=list(overrides))
         return cfg if whole else of_run(cfg)
 
     yield composed

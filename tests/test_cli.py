@@ -75,7 +75,7 @@ WRONG = [
     ),
     ("trainer.fast_dev_run=true", "trainer.fast_dev_run: no such key; write trainer=smoke"),
     ("optimizer.lr=inf", "optimizer.lr=inf: must be a finite number"),
-    ("trainer=null", "Config group override must be a string or a list*"),
+    ("trainer=null", "trainer=null: takes the name of an option; write trainer=NAME, see --help"),
     ("model.width=100000000000", "model.width=100000000000: must be less than or equal to 100000*"),
     (
         "log_dir=/dev/null",
@@ -181,6 +181,38 @@ WRONG = [
     (
         "optimizer._target_=torch.nn.Linear",
         "optimizer._target_=torch.nn.Linear: must be a subclass of torch.optim.*",
+    ),
+    # names, places and options that are none
+    ("name=..", "name=..: a name of at most 100 letters, digits, - _ and dots, the first *"),
+    (f"name={'a' * 300}", f"name={'a' * 100}... (300 characters): a name of at most 100 *"),
+    ("name=a*b", "name=a*b: a name of at most 100 letters, *"),
+    ("log_dir=''", "log_dir=: a folder is expected"),
+    ("hydra.run.dir=foo", "hydra.run.dir=foo: run folders are made by goldilocks; *"),
+    ("hydra.sweep.dir=foo", "hydra.sweep.dir=foo: run folders are made by goldilocks; *"),
+    ("model=glob(*)", "model=glob(*): stands for several values; write one, or -m *"),
+    ("+experiment=x", "experiment=x: no such option; *"),
+    ("data=[digits,wine]", "data=[digits,wine]: takes one option; write data=digits, or *"),
+    ("optimizer=[adam]", "optimizer=[adam]: takes one option; write optimizer=adam, or *"),
+    ("optimizer=../model/deep", "optimizer=../model/deep: options have names, no paths; *"),
+    ("model=deep/", "model=deep: no such option; did you mean deep? *"),
+    ("optimizer=3", "optimizer=3: takes the name of an option; *"),
+    ("=1", "=1: has no key; write key=value or group=option"),
+    ("~", "~: has no key; write key=value or group=option"),
+    ("optimizer@model=adam", "optimizer@model=adam: no such key; write optimizer=adam"),
+    ("-x", "-x: no such option; write key=value, *"),
+    (
+        "objective=val/loss",
+        "objective: holds several keys; write objective.KEY=VALUE",
+    ),
+    ("data=table data.path= data.target=y", "data.path=: is empty; write data.path=FILE.csv"),
+    (
+        "data=table data.path=https://example.com/x.csv data.target=y",
+        "data.path=https://example.com/x.csv: is a URL; download the file first, and write *",
+    ),
+    ("data=table data.path=/dev/null data.target=y", "data.path=/dev/null: is no ordinary file; *"),
+    (
+        "logger=none logger.tensorboard.x=2",
+        "logger.tensorboard.x: no such key in the logger chosen; write logger=tensorboard",
     ),
     # runs that are not there
     ("resume=3", "3: no such run folder; write a folder of logs/runs, or last"),
@@ -367,3 +399,38 @@ def test_the_start_does_not_import_torch(words: list[str], tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     expected = {"--help": "nadam", "--cfg": "torch.optim.NAdam", "-sc": "optimizer=nadam"}[words[0]]
     assert expected in done.stdout
+
+
+def test_a_storage_that_cannot_be_opened_leaves_nothing(command, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    ended = command(
+        "-m", *SMALL, "seed=0,1", "sweep.sampler=tpe", "sweep.n_trials=2", "sweep.storage=foo://bar"
+    )
+    assert ended.code == 2
+    assert ended.err.startswith("error: sweep.storage=foo://bar: ")
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_list_that_names_something_twice_is_refused(command, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,y\n" + "".join(f"{i},{i % 7}.5\n" for i in range(30)))
+    table = ["data=table", "data.path=x.csv", "data.target=y"]
+    for words, line in (
+        ([*table, "data.target=[y,y]"], "data.target: y is named twice"),
+        ([*table, "data.path=[x.csv,x.csv]"], "data.path: x.csv is named twice"),
+        (
+            ["-m", "seed=0,1", "sweep.objectives=[val/loss,val/loss]"],
+            "sweep.objectives: val/loss is named twice",
+        ),
+    ):
+        ended = command(*words)
+        assert ended.code == 2
+        assert line in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_a_run_says_where_its_seconds_went(command) -> None:
+    ended = command(*SMALL)
+    seconds = read_result(ended.folder)["seconds"]
+    assert seconds["total"] >= seconds["train"] + seconds["after"]
+    assert "(start " in ended.out
+    assert ", figures and test " in ended.out

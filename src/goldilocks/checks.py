@@ -38,6 +38,16 @@ LIVE = {
 }  # what the run adds to an option's own keywords
 
 
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[\w-][\w.-]*$",
+        max_length=100,  # a file system allows 255 bytes, with the time and the hash
+        description="a name of at most 100 letters, digits, - _ and dots, the first no dot,",
+    ),
+]
+
+
 class Settings:
     """The signature is the schema of the top of the configuration."""
 
@@ -56,8 +66,8 @@ class Settings:
         task: Node,
         objective: Node,
         seed: Annotated[int, Field(ge=0, lt=2**32)],
-        name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None,
-        log_dir: str,
+        name: Name | None,
+        log_dir: Annotated[str, Field(min_length=1, description="a folder")],
         resume: str | None,
         packages: list[str],
         lr_range: Node | None = None,  # runs of before it was there have none
@@ -131,6 +141,9 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
             if isinstance(cause, Refused):
                 raise cause from error
             cause = cause.__cause__ or cause.__context__
+        if match := re.search(r"node `([^`]+)` is not a container", str(error.msg)):
+            node = match[1]
+            raise Refused(f"{node}: holds several keys; write {node}.KEY=VALUE") from error
         raise Refused(
             f"{error.full_key or 'the configuration'}: {str(error.msg).splitlines()[0]}"
         ) from error

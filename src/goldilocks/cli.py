@@ -7,18 +7,18 @@ import os
 import re
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from goldilocks.errors import Refused, near_miss
+from goldilocks.grammar import read_as_typed
 from goldilocks.interrupts import killed_as_by_ctrl_c
 from goldilocks.places import CONF
 
-OPEN = "data.columns."  # keys below are names of columns
 MOVED = ("data.path=", "data.val_path=", "data.test_path=", "data.root=")  # of a run that resumes
-OPEN_DICT = "sweep.params={"  # holds keys of other groups
 FROM_LIGHTNING = {
     "fast_dev_run": "trainer=smoke",
     "overfit_batches": "trainer.limit_train_batches=N",
@@ -28,6 +28,7 @@ FROM_LIGHTNING = {
     "learning_rate": "optimizer.lr",
 }  # keys of other projects
 FULL_ERROR = "HYDRA_FULL_ERROR"
+BEGAN = time.perf_counter()  # this process, but for the start of Python
 
 
 def cli(main: Callable[[], None]) -> int:
@@ -39,7 +40,7 @@ def cli(main: Callable[[], None]) -> int:
         with somebody_reads():
             print(help_text())
         return 0
-    sys.argv[1:] = overrides_first(open_keys(sys.argv[1:]))
+    sys.argv[1:] = overrides_first(places_of_resumed(sys.argv[1:]))
     with refusals() as outcome:
         refuse_unknown_flag(sys.argv[1:])
         refuse_sweep_without_m(sys.argv[1:])
@@ -56,8 +57,9 @@ def refuse_unknown_flag(words: Sequence[str]) -> None:
             f"{path}: conf/ cannot be replaced; write --config-dir FOLDER for options beside it"
         )
     known = get_args_parser()._option_string_actions
-    for word in (word.partition("=")[0] for word in words if word.startswith("--")):
-        if not any(flag.startswith(word) for flag in known):
+    for word in (word.partition("=")[0] for word in words if word.startswith("-")):
+        begun = word if word.startswith("--") else word[:2]
+        if not any(flag.startswith(begun) for flag in known):
             raise Refused(
                 f"{word}: no such option; write key=value, as in trainer.max_epochs=5, or --help"
             )
@@ -70,16 +72,15 @@ def refuse_sweep_without_m(words: Sequence[str]) -> None:
         raise Refused(f"{word}: is for sweeps; write python train.py -m {shlex.join(words)}")
 
 
-def open_keys(words: Iterable[str]) -> list[str]:
-    """Overrides of keys that are not in a file, because they are names of the user's own columns, as Hydra takes them.
+def places_of_resumed(words: Sequence[str]) -> list[str]:
+    """Overrides in which `data.path` and its kind may be given with `resume`: those data are not composed.
 
-    >>> open_keys(["data.columns.zip=drop", "data.columns.engine size (cc)=numeric", "seed=1"])
-    ['++data.columns.zip=drop', '++data.columns={engine size \\\\(cc\\\\):numeric}', 'seed=1']
+    >>> places_of_resumed(["resume=last", "data.path=x.csv"])
+    ['resume=last', '++data.path=x.csv']
     """
-    words = list(words)
-    if any(word.startswith("resume=") for word in words):  # the keys of its data are not composed
-        words = [f"++{word}" if word.startswith(MOVED) else word for word in words]
-    return [opened(word) for word in words]
+    if not any(word.startswith("resume=") for word in words):
+        return list(words)
+    return [f"++{word}" if word.startswith(MOVED) else word for word in words]
 
 
 def overrides_first(words: Sequence[str]) -> list[str]:
@@ -91,19 +92,6 @@ def overrides_first(words: Sequence[str]) -> list[str]:
     return sorted(
         words, key=lambda word: word.startswith("-") or not ("=" in word or word.startswith("~"))
     )
-
-
-def opened(word: str) -> str:
-    """One override; a name with other signs than Hydra's keys have goes into a dictionary."""
-    if word.startswith(OPEN_DICT):
-        return f"++{word}"
-    name, equals, kind = word.removeprefix(OPEN).partition("=")
-    if not word.startswith(OPEN) or not equals:
-        return word
-    if re.fullmatch(r"[A-Za-z_][\w-]*", name, flags=re.ASCII):
-        return f"++{word}"
-    escaped = re.sub(r"([\\()\[\]{}:=,'\"])", r"\\\1", name)
-    return f"++{OPEN[:-1]}={{{escaped}:{kind}}}"
 
 
 @dataclass
@@ -214,6 +202,7 @@ def register_resolvers() -> None:
 
     OmegaConf.register_new_resolver("direction", direction, replace=True)
     guard_hydra()
+    read_as_typed()
     warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
 
 
@@ -285,6 +274,8 @@ def explain(error: BaseException) -> str:
         return explain_key(match[1])
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):
         return f"{match[2] or 'the configuration'} refers to {match[1]}, which does not exist"
+    if match := re.search(r"Sweep parameters '([^']+)' requires --multirun", text):
+        return f"{match[1]}: stands for several values; write one, or -m for a sweep over them"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values; write -m for a sweep over them, or [a,b] for a list"
     if (
@@ -305,7 +296,7 @@ def of_system(error: OSError) -> str:
 
 def explain_option(missing: str) -> str:
     """`optimizer/nadm` was asked for: names the group's options."""
-    group, _, option = missing.removesuffix(".yaml").rpartition("/")
+    group, _, option = missing.removesuffix(".yaml").rstrip("/").rpartition("/")
     if missing.startswith("data/") and "." in option:
         path = missing.removeprefix("data/").removesuffix(".yaml")
         return (
@@ -342,6 +333,10 @@ def explain_key(key: str) -> str:
     if others := options_with(parent, key.rpartition(".")[2]):
         which = "" if len(others) == 1 else "one of: "
         return f"{key}: no such key in the {parent} chosen; write {which}{', '.join(others)}"
+    top, _, rest = parent.partition(".")
+    if others := options_with(top, rest.partition(".")[0]) if rest else []:
+        which = "" if len(others) == 1 else "one of: "
+        return f"{key}: no such key in the {top} chosen; write {which}{', '.join(others)}"
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     within = f" in {parent}" if parent and siblings else ""
     return f"{key}: no such key{within}; " + near_miss(key, siblings or known | set(groups()))

@@ -28,6 +28,7 @@ from pydantic import (
 
 from goldilocks.errors import EXTRAS, Refused, missing, near_miss, one_line
 
+LONG = 100  # characters of a value that a message repeats
 PACKAGES = (
     *("goldilocks", "torch", "pytorch_lightning", "torchmetrics", "sklearn", "optuna"),
     *("pytorch_optimizer", "timm"),
@@ -287,6 +288,8 @@ def check_value(function: Any, key: str, value: Any, path: str) -> Any:
 def reasons(error: ValidationError, annotation: Any) -> str:
     """What pydantic found, as part of one line. For unions, only what is wrong with the value's own kind."""
     found = [entry for entry in error.errors() if entry["type"] != "is_instance_of"]
+    if said := description_of(annotation):
+        return f"{said} is expected"
     kinds = ("_type", "_parsing", "none_required", "missing", "literal_error")
     of_kind = [entry for entry in found if not entry["type"].endswith(kinds)]
     message = "; ".join(
@@ -296,6 +299,14 @@ def reasons(error: ValidationError, annotation: Any) -> str:
         message.replace("String should match", "must match")
         or f"{expected(annotation)} is expected"
     )
+
+
+def description_of(annotation: Any) -> str | None:
+    """What a Field says of its values, in a union too."""
+    for part in get_args(annotation):
+        if said := getattr(part, "description", None) or description_of(part):
+            return said
+    return None
 
 
 def expected(annotation: Any) -> str:
@@ -319,6 +330,10 @@ def expected(annotation: Any) -> str:
     if origin is Literal:
         values = list(dict.fromkeys(str(value) for value in get_args(annotation)))
         return "one of " + ", ".join(values) if len(values) > 1 else values[0]
+    if origin is dict:
+        inner = get_args(annotation)[1]
+        each = "a value" if inner is Any else expected(inner)
+        return f"{{KEY: VALUE}} with {each} for each key"
     if origin in (list, tuple):
         inner = expected(get_args(annotation)[0]).removeprefix("a ")
         fixed = origin is tuple and Ellipsis not in get_args(annotation)
@@ -439,7 +454,8 @@ def name_of(function: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written on the command line."""
+    """A value as it is written on the command line; the beginning of a long one."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    return str(value).replace("'", "").replace(", ", ",")
+    text = str(value).replace("'", "").replace(", ", ",")
+    return text if len(text) <= LONG else f"{text[:LONG]}... ({len(text)} characters)"

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from goldilocks import results
-from goldilocks.cli import CONF, open_keys
+from goldilocks.cli import CONF, register_resolvers
 from goldilocks.composed import of_run
 from goldilocks.data.fingerprint import check_same
 from goldilocks.devices import ONE_DEVICE
@@ -18,6 +18,7 @@ from goldilocks.errors import Refused
 from goldilocks.interrupts import passed_on
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.run import start, test_metrics
+from goldilocks.script import counted
 
 
 def evaluate_run(folder: Path) -> dict[str, Any]:
@@ -116,7 +117,9 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 
 def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     """Composes conf/train.yaml as the command line does; returns the configuration and the choices."""
-    words = open_keys(words)
+    if resumed := next((word for word in words if word.startswith("resume=")), None):
+        raise Refused(f"{resumed}: is for python train.py alone; leave it out")
+    register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra_compose("train", overrides=words, return_hydra_config=True)
@@ -137,7 +140,7 @@ def scores_by_split(
     scores: dict[str, list[float]] = {}
     failed: dict[int, str] = {}
     with TemporaryDirectory() as folder:
-        for seed in range(seeds):
+        for seed in counted(range(seeds), seeds, "splits"):
             quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
             words = [
                 *quiet,

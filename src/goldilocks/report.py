@@ -32,7 +32,7 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
         )
         console.print(
             f"epochs {result['epochs']} {best}   steps {result['steps']:,}"
-            f"   seconds {seconds['total']:.1f}   examples/s {result['examples_per_second'] or 0:,.0f}"
+            f"   seconds {times(seconds)}   examples/s {result['examples_per_second'] or 0:,.0f}"
             f"   parameters {result['num_parameters']:,}"
         )
     diagnosis = result.get("diagnosis") or {"summary": "", "findings": []}
@@ -46,6 +46,24 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
     console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent.parent))}", markup=False)
     if result["status"] == "interrupted":
         console.print(f"python train.py resume={shlex.quote(str(folder))}", markup=False)
+
+
+def times(seconds: Mapping[str, float]) -> str:
+    """Where a run's seconds went.
+
+    >>> times({"total": 6.04, "start": 5.11, "train": 3.9, "after": 2.0})
+    '11.2 (start 5.1, training 4.0, figures and test 2.0)'
+    >>> times({"total": 6.04, "train": 3.9})
+    '6.0'
+    """
+    if "after" not in seconds or "start" not in seconds:
+        return f"{seconds['total']:.1f}"
+    start, after = seconds["start"], seconds["after"]
+    training = seconds["total"] - after
+    return (
+        f"{start + training + after:.1f} (start {start:.1f}, training {training:.1f},"
+        f" figures and test {after:.1f})"
+    )
 
 
 def metrics_table(metrics: Mapping[str, float], spread: Mapping[str, float | None]) -> Table:

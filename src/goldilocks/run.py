@@ -7,6 +7,7 @@ import math
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from goldilocks import devices, failures, folds, results
 from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.callbacks.pruning import Report, go_on, was_pruned
 from goldilocks.checks import check
+from goldilocks.cli import BEGAN
 from goldilocks.companions import first_failure, tell_failure, together
 from goldilocks.composed import of_run
 from goldilocks.data.card import write_card
@@ -245,6 +247,8 @@ def train_network(
         trainer = build_trainer(
             parts, folder, resume_step=state["global_step"] if state else None, report=report
         )
+        if not results.is_trial(folder):
+            recorder_of(trainer).start_seconds = time.perf_counter() - BEGAN
         log_start(trainer, cfg, parts, choices, folder, resumed=state is not None)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         record_failure(folder, error, parts, result)

@@ -37,6 +37,8 @@ class Recorder(Checkpoint):
         self.train_seconds = 0.0
         self.compile_seconds = 0.0
         self.total_seconds = 0.0
+        self.start_seconds: float | None = None  # of the process, until training began
+        self._training_ended: float | None = None
         self._began = time.perf_counter()
         self._saved = -math.inf
 
@@ -78,6 +80,9 @@ class Recorder(Checkpoint):
             save_logs(trainer)
             self._saved = now
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._training_ended = time.perf_counter()
+
     def compiled_now(self, module: Any) -> float:
         """Seconds that this epoch has spent on compiling, which are counted by themselves."""
         if getattr(module, "compiled", None) is None:
@@ -109,13 +114,20 @@ class Recorder(Checkpoint):
             "best_epoch": self.best_epoch,
             "epochs": self.epochs,
             "steps": steps,
-            "seconds": {
-                "total": round(self.elapsed(), 3),
-                "train": round(seconds, 3),
-                **({"compile": round(self.compile_seconds, 3)} if self.compile_seconds else {}),
-            },
+            "seconds": self.spent(),
             "examples_per_second": round(self.rows / seconds, 1) if seconds else None,
         }
+
+    def spent(self) -> dict[str, float]:
+        """Seconds of the whole run from the end of its start, of training without validation, and of the rest."""
+        found = {"total": self.elapsed(), "train": self.train_seconds}
+        if self.compile_seconds:
+            found["compile"] = self.compile_seconds
+        if self.start_seconds is not None:
+            found["start"] = self.start_seconds
+        if self._training_ended is not None:  # figures, diagnosis, test
+            found["after"] = time.perf_counter() - self._training_ended
+        return {key: round(value, 3) for key, value in found.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -57,6 +57,9 @@ def find_files(path: str | Sequence[str], key: str) -> list[Path]:
     """
     found = []
     for word in [path] if isinstance(path, str) else path:
+        if not word or "://" in word:
+            what = "is a URL; download the file first, and" if word else "is empty;"
+            raise Refused(f"{key}={word}: {what} write {key}=FILE.csv")
         name = str(Path(word).expanduser())
         matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
         if not matches:
@@ -76,6 +79,10 @@ def find_files(path: str | Sequence[str], key: str) -> list[Path]:
     if not found:
         raise Refused(f"{key}=[]: names no file; write {key}=FILE.csv")
     for file in found:
+        if found.count(file) > 1:
+            raise Refused(f"{key}: {file} is named twice; write each file once")
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise Refused(f"{key}={file}: is no ordinary file; write its rows into one first")
         if not file.is_file():
             raise Refused(
                 f"{key}={file}: is a folder; write a file in it, or a pattern such as {key}={file}/*.csv"

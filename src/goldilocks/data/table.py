@@ -173,6 +173,8 @@ class TableFile(TableData):
             raise Refused(
                 f"data.target: is missing; write data.target=COLUMN: {', '.join(names[:30])}"
             )
+        if repeated := [name for name in self.targets if self.targets.count(name) > 1]:
+            raise Refused(f"data.target: {repeated[0]} is named twice; write each column once")
         named = [("target", target) for target in self.targets]
         named += [
             (f"{role}_column", getattr(self, f"{role}_column"))

@@ -183,10 +183,30 @@ def study_in(folder: Path, described: str) -> "Study":
     except Exception as error:  # whatever a database and its driver say
         if known["storage"] is None:
             raise damaged_journal(folder, error) from error
-        summary = failures.summary(error)
-        what = without_passwords(summary["message"])
-        raise Refused(f"sweep.storage={known['storage']}: {summary['type']}: {what}") from error
+        raise unusable(known["storage"], error) from error
     return Study(study, known)
+
+
+def check_storage(url: str | None) -> None:
+    """Refuses a database that cannot be opened, before the sweep has a folder."""
+    from optuna.storages import get_storage
+
+    if url is None:
+        return
+    try:
+        get_storage(url)
+    except Exception as error:  # whatever a database and its driver say
+        raise unusable(without_passwords(url), error) from error
+
+
+def unusable(noted: str | None, error: Exception) -> Refused:
+    """What is said of a storage that cannot be used."""
+    summary = failures.summary(error)
+    what = without_passwords(summary["message"])
+    return Refused(
+        f"sweep.storage={noted}: {summary['type']}: {what}; write a URL that SQLAlchemy"
+        " knows, such as sqlite:///study.db, or leave it out"
+    )
 
 
 def check_not_lost(folder: Path, known: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -55,6 +55,8 @@ class SweepSettings:
         """Refuses what does not go together."""
         for metric in self.objectives:
             better(metric, "sweep.objectives")
+            if self.objectives.count(metric) > 1:
+                raise Refused(f"sweep.objectives: {metric} is named twice; write each once")
         if self.sampler == "grid" and self.n_trials is not None:
             raise Refused(
                 f"sweep.n_trials={self.n_trials}: a grid has all its combinations; add sweep.sampler=qmc"

@@ -23,7 +23,7 @@ from goldilocks.folds import are_asked
 from goldilocks.locks import held
 from goldilocks.report import trials_table
 from goldilocks.results import same_place
-from goldilocks.sweeps.asking import create_study, import_optuna
+from goldilocks.sweeps.asking import check_storage, create_study, import_optuna
 from goldilocks.sweeps.comparable import DATA, check_comparable
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
@@ -66,6 +66,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     modes = modes or {first.config.objective.metric: first.config.objective.mode}
     if settings.needs_study:
         import_optuna(settings)
+        check_storage(settings.storage)
     check_comparable(composer, space, settings, checker)
     if settings.learns:
         checker.check(first)

@@ -1,0 +1,225 @@
+"""Overrides as users type them: what Hydra's grammar cannot read is taken as text.
+
+Hydra reads `data.target='Price (EUR)'`; a shell takes the quotes away, and `größe.csv` needs them too.
+Import-light: every command passes here before its configuration is known.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+from goldilocks.errors import Refused
+
+COLUMNS = "data.columns"  # keys below are names of the user's own columns
+ONE_OPTION = (
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "hydra/sweeper",
+    "hydra/launcher",
+)
+SEVERAL = ("regularization", "logger", "callbacks", "sweep", "hydra")
+OURS = (
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+    "hydra.sweep.subdir",
+    "hydra.output_subdir",
+    "hydra.job.chdir",
+)
+OPEN_DICTS = (COLUMNS, "sweep.params")  # may hold any key
+# Their values are text whatever they look like: a column may be called 2024.
+TEXTS = (
+    *(f"data.{key}" for key in ("path", "target", "val_path", "test_path")),
+    *(f"data.{key}_column" for key in ("split", "group", "time")),
+    "name",
+    "log_dir",
+)
+UNQUOTED = re.compile(r"[\w.-]+", flags=re.ASCII)
+
+
+def read_as_typed() -> None:
+    """Makes Hydra's parser read overrides as users type them, in this process. A second call changes nothing."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if not hasattr(OverridesParser.parse_rule, "__wrapped__"):
+        patched = reading_text(OverridesParser.parse_rule)
+        OverridesParser.parse_rule = patched  # type: ignore[method-assign]
+
+
+def reading_text(parse_rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The parser's method, which tries the repaired forms of an override that it cannot read."""
+
+    @wraps(parse_rule)
+    def parse(self: Any, word: str, rule: str) -> Any:
+        def read(override: str) -> Any:
+            return parse_rule(self, override, rule)
+
+        if rule != "override":
+            return read(word)
+        found = read_override(read, word)
+        found.config_loader = self.config_loader  # glob() asks it for the options
+        return found
+
+    return parse
+
+
+def read_override(read: Callable[[str], Any], word: str) -> Any:
+    """Hydra's Override of a word.
+
+    Args:
+        read: Hydra's own reading; raises HydraException for what its grammar does not have.
+        word: As it was typed: `key=value`, perhaps with + or ~ before it.
+    """
+    from hydra.core.override_parser.types import Glob, QuotedString, Sweep
+    from hydra.errors import HydraException
+
+    key, equals, value = word.partition("=")
+    plain = key.lstrip("+")
+    check_key(word)
+    if plain in OURS:
+        raise Refused(
+            f"{word}: run folders are made by goldilocks; write log_dir=FOLDER or name=NAME"
+        )
+    if plain in ONE_OPTION and (".." in value or value.startswith("/")):
+        raise Refused(f"{word}: options have names, no paths; write {plain}=NAME, see --help")
+    if plain in ONE_OPTION and value.startswith("["):
+        raise Refused(
+            f"{word}: takes one option; write {plain}={items_of(value.strip('[]'))[0] or 'NAME'}, or"
+            f" several with -m for a sweep: {plain}={value.strip('[]')}"
+        )
+    if equals and plain.startswith(f"{COLUMNS}."):
+        return read_column(read, word)
+    if equals and plain in OPEN_DICTS and value.startswith("{"):
+        return read_dict(read, plain, value, word)
+    try:
+        found = read(word)
+    except HydraException as error:
+        return read_repaired(read, word, error)
+    if plain in (*ONE_OPTION, *SEVERAL) and not isinstance(
+        found._value, str | list | QuotedString | Sweep | Glob
+    ):
+        raise Refused(f"{word}: takes the name of an option; write {plain}=NAME, see --help")
+    if plain in TEXTS and isinstance(found.value(), int | float):  # bool is one too
+        found = read(f"{key}={quote(value)}")
+        found.input_line = word
+    return found
+
+
+def check_key(word: str) -> None:
+    """Refuses an override that has no key, or Hydra's packages, which nothing here uses."""
+    key = word.partition("=")[0].lstrip("+~")
+    if not key or key[0] in "@./:-":
+        raise Refused(f"{word}: has no key; write key=value or group=option")
+    if "@" in key and not key.startswith(f"{COLUMNS}."):
+        raise Refused(f"{word}: no such key; write {word.replace(key, key.partition('@')[0])}")
+
+
+def read_repaired(read: Callable[[str], Any], word: str, error: Exception) -> Any:
+    """The first of the repaired forms that Hydra can read; the error of the word itself where none is."""
+    from hydra.errors import HydraException
+
+    for repaired in repairs(word):
+        try:
+            found = read(repaired)
+        except HydraException:
+            continue
+        found.input_line = word
+        return found
+    raise error
+
+
+def repairs(word: str) -> Iterator[str]:
+    """Forms of an override with text in quotes, the likeliest first.
+
+    >>> list(repairs("data.target=Price (EUR)"))
+    ["data.target='Price (EUR)'"]
+    >>> list(repairs("data.path=[größe.csv,b.csv]"))
+    ["data.path=['größe.csv','b.csv']"]
+    >>> list(repairs("data.target=Price (EUR),b"))
+    ["data.target='Price (EUR)','b'"]
+    >>> list(repairs("größe=1"))
+    []
+    """
+    key, equals, value = word.partition("=")
+    if not equals or not re.fullmatch(r"\+{0,2}[\w./@:-]+", key, flags=re.ASCII):
+        return
+    if value != value.strip() and UNQUOTED.fullmatch(value.strip()):
+        return  # a space after the equals sign, no text
+    if value.startswith("[") and value.endswith("]"):
+        yield f"{key}=[{','.join(map(quote, items_of(value[1:-1])))}]"
+    elif not value.startswith(("{", "[", "'", '"')) and "${" not in value:
+        items = items_of(value)
+        whole = all(item.count("(") == item.count(")") for item in items)
+        yield f"{key}={','.join(map(quote, items if whole else [value]))}"
+
+
+def items_of(text: str) -> list[str]:
+    """What commas separate.
+
+    >>> items_of("größe.csv, b.csv")
+    ['größe.csv', 'b.csv']
+    """
+    return [item.strip() for item in text.split(",")]
+
+
+def quote(text: str) -> str:
+    """Text as Hydra reads it back; a leading ~ is the user's home.
+
+    >>> print(quote("it's"), quote("'quoted already'"))
+    'it\\'s' 'quoted already'
+    """
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text
+    if text.startswith("~"):
+        text = os.path.expanduser(text)
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def read_column(read: Callable[[str], Any], word: str) -> Any:
+    """`data.columns.NAME=KIND`: a key that is in no file, whatever signs the name has."""
+    key, _, kind = word.rpartition("=")
+    name = key.lstrip("+").removeprefix(f"{COLUMNS}.")
+    if UNQUOTED.fullmatch(name) and "." not in name:
+        return read(f"++{COLUMNS}.{name}={kind}")
+    found = read(f"++{COLUMNS}.name={kind}")
+    if found.is_sweep_override():
+        found.key_or_group = f"{COLUMNS}.{name}"  # each trial's override is read here again
+    else:
+        found.key_or_group, found._value = COLUMNS, {name: found._value}
+    found.input_line = word
+    return found
+
+
+def read_dict(read: Callable[[str], Any], key: str, text: str, word: str) -> Any:
+    """`data.columns={colour: drop, größe: drop}`: keys that are in no file."""
+    from hydra.errors import HydraException
+
+    try:
+        found = read(f"++{key}={text}")
+    except HydraException:
+        found = read(f"++{key}={{}}")
+        found._value = mapping_of(text, word)
+    found.input_line = word
+    return found
+
+
+def mapping_of(text: str, word: str) -> dict[str, Any]:
+    """A mapping in YAML's short form, whose keys may have any signs.
+
+    Raises:
+        Refused: if it is none.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict) or any(value is None for value in found.values()):
+        raise Refused(f"{word}: cannot be read; write {word.partition('=')[0]}={{NAME: VALUE}}")
+    return {str(key): value for key, value in found.items()}

@@ -1,0 +1,79 @@
+"""What the scripts share: their arguments, checked before any work, and how far a long one is. Import-light."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+SAY_EVERY = 10.0  # seconds, where no terminal shows a line that is written over
+
+T = TypeVar("T")
+
+
+class ScriptParser(argparse.ArgumentParser):
+    """Tells a mistake in one line, like every other command here.
+
+    Args:
+        doc: The script's docstring, whose first line is the description.
+    """
+
+    def __init__(self, doc: str | None) -> None:
+        super().__init__(description=(doc or "").split("\n", 1)[0])
+
+    def takes_overrides(self) -> "ScriptParser":
+        """Adds the overrides of one configuration."""
+        self.add_argument("overrides", nargs="*", help="as of train.py")
+        return self
+
+    def error(self, message: str) -> NoReturn:
+        if {"-m", "--multirun"} & set(sys.argv[1:]) and "unrecognized" in message:
+            message = "-m: this script takes one configuration, no sweep; leave it out"
+        self.exit(2, f"error: {message}\n")
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 is expected")
+    return int(text)
+
+
+def picture(text: str) -> Path:
+    """An argument that names a picture to be written."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a folder; write a file in it: {path}/x.png")
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(
+            f"{text}: is no picture; write a name that ends in one of {', '.join(PICTURES)}"
+        )
+    above = next(folder for folder in path.parents if folder.exists())
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: {above} is no folder; write another place")
+    return path
+
+
+def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The items, with a line on stderr that says how many are done: `3 of 15 splits, 12 s`.
+
+    Written over on a terminal; elsewhere a line now and then.
+    """
+    terminal = sys.stderr.isatty()
+    began = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if terminal or now - last > SAY_EVERY:
+            last = now
+            show(f"{done} of {total} {what}, {now - began:.0f} s", terminal)
+        yield item
+    if terminal:
+        show("", terminal)
+
+
+def show(line: str, terminal: bool) -> None:
+    """A line on stderr; on a terminal over the one before."""
+    ending: dict[str, Any] = {"end": "\r" if line else ""} if terminal else {}
+    print(f"\r\x1b[2K{line}" if terminal else line, file=sys.stderr, flush=True, **ending)
