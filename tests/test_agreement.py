@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import goldilocks
@@ -63,6 +63,7 @@ def predicted(model, frame):
 
 @settings(
     max_examples=30,
+    phases=[Phase.generate],
     derandomize=True,
     deadline=None,
     database=None,

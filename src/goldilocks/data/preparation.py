@@ -430,15 +430,14 @@ def flags_of(column: Fitted, series: Any) -> NDArray[np.float32]:
 def places_of(column: Fitted, series: Any) -> NDArray[np.int64]:
     """The place of each row's category among a column's, [N]; -1 for one that is not among them.
 
-    Numbers that another program has read are those categories that are the same number, such as 01234.
+    A word that is no category is the one that is the same number, if any: a program may have made 1234 of 01234.
     """
     import pandas as pd
-    from pandas.api import types
 
     words = words_of(series, column.form)
     places = pd.Index(column.categories, dtype=object).get_indexer(words.to_numpy(dtype=object))
     missing = words.isna().to_numpy() & (places < 0)
-    if column.form.meaning == "words" and types.is_numeric_dtype(series):
+    if column.form.meaning == "words":
         known = {same(word): place for place, word in reversed([*enumerate(column.categories)])}
         for row in np.flatnonzero((places < 0) & ~missing):
             places[row] = known.get(same(words.iloc[row]), -1)
