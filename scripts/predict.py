@@ -1,7 +1,8 @@
 """Predicts the rows of a file with a finished run: `python scripts/predict.py RUN new.csv --output predictions.csv`.
 
 RUN is a run folder or `last`. The rows are kept as they are; `predicted_TARGET` stands behind them, and for classes
-`probability_CLASS` for each. Where the file has the target too, the metrics are printed.
+`probability_CLASS` for each. Where the file has the target too, the metrics are printed. Values that the training rows
+did not have are told by column: numbers and dates that cannot be read or are out of range, unseen categories.
 """
 
 import sys
@@ -22,6 +23,14 @@ def main() -> int:
         "--separator", help="between the columns (default: as in training, or found out)"
     )
     parser.add_argument("--encoding", help="of the text (default: as in training, or found out)")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse values that the training rows did not have"
+    )
+    parser.add_argument(
+        "--safe-csv",
+        action="store_true",
+        help="put a ' in front of words that a spreadsheet would take for a formula",
+    )
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
     with refusals() as outcome:
@@ -30,20 +39,21 @@ def main() -> int:
         from goldilocks.predict import load
         from goldilocks.predict_file import layout_of, predict_file
 
-        predictor = load(given.run, given.log_dir)
+        predictor = load(given.run, given.log_dir, given.strict)
         said = {
             name: getattr(given, name)
             for name in ("separator", "encoding")
             if getattr(given, name) is not None
         }
-        done = predict_file(
-            predictor, given.file, given.output, replace(layout_of(predictor), **said)
-        )
+        layout = replace(layout_of(predictor), **said)
+        done = predict_file(predictor, given.file, given.output, layout, given.safe_csv)
         if done.ignored:
             print(
                 f"ignored columns, which the network does not take: {', '.join(done.ignored)}",
                 file=sys.stderr,
             )
+        for strange in done.strange:
+            print(f"warning: {strange}", file=sys.stderr)
         if done.metrics:
             measured = ", ".join(f"{name} {value:.4f}" for name, value in done.metrics.items())
             print(

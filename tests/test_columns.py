@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from goldilocks.data.columns import Column, describe, describe_columns, numbers_of, words_of
+from goldilocks.data.columns import Column, describe, describe_columns
+from goldilocks.data.values import numbers_of, words_of
 from goldilocks.errors import Refused
 
 RANDOM = np.random.default_rng(0)
@@ -97,10 +98,12 @@ def test_missing_and_distinct_values_are_counted():
 
 
 def test_days_come_first_where_a_date_says_so():
-    assert describe(pd.Series([f"{day:02}/03/2024" for day in range(1, 28)], name="x")).day_first
+    assert describe(
+        pd.Series([f"{day:02}/03/2024" for day in range(1, 28)], name="x")
+    ).form.day_first
     assert not describe(
         pd.Series([f"03/{day:02}/2024" for day in range(1, 28)], name="x")
-    ).day_first
+    ).form.day_first
 
 
 def test_decisions_of_the_user():

@@ -107,7 +107,7 @@ def test_a_mark_of_a_missing_value_is_one_in_a_frame_that_was_read_elsewhere():
     assert np.array_equal(preparation.transform(marked), preparation.transform(gone))
     assert feature(preparation, marked, f"make={MISSING}").tolist() == [1, 1, 1]
     known = fit(FRAME.assign(make=FRAME["make"].replace("audi", "?")))
-    assert feature(known, FRAME.assign(make="?"), "make=?").all()
+    assert feature(known, FRAME.assign(make="?"), f"make={MISSING}").all()
 
 
 def test_rare_categories_are_one():

@@ -292,6 +292,27 @@ def robust() -> Measured:
 
 
 @proof(
+    "data.scaling=auto",
+    "G10",
+    "robust for features with values more than 10 inter-quartile ranges from the median, else standard",
+    "features of 1,000 normal numbers and of their exponentials squared, minus either formula",
+)
+def auto_scaling() -> Measured:
+    from goldilocks.data.scaling import apply_scaler, fit_scaler
+
+    even = np.random.default_rng(0).normal(size=1000)
+    raw = np.stack([even, np.exp(2 * even)], axis=1)
+    scaled = apply_scaler(raw, fit_scaler(raw, "auto"))
+    low, middle, high = np.quantile(raw[:, 1], [0.25, 0.5, 0.75])
+    z = (raw[:, 1] - middle) / (high - low)
+    errors = (
+        np.abs(scaled[:, 0] - (even - even.mean()) / even.std()).max(),
+        np.abs(scaled[:, 1] - z / np.sqrt(1 + (z / 3) ** 2)).max(),
+    )
+    return ", ".join(within(float(error), 1e-5) for error in errors), max(errors) < 1e-5
+
+
+@proof(
     "data.scaling=quantile",
     "G10",
     "to a normal distribution by the training rows' quantiles",

@@ -256,6 +256,29 @@ def min_category_rows() -> Measured:
 
 
 @proof(
+    "data.min_class_rows",
+    "",
+    "rarer classes are left out, or merged",
+    "classes and rows of 100 of a, 100 of b and 2 each of c and d: left out, merged",
+    covers="data.rare_classes=drop data.rare_classes=merge",
+)
+def min_class_rows() -> Measured:
+    rows = [
+        {**row, "price": word} for row, word in zip(drawn(204), "ab" * 100 + "ccdd", strict=True)
+    ]
+    with written(rows) as path:
+        found = [
+            read(path, "data.min_class_rows=3", f"data.rare_classes={what}").spec
+            for what in ("drop", "merge")
+        ]
+    told = [(spec.class_names, sum(spec.num_rows.values())) for spec in found]
+    return "; ".join(f"{', '.join(names)} of {count} rows" for names, count in told), told == [
+        (("a", "b"), 200),
+        (("(other)", "a", "b"), 204),
+    ]
+
+
+@proof(
     "data.target_log",
     "G10",
     "learns the target's logarithm",

@@ -11,6 +11,7 @@ from goldilocks.advice import advise, command
 from goldilocks.callbacks import recorder_of
 from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.probe import probe
+from goldilocks.data.card import cell
 from goldilocks.errors import one_line
 from goldilocks.evidence import Evidence, look_at_rows
 from goldilocks.schedulers import steps_in_epoch
@@ -85,7 +86,7 @@ def as_page(summary: str, findings: list[dict[str, Any]], overrides: list[str]) 
             "",
             f"## {sentence(finding['name'])}",
             "",
-            f"{sentence(finding['measured'])}.",
+            f"{cell(sentence(finding['measured']))}.",
             "",
         ]
         lines += [f"To try: {finding['advice']}" + (":" if finding["overrides"] else ".")]

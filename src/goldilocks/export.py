@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +18,17 @@ from numpy.typing import NDArray
 
 from goldilocks.config import build
 from goldilocks.data.base import TableData
-from goldilocks.data.layout import MISSING as MARKS
-from goldilocks.data.layout import PANDAS_MISSING
 from goldilocks.data.preparation import (
     MISSING,
     OTHER,
     SECONDS_OF_DAY,
-    TRUTH,
     Fitted,
     Preparation,
     number_names,
     places_of,
 )
 from goldilocks.data.scaling import undo_scaling
+from goldilocks.data.values import MARKS, TRUTH
 from goldilocks.errors import Refused, missing, one_line
 from goldilocks.graph import Graph
 from goldilocks.predict import Predictor
@@ -277,7 +275,7 @@ def description(predictor: Predictor) -> dict[str, Any]:
     if predictor.preparation is not None:
         columns = column_rules(predictor.preparation.columns)
         told["input"]["shape"] = ["rows", sum(column.get("width", 1) for column in columns)]
-        told["missing"] = sorted({*MARKS, *PANDAS_MISSING})
+        told["missing"] = sorted(MARKS)
         told["columns"] = columns
     else:
         told["input"]["shape"] = ["rows", *spec.input_shape]
@@ -298,11 +296,15 @@ def column_rules(columns: list[Fitted]) -> list[dict[str, Any]]:
     for column in columns:
         if names := number_names(column):
             rule: dict[str, Any] = {"name": column.name, "kind": "number", "at": place}
+            form = asdict(column.form)
+            rule |= {key: form[key] for key in ("unit", "comma", "stamp") if form[key]}
+            if column.form.meaning == "hours":
+                rule["hours"] = True
             if column.kind == "date":
                 parts = [name.removeprefix(f"{column.name} ") for name in names]
                 rule |= {
                     "kind": "date",
-                    "day_first": column.day_first,
+                    "day_first": column.form.day_first,
                     "width": len(parts),
                     "parts": parts,
                 }
@@ -319,9 +321,10 @@ def column_rules(columns: list[Fitted]) -> list[dict[str, Any]]:
                 name: column.categories.index(word) if word in column.categories else -1
                 for name, word in (("missing", MISSING), ("unseen", OTHER))
             }
-            rule = {"name": column.name, "kind": "category", "at": place, "written": column.written}
-            if column.written == "truth":
-                rule["truth"] = {word: str(value) for word, value in TRUTH.items()}
+            written = column.form.meaning
+            rule = {"name": column.name, "kind": "category", "at": place, "written": written}
+            if column.form.meaning == "truth":
+                rule["truth"] = dict(TRUTH)
             rules.append({**rule, "categories": words, **places})
             place += 1
     return rules

@@ -192,7 +192,7 @@ class Scale(nn.Module):
         for name, values in scaler.items():
             shaped = (
                 values.reshape(-1, *[1] * (dimensions - 1))
-                if name in ("shift", "scale")
+                if name in ("shift", "scale", "clip")
                 else values
             )
             self.register_buffer(name, shaped)

@@ -3,6 +3,8 @@
 Legend: N rows, F features, C classes, T targets.
 """
 
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from goldilocks.averaging import evaluated_weights
 from goldilocks.checks import Settings, resolved
 from goldilocks.config import check_arguments
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
-from goldilocks.data.preparation import Preparation
+from goldilocks.data.layout import column_names
+from goldilocks.data.preparation import Preparation, StrangeValues
 from goldilocks.data.scaling import apply_scaler, check_finite
 from goldilocks.data.spec import Spec
+from goldilocks.data.values import Form
 from goldilocks.errors import Refused, near_miss
 from goldilocks.network import build_network
 from goldilocks.tasks import Task
@@ -36,6 +40,8 @@ class Predictor:
         preparation: Of a table's columns; None for a source that loads numbers.
         scaler: Of those numbers.
         settings: Of the run.
+        target_forms: How the words of a table's targets are read, by name.
+        strict: Whether values that the training rows did not have are refused, in place of a warning.
     """
 
     def __init__(
@@ -45,7 +51,10 @@ class Predictor:
         preparation: Preparation | None,
         scaler: Mapping[str, Tensor],
         settings: Settings,
+        target_forms: Mapping[str, Form],
+        strict: bool = False,
     ) -> None:
+        self.target_forms, self.strict = target_forms, strict
         self.network, self.task, self.spec, self.settings = network, task, task.spec, settings
         self.preparation, self.scaler = preparation, scaler
         names = (
@@ -88,12 +97,27 @@ class Predictor:
         check_finite(values, self.spec.feature_names)
         return apply_scaler(values, self.scaler)
 
+    def tell(self, rows: Any) -> None:
+        """Warns of values that the training rows did not have, a line a column.
+
+        Raises:
+            Refused: a ValueError, in place of the warning, if `strict`.
+        """
+        if self.preparation is None:
+            return
+        strange = self.preparation.strange(self.framed(rows))
+        if strange and self.strict:
+            raise Refused(f"rows: {'; '.join(map(str, strange))}")
+        for found in strange:
+            warnings.warn(str(found), StrangeValues, stacklevel=3)
+
     def framed(self, rows: Any) -> Any:
         """Rows as a pandas DataFrame that has all columns that are needed."""
         import pandas as pd
 
         names = list(self.feature_names_in_)
         if hasattr(rows, "columns"):
+            rows = renamed(rows, names)
             check_columns(names, list(rows.columns))
             return rows
         values = np.asarray(rows)
@@ -111,7 +135,7 @@ class Predictor:
 
     @torch.no_grad()
     def outputs(self, rows: Any) -> NDArray[np.float32]:
-        """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T]."""
+        """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T]; nothing is told."""
         width = len(self.spec.class_names) or self.spec.num_outputs
         return np.concatenate(
             [np.empty((0, width), np.float32), *self.batches(self.prepared(rows))]
@@ -129,6 +153,7 @@ class Regressor(Predictor):
 
     def predict(self, rows: Any) -> NDArray[np.float32]:
         """Values of rows, [N], or [N, T] of several targets; for `rows` see `prepared`."""
+        self.tell(rows)
         values = self.outputs(rows)
         return values[:, 0] if values.shape[1] == 1 else values
 
@@ -142,19 +167,27 @@ class Classifier(Predictor):
 
     def predict(self, rows: Any) -> Array:
         """The likeliest class of each row, [N]; for `rows` see `prepared`."""
-        return self.classes_[self.predict_proba(rows).argmax(1)]
+        self.tell(rows)
+        return self.classes_[self.outputs(rows).argmax(1)]
 
     def predict_proba(self, rows: Any) -> NDArray[np.float32]:
         """The probability of each class, [N, C]; for `rows` see `prepared`."""
+        self.tell(rows)
         return self.outputs(rows)
 
 
-def load(run: str | Path, log_dir: str | Path = "logs") -> Regressor | Classifier:
+def load(
+    run: str | Path, log_dir: str | Path = "logs", strict: bool = False
+) -> Regressor | Classifier:
     """The best network of a run, from its folder alone: neither the data nor the folder's place are needed.
+
+    Rows of a table are read as a file's are. Values that the training rows did not have, numbers that cannot be read,
+    categories, numbers out of range, are warned of by column.
 
     Args:
         run: A run folder, or `last`.
         log_dir: Where `last` looks.
+        strict: Refuses such rows.
 
     Raises:
         Refused: if there is no such run, or no checkpoint of it that can be read.
@@ -180,9 +213,16 @@ def load(run: str | Path, log_dir: str | Path = "logs") -> Regressor | Classifie
             f"{path}: does not hold how the rows of {settings.data['_target_']} are prepared"
         )
     preparation = Preparation.from_plain(fitted["preparation"]) if "preparation" in fitted else None
+    forms = {name: Form(**form) for name, form in fitted.get("target_forms", {}).items()}
     kind = Regressor if spec.task == "regression" else Classifier
     return kind(
-        network, Task(spec, **settings.task).eval(), preparation, fitted["scaler"], settings
+        network,
+        Task(spec, **settings.task).eval(),
+        preparation,
+        fitted["scaler"],
+        settings,
+        forms,
+        strict,
     )
 
 
@@ -210,6 +250,24 @@ def classes_of(names: Sequence[str]) -> Array:
         if [str(number) for number in numbers] == list(names):
             return np.array(numbers)
     return np.array(names)
+
+
+def renamed(rows: Any, names: Sequence[str]) -> Any:
+    """A DataFrame whose columns have the names that reading a file gives them, where those of `names` are not there.
+
+    Reading takes spaces off names, and numbers those that are empty or twice there; pandas does so in another way.
+    """
+    found = [str(name) for name in rows.columns]
+    if set(names) <= set(found):
+        return rows
+    bare = ["" if name.startswith("Unnamed: ") else name.strip() for name in found]
+    plain = column_names(bare)[0]
+    counts = Counter(plain)
+    for place, name in enumerate(plain):
+        stem, dot, number = name.rpartition(".")
+        if dot and number.isdigit() and stem in counts and name not in names:
+            plain[place] = f"{stem}.{int(number) + 1}"  # pandas counts from 1
+    return rows.set_axis(plain, axis=1)
 
 
 def check_columns(names: list[str], found: list[str], where: str = "rows") -> None:

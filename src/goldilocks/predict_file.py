@@ -16,16 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goldilocks.data.columns import numbers_of, words_of
-from goldilocks.data.layout import Layout
-from goldilocks.data.preparation import TRUTH, Written, rewritten
+from goldilocks.data.layout import NUMBER, Layout
+from goldilocks.data.preparation import Strange
 from goldilocks.data.stream import Stream, open_stream
+from goldilocks.data.targets import OTHER_CLASSES
+from goldilocks.data.values import MARKS, NUMBERS, classes_of, numbers_of
 from goldilocks.errors import Refused
 from goldilocks.predict import Classifier, Predictor, both_classes, check_columns
 
 PIECE_ROWS, FEWEST_ROWS = 2**14, 2**9
 PIECE_INPUTS = 2**24  # of the network, in all
 NO_TEXT = {".parquet": "Parquet", ".feather": "Feather", ".xlsx": "a workbook"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 
 
@@ -38,16 +40,31 @@ class Predicted:
         ignored: Columns that the network does not know.
         compared: Rows whose target stands in the file.
         metrics: Of those rows, by name.
+        strange: Values that the training rows did not have, by column.
     """
 
     rows: int = 0
     ignored: list[str] = field(default_factory=list)
     compared: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    strange: list[Strange] = field(default_factory=list)
+
+    def add(self, strange: list[Strange]) -> None:
+        """Adds those of a further piece."""
+        known = {(found.column, found.what): found for found in self.strange}
+        for found in strange:
+            if before := known.get((found.column, found.what)):
+                before.rows += found.rows
+            else:
+                self.strange.append(found)
 
 
 def predict_file(
-    predictor: Predictor, file: Path, output: Path, layout: Layout | None = None
+    predictor: Predictor,
+    file: Path,
+    output: Path,
+    layout: Layout | None = None,
+    safe: bool = False,
 ) -> Predicted:
     """Writes the rows of a file with columns of predictions behind them.
 
@@ -59,9 +76,11 @@ def predict_file(
         file: CSV, TSV and their likes, packed or not, or Parquet.
         output: Text in UTF-8, separated as the file is. It appears when it is whole, in place of what was there.
         layout: What is known of the file; None takes what the run's options say of theirs.
+        safe: Whether a word that a spreadsheet would take for a formula is written with a ' in front.
 
     Raises:
-        Refused: for rows that lack a column, a file that is no table, an output that cannot be written.
+        Refused: for rows that lack a column, a file that is no table, an output that cannot be written; with the
+            predictor's `strict` for values that the training rows did not have.
     """
     names = list(predictor.feature_names_in_)
     if not names:
@@ -75,15 +94,16 @@ def predict_file(
     added = added_names(predictor)
     if taken := [name for name in added if name in stream.header]:
         raise Refused(f"{file}: has a column {taken[0]} already; rename it")
-    while True:
-        try:
-            with written_whole(file, output) as target:
-                return write_pieces(predictor, stream, target, added)
-        except UnicodeDecodeError as error:
-            stream = stream.in_cp1252(error, names[0])
+    with written_whole(file, output) as target:
+        done = write_pieces(predictor, stream, target, added, safe)
+        if done.strange and predictor.strict:
+            raise Refused(f"{file}: {'; '.join(map(str, done.strange))}")
+        return done
 
 
-def write_pieces(predictor: Predictor, stream: Stream, target: Any, added: list[str]) -> Predicted:
+def write_pieces(
+    predictor: Predictor, stream: Stream, target: Any, added: list[str], safe: bool
+) -> Predicted:
     """Predicts piece by piece; for the arguments see `predict_file`."""
     import pandas as pd
 
@@ -95,9 +115,9 @@ def write_pieces(predictor: Predictor, stream: Stream, target: Any, added: list[
     for piece in stream.pieces(
         max(FEWEST_ROWS, min(PIECE_ROWS, PIECE_INPUTS // spec.input_shape[0]))
     ):
-        values = stream.values(
-            piece, needed, numbers=number_columns(predictor, targets if known else [])
-        )
+        values = stream.values(piece, needed)
+        if predictor.preparation is not None:
+            done.add(predictor.preparation.strange(values))
         raw = torch.cat([*predictor.raw_outputs(predictor.prepared(values))])
         predictions = both_classes(predictor.task.predict(raw), spec).numpy()
         if known:
@@ -109,9 +129,15 @@ def write_pieces(predictor: Predictor, stream: Stream, target: Any, added: list[
         if isinstance(predictor, Classifier):
             columns.insert(0, predictor.classes_[predictions.argmax(1)])
         beside = pd.DataFrame(dict(zip(added, columns, strict=True)), index=piece.index)
-        header = [*stream.header, *added] if not done.rows else False
-        pd.concat([piece, beside], axis=1).to_csv(
-            target, index=False, header=header, sep=stream.separator, decimal=stream.decimal
+        table, names = pd.concat([piece, beside], axis=1), [*stream.header, *added]
+        if safe:
+            table, names = table.map(without_formula), [*map(without_formula, names)]
+        table.to_csv(
+            target,
+            index=False,
+            header=False if done.rows else names,
+            sep=stream.separator,
+            decimal=stream.decimal,
         )
         done.rows += len(piece)
     if done.compared:
@@ -120,6 +146,17 @@ def write_pieces(predictor: Predictor, stream: Stream, target: Any, added: list[
             metrics = predictor.task.compute_metrics("test")
         done.metrics = {name.removeprefix("test/"): value for name, value in metrics.items()}
     return done
+
+
+def without_formula(value: Any) -> Any:
+    """A word that no spreadsheet takes for a formula; what is no word, and numbers, as they are.
+
+    >>> without_formula("=2+5"), without_formula("-1.5"), without_formula("@sum"), without_formula("a=b")
+    ("'=2+5", '-1.5', "'@sum", 'a=b')
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    return value if NUMBER.fullmatch(value) else f"'{value}"
 
 
 @contextmanager
@@ -173,34 +210,24 @@ def layout_of(predictor: Predictor) -> Layout:
     )
 
 
-def number_columns(predictor: Predictor, targets: list[str]) -> list[str]:
-    """The columns in which a comma may stand in front of decimals."""
-    if predictor.preparation is None:
-        return [*predictor.feature_names_in_, *targets]
-    columns = predictor.preparation.columns
-    numbers = [
-        column.name for column in columns if column.kind == "numeric" or column.written == "numbers"
-    ]
-    return [*numbers, *targets]
-
-
 def truth_of(predictor: Predictor, frame: Any) -> tuple[NDArray[Any], Tensor]:
     """Which rows of a piece have a target, [N], and those targets as the metrics take them."""
     spec, task = predictor.spec, predictor.task
     if spec.task == "regression":
-        values = np.stack([numbers_of(frame[name]) for name in frame], axis=1)
+        values = np.stack(
+            [numbers_of(frame[name], predictor.target_forms.get(name, NUMBERS)) for name in frame],
+            axis=1,
+        )
         if task.logged:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = np.where(spec.target_log, np.log(values), values)
         rows: Any = np.isfinite(values).all(axis=1)
         scaled = (values[rows] - np.array(spec.target_shift)) / np.array(spec.target_scale)
         return rows, torch.from_numpy(scaled).float()
-    written: Written = "words"
-    if isinstance(predictor, Classifier) and predictor.classes_.dtype.kind in "if":
-        written = "numbers"
-    elif set(spec.class_names) <= set(map(str, TRUTH.values())):
-        written = "truth"
-    words = words_of(rewritten(frame.iloc[:, 0], written))
+    (name,) = frame
+    words = classes_of(frame[name], predictor.target_forms[name], MARKS & {*spec.class_names})
+    if OTHER_CLASSES in spec.class_names:
+        words = words.where(words.isna() | words.isin(spec.class_names), OTHER_CLASSES)
     places = words.map({name: place for place, name in enumerate(spec.class_names)}).to_numpy(
         np.float64
     )

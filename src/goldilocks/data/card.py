@@ -3,6 +3,8 @@
 Legend: N rows, F features, C columns of an encoded target.
 """
 
+import html
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldilocks import data_checks
-from goldilocks.data.columns import Column, numbers_of, words_of
+from goldilocks.data.columns import Column
 from goldilocks.data.preparation import Fitted, Preparation
 from goldilocks.data.spec import Spec
 from goldilocks.data.targets import MAX_CLASSES
+from goldilocks.data.values import dates_of, numbers_of, words_of
 
 COMMON = 5  # categories that are named
 Pairs = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]  # inputs and targets by stage
@@ -54,20 +57,26 @@ def describe_table(
 def values_of(series: Any, column: Fitted) -> dict[str, Any]:
     """The range of numbers and dates, or the commonest categories with the number of their training rows."""
     if column.kind == "numeric":
-        values = numbers_of(series)
+        values = numbers_of(series, column.form)
         return {
             "least": float(np.nanmin(values)),
             "median": float(np.nanmedian(values)),
             "most": float(np.nanmax(values)),
         }
     if column.kind == "date":
-        return {"least": str(series.dropna().min()), "most": str(series.dropna().max())}
-    counts = words_of(series).value_counts()
+        dates = dates_of(series, column.form)
+        return {"least": written(dates.min()), "most": written(dates.max())}
+    counts = words_of(series, column.form).value_counts()
     common = {str(word): int(count) for word, count in counts.head(COMMON).items()}
     return {
         "common": common,
         "given": "a vector for each category" if column.embedded else "0 and 1",
     }
+
+
+def written(date: Any) -> str:
+    """A point in time, without a time of day where that is midnight."""
+    return str(date).removesuffix(" 00:00:00")
 
 
 def describe_target(
@@ -153,6 +162,8 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     text = yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=120)
     (folder / "data_card.yaml").write_text(text, encoding="utf-8")
     (folder / "data_card.md").write_text("\n".join(lines_of(card)) + "\n", encoding="utf-8")
+    for said in card["said"]:
+        print(f"note: {said}", file=sys.stderr)
     for check in card["checks"]:
         if check["status"] == "failed":
             print(
@@ -165,7 +176,8 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     target, rows = card["target"], card["rows"]
     yield "# The data of this run"
     yield ""
-    yield f"Files: {', '.join(card['files'])}. {'. '.join(note[:1].upper() + note[1:] for note in card['notes'])}."
+    notes = [note[:1].upper() + note[1:] for note in [*card["notes"], *card["said"]]]
+    yield f"Files: {', '.join(card['files'])}. {cell('. '.join(dict.fromkeys(notes)))}."
     yield ""
     told = (f"{rows[stage]:,} {stage}" for stage in ("train", "val", "test"))
     yield f"Rows: {', '.join(told)}; {card['split']}."
@@ -186,7 +198,7 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     yield from ["", "## Checks", ""]
     for check in card["checks"]:
         advice = f". Advice: {check['advice']}" if check["advice"] else ""
-        yield f"- {check['status']}: {check['name']}: {check['measured']}{advice}"
+        yield f"- {check['status']}: {check['name']}: {cell(check['measured'])}{advice}"
 
 
 def column_lines(card: Mapping[str, Any]) -> Iterator[str]:
@@ -205,6 +217,13 @@ def column_lines(card: Mapping[str, Any]) -> Iterator[str]:
         ]
         yield f"| {' | '.join(map(cell, [*words, value_words(column), column['features']]))} |"
     yield from ["", "A decision is changed by `data.columns.NAME=KIND`, or `drop`."]
+    if card["skewed"]:
+        names = cell(", ".join(card["skewed"]))
+        hint = f"data.scaling={card['scaling']} allows for that"
+        if card["scaling"] in ("standard", "minmax", "none"):
+            hint = "data.scaling=auto scales these robustly"
+        yield ""
+        yield f"Skewed, with values more than ten inter-quartile ranges from the median: {names}; {hint}."
     left = [column for column in card["columns"] if not column["used"]]
     yield from ["", f"## Not used: {len(left)}", ""] if left else []
     for column in left:
@@ -232,5 +251,10 @@ def spoken(value: Any) -> str:
 
 
 def cell(text: Any) -> str:
-    """Text that breaks no table."""
-    return " ".join(str(text).replace("|", "\\|").split())
+    """Text that breaks no table, and is neither HTML nor a link.
+
+    >>> cell("<b>|x[y](z)")
+    '&lt;b&gt;\\\\|x\\\\[y\\\\](z)'
+    """
+    text = html.escape(str(text), quote=False)
+    return " ".join(re.sub(r"([|\[\]])", r"\\\1", text).split())

@@ -45,7 +45,9 @@ PANDAS_MISSING = (
     *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 )
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?%?")
-DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+WITH_COMMA = re.compile(r"(?<![\w.,])[-+]?[\d.]*\d,\d+(?![\w.,])")
+WITH_POINT = re.compile(r"(?<![\w.,])[-+]?\d+\.\d+(?![\w.,])")
+COMMENT = re.compile(r'\s*#|"?sep=.?"?\s*$', re.I)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,24 @@ def decode(sample: bytes, encoding: str, where: str) -> str:
     return whole or text
 
 
+def preamble(lines: Sequence[str]) -> int:
+    """How many lines are in front of the table: comments, and what spreadsheets write of the separator.
+
+    A first line that begins with # and is as wide as the numbers below it names the columns.
+
+    >>> preamble(["# exported 2024", "# by X, Y", "a,b,y", "1,2,3"]), preamble(["#a,b", "1,2"])
+    (2, 0)
+    """
+    count = next((at for at, line in enumerate(lines) if not COMMENT.match(line)), 0)
+    if not count or not lines[count - 1].lstrip().startswith("#"):
+        return count
+    for separator in SEPARATORS:
+        above, below = split_lines(list(lines[count - 1 : count + 1]), separator)
+        if len(above) == len(below) > 1 and not has_header([below], ""):
+            return count - 1
+    return count
+
+
 def split_sample(text: str, separator: str | None, where: str) -> tuple[list[list[str]], str]:
     """The first rows, and what separates their columns: what most rows have equally often."""
     lines = text.splitlines()[: SAMPLE_ROWS + 1]
@@ -142,6 +162,41 @@ def has_header(rows: list[list[str]], target: str) -> bool:
     return not numbers and any(first)
 
 
+def has_second_header(rows: list[list[str]]) -> bool:
+    """Whether the row below the header holds words where all others have numbers, in two columns or more."""
+    width, below = len(rows[0]), rows[2:]
+    if len(below) < 3 or len(rows[1]) != width or any(map(NUMBER.fullmatch, rows[1])):
+        return False
+    places = [
+        place
+        for place in range(width)
+        if rows[1][place].strip() not in (*MISSING, *PANDAS_MISSING)
+        and is_column_of_numbers([row[place].strip() for row in below if len(row) > place])
+    ]
+    return len(places) >= 2
+
+
+def is_column_of_numbers(words: list[str]) -> bool:
+    """Whether all words but marks of missing values are numbers, and some are."""
+    present = [word for word in words if word not in (*MISSING, *PANDAS_MISSING)]
+    return bool(present) and all(map(NUMBER.fullmatch, present))
+
+
+def joined_names(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """Names from two rows: the first row's where they tell the columns apart, else both.
+
+    >>> joined_names(["size", "weight"], ["cm", "kg"]), joined_names(["size", "", "w"], ["min", "max", ""])
+    (['size', 'weight'], ['size min', 'size max', 'w'])
+    """
+    if all(first) and len(set(first)) == len(first):
+        return list(first)
+    names, above = [], ""
+    for upper, lower in zip(first, second, strict=True):
+        above = upper.strip() or above
+        names.append(f"{above} {lower.strip()}".strip())
+    return names
+
+
 def column_names(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names without spaces around them, each once, and what was renamed.
 
@@ -164,13 +219,3 @@ def column_names(words: Sequence[str]) -> tuple[list[str], list[str]]:
             notes.append(f"a second column named {plain} is {name} here")
         names.append(name)
     return names, notes
-
-
-def decimal_of(rows: list[list[str]], separator: str) -> str:
-    """A comma where numbers have one and none has a point."""
-    if separator == ",":
-        return "."
-    words = [word.strip() for row in rows for word in row]
-    commas = sum(DECIMAL_COMMA.fullmatch(word) is not None for word in words)
-    points = sum(re.fullmatch(r"[-+]?\d+\.\d+", word) is not None for word in words)
-    return "," if commas > points else "."

@@ -6,29 +6,19 @@ Legend: N rows, F features, K columns of many categories.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goldilocks.data.columns import Column, dates_of, numbers_of, words_of
-from goldilocks.data.layout import MISSING as MARKS
-from goldilocks.data.scaling import Scaling, apply_scaler, fit_scaler
+from goldilocks.data.columns import Column
+from goldilocks.data.scaling import Scaling, apply_scaler, fit_scaler, skewed
+from goldilocks.data.values import TRUTH, WORDS, Form, clean, dates_of, numbers_of, words_of
 from goldilocks.errors import Refused
 
-Written = Literal["words", "numbers", "truth"]
-
 MISSING, OTHER = "(missing)", "(other)"  # categories of their own
-TRUTH = {
-    "True": True,
-    "TRUE": True,
-    "true": True,
-    "False": False,
-    "FALSE": False,
-    "false": False,
-}  # as pandas reads
 SECONDS_OF_DAY = 86_400
 FEWEST_PIECES, MOST_PIECES = 4, 8
 ROWS_OF_PIECE = 500  # of all rows; tables of 200 and 1,000 were learnt better without any
@@ -47,10 +37,12 @@ class Fitted:
         categories: Of a binary or categorical column, by their number among its features.
         gaps: Whether training rows lack a value: then a feature, or a category, tells which.
         embedded: Whether the network learns a vector for each category.
-        day_first: How dates are read.
         times: Whether dates have a time of day.
-        written: What the file has as categories. Words of numbers or truth are read as such whatever else their column
-            holds, so that a category is the same in every file.
+        form: How its words are read. Categories that are numbers or truth are read as such, so that a category is the
+            same in every file.
+        least: Of the training rows' numbers, or days since 1970.
+        most: Likewise.
+        rare: Categories that the training rows have and that are merged.
     """
 
     name: str
@@ -59,9 +51,35 @@ class Fitted:
     categories: list[str] = field(default_factory=list)
     gaps: bool = False
     embedded: bool = False
-    day_first: bool = False
     times: bool = False
-    written: Written = "words"
+    form: Form = WORDS
+    least: float = -np.inf
+    most: float = np.inf
+    rare: list[str] = field(default_factory=list)
+
+
+class StrangeValues(UserWarning):
+    """Rows have values that the training rows did not have."""
+
+
+@dataclass
+class Strange:
+    """Values of a column that the training rows did not have.
+
+    Attributes:
+        column: Its name.
+        what: Is wrong with them.
+        rows: How many.
+        example: One of them.
+    """
+
+    column: str
+    what: str
+    rows: int
+    example: str
+
+    def __str__(self) -> str:
+        return f"{self.column}: {self.rows:,} of the rows {self.what}, such as {self.example}"
 
 
 class Preparation:
@@ -90,14 +108,13 @@ class Preparation:
         min_category_rows: int,
     ) -> None:
         self.columns = [
-            Fitted(column.name, column.kind, day_first=column.day_first)
-            for column in columns
-            if column.used
+            Fitted(column.name, column.kind, form=column.form) for column in columns if column.used
         ]
         self.pieces = pieces
         self.scaling, self.max_one_hot, self.min_rows = scaling, max_one_hot, min_category_rows
         self.medians: Tensor = torch.zeros(0, dtype=torch.double)
         self.scaler: dict[str, Tensor] = {}
+        self.skewed: list[str] = []  # columns, for the data card
 
     # --- what comes out -----------------------------------------------------------------------------------------------
 
@@ -146,31 +163,42 @@ class Preparation:
             )
         numbers = self.raw_numbers(frame)
         self.medians = medians_of(numbers)
-        self.scaler = (
-            fit_scaler(fill(numbers, self.medians), self.scaling) if numbers.shape[1] else {}
-        )
+        if numbers.shape[1]:
+            numbers = fill(numbers, self.medians)
+            self.scaler = fit_scaler(numbers, self.scaling)
+            owners = [column.name for column in self.columns for _ in number_names(column)]
+            self.skewed = [owners[place] for place in np.flatnonzero(skewed(numbers))]
         return self
 
     def fit_column(self, column: Fitted, series: Any) -> Fitted | None:
         """One column; None where the training rows have no value, or only one."""
         if column.kind == "numeric":
-            values = numbers_of(series)
+            values = numbers_of(series, column.form)
             present = values[np.isfinite(values)]
-            gaps = len(present) < len(values)
-            varies = len(present) and (gaps or present.min() < present.max())
-            return (
-                replace(column, gaps=gaps, edges=edges_of(present, self.pieces)) if varies else None
+            if not len(present):
+                return None
+            column = replace(
+                column,
+                gaps=len(present) < len(values),
+                edges=edges_of(present, self.pieces),
+                least=float(present.min()),
+                most=float(present.max()),
             )
+            return column if column.gaps or column.least < column.most else None
         if column.kind == "date":
-            dates = dates_of(series, column.day_first)
+            dates = dates_of(series, column.form)
             present = dates.dropna()
-            times = bool((present != present.dt.normalize()).any())
-            return (
-                replace(column, gaps=len(present) < len(dates), times=times)
-                if len(present)
-                else None
+            if not len(present):
+                return None
+            days = seconds_of(present) / SECONDS_OF_DAY
+            return replace(
+                column,
+                gaps=len(present) < len(dates),
+                times=bool((present != present.dt.normalize()).any()),
+                least=float(days.min()),
+                most=float(days.max()),
             )
-        return self.fit_categories(replace(column, written=written_as(series)), words_of(series))
+        return self.fit_categories(column, words_of(series, column.form))
 
     def fit_categories(self, column: Fitted, words: Any) -> Fitted | None:
         """Categories from the commonest to the rarest; then those for missing values and for rare ones."""
@@ -188,7 +216,12 @@ class Preparation:
         if rare and not embedded:  # an embedded category of those is 0
             categories.append(OTHER)
         return replace(
-            column, kind="categorical", categories=categories, gaps=gaps, embedded=embedded
+            column,
+            kind="categorical",
+            categories=categories,
+            gaps=gaps,
+            embedded=embedded,
+            rare=sorted(set(counts.index) - set(kept)),
         )
 
     # --- applying -----------------------------------------------------------------------------------------------------
@@ -234,14 +267,23 @@ class Preparation:
             piece
             for column in self.columns
             for piece in (
-                [numbers_of(frame[column.name])]
+                [numbers_of(frame[column.name], column.form)]
                 if column.kind == "numeric"
-                else date_parts(dates_of(frame[column.name], column.day_first), column.times)
+                else date_parts(dates_of(frame[column.name], column.form), column.times)
                 if column.kind == "date"
                 else []
             )
         ]
         return np.stack(pieces, axis=1) if pieces else np.empty((len(frame), 0))
+
+    def strange(self, frame: Any) -> list[Strange]:
+        """What rows have that the training rows did not: unreadable, unseen and out of range, by column."""
+        return [
+            found
+            for column in self.columns
+            for what, rows in strange_rows(column, frame[column.name])
+            if (found := strange_of(column.name, what, rows, frame[column.name]))
+        ]
 
     # --- for a checkpoint ---------------------------------------------------------------------------------------------
 
@@ -257,7 +299,9 @@ class Preparation:
     def from_plain(cls, plain: Mapping[str, Any]) -> "Preparation":
         """The inverse of `as_plain`: ready to transform."""
         made = cls((), scaling="none", pieces=0, max_one_hot=0, min_category_rows=1)
-        made.columns = [Fitted(**column) for column in plain["columns"]]
+        made.columns = [
+            Fitted(**{**column, "form": Form(**column["form"])}) for column in plain["columns"]
+        ]
         made.medians, made.scaler = plain["medians"], dict(plain["scaler"])
         return made
 
@@ -280,7 +324,7 @@ def number_names(column: Fitted) -> list[str]:
 
 def date_parts(dates: Any, times: bool) -> list[NDArray[np.float64]]:
     """Days since 1970, and sine and cosine of the month, the weekday and perhaps the hour, each [N]."""
-    seconds = ((dates - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")).to_numpy(np.float64)
+    seconds = seconds_of(dates)
     cycles = [
         (dates.dt.month - 1) / 12,
         dates.dt.day_of_week / 7,
@@ -291,6 +335,12 @@ def date_parts(dates: Any, times: bool) -> list[NDArray[np.float64]]:
         seconds / SECONDS_OF_DAY,
         *(wave(angle) for angle in angles for wave in (np.sin, np.cos)),
     ]
+
+
+def seconds_of(dates: Any) -> NDArray[np.float64]:
+    """Seconds since 1970, [N]; not a number for a missing date."""
+    seconds = (dates - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
+    return seconds.to_numpy(np.float64)
 
 
 def medians_of(numbers: NDArray[np.float64]) -> Tensor:
@@ -377,38 +427,61 @@ def flags_of(column: Fitted, series: Any) -> NDArray[np.float32]:
     return (places[:, None] == np.arange(len(column.categories))).astype(np.float32)
 
 
-def written_as(series: Any) -> Written:
-    """What a column has as categories, by what was read."""
-    from pandas.api import types
-
-    if types.is_bool_dtype(series) or types.infer_dtype(series, skipna=True) == "boolean":
-        return "truth"
-    return "numbers" if types.is_numeric_dtype(series) else "words"
-
-
-def rewritten(series: Any, written: Written) -> Any:
-    """A column, [N], in which words of numbers are numbers, or words of truth are true and false, if it holds those."""
-    from pandas.api import types
-
-    if written == "words" or types.is_numeric_dtype(series):
-        return series
-    if written == "truth":
-        return series.astype(object).map(lambda value: TRUTH.get(value, value), na_action="ignore")
-    numbers = numbers_of(series)
-    return series.astype(object).where(np.isnan(numbers), numbers)
-
-
 def places_of(column: Fitted, series: Any) -> NDArray[np.int64]:
     """The place of each row's category among a column's, [N]; -1 for one that is not among them.
 
-    A mark of a missing value, which reading takes away, may be left in a frame that was read elsewhere.
+    A word that is no category is the one that is the same number, if any: a program may have made 1234 of 01234.
     """
     import pandas as pd
 
-    words = words_of(rewritten(series, column.written))
+    words = words_of(series, column.form)
     places = pd.Index(column.categories, dtype=object).get_indexer(words.to_numpy(dtype=object))
-    missing = (words.isna() | words.isin(MARKS)).to_numpy() & (places < 0)
+    missing = words.isna().to_numpy() & (places < 0)
+    if column.form.meaning == "words":
+        known = {same(word): place for place, word in reversed([*enumerate(column.categories)])}
+        for row in np.flatnonzero((places < 0) & ~missing):
+            places[row] = known.get(same(words.iloc[row]), -1)
     for word, rows in ((OTHER, (places < 0) & ~missing), (MISSING, missing)):
         if word in column.categories:
             places[rows] = column.categories.index(word)
     return places
+
+
+def same(word: str) -> float | str:
+    """What two words that are the same number or truth have in common."""
+    try:
+        return float(word)
+    except ValueError:
+        return TRUTH.get(word, word)
+
+
+# --- what the training rows did not have ------------------------------------------------------------------------------
+
+
+def strange_rows(column: Fitted, series: Any) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What is wrong with a column's values, and the rows of which that is so, [N]."""
+    from pandas.api import types
+
+    written = (series if types.is_numeric_dtype(series) else clean(series)).notna().to_numpy()
+    if column.categories:
+        known = [word for word in (*column.categories, *column.rare) if word != OTHER]
+        unseen = places_of(replace(column, categories=known), series) < 0
+        yield "have a category that the training rows lack", unseen & written
+        return
+    ends = column.least, column.most
+    if column.kind == "date":
+        values, what = seconds_of(dates_of(series, column.form)) / SECONDS_OF_DAY, "date"
+        low, high = (str(np.datetime64(int(np.floor(end)), "D")) for end in ends)
+    else:
+        values, what = numbers_of(series, column.form), "number"
+        low, high = (f"{end:g}" for end in ends)
+    yield f"have no {what} that can be read, and count as missing", np.isnan(values) & written
+    outside = (values < column.least) | (values > column.most)
+    yield f"are out of the training rows' range, {low} to {high}", outside
+
+
+def strange_of(name: str, what: str, rows: NDArray[np.bool_], series: Any) -> Strange | None:
+    """What is told of rows, [N]; None where there are none."""
+    if not rows.any():
+        return None
+    return Strange(name, what, int(rows.sum()), str(series.iloc[int(rows.argmax())]))

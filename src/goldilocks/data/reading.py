@@ -4,6 +4,7 @@ pandas parses; it is imported where a file is read, because it takes a second.
 """
 
 import bz2
+import codecs
 import csv
 import glob
 import gzip
@@ -21,18 +22,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from goldilocks.data.layout import (
-    MISSING,
     SAMPLE_BYTES,
     SPACES,
+    WITH_COMMA,
+    WITH_POINT,
     Layout,
     column_names,
-    decimal_of,
     decode,
     find_encoding,
     has_header,
+    has_second_header,
+    joined_names,
+    preamble,
     split_sample,
 )
+from goldilocks.data.values import MARKS, with_point
 from goldilocks.errors import Refused, missing, one_line
+
+PIECE_ROWS = 2**16  # that are words in memory at once
+CHUNK = 2**20
 
 
 class Opener(NamedTuple):
@@ -47,6 +55,7 @@ class Reading(NamedTuple):
 
     frame: Any  # a pandas DataFrame, [N, columns]
     notes: tuple[str, ...]  # for the data card
+    first: tuple[str, ...] = ()  # words of a text's first row, where it names the columns
 
 
 def find_files(path: str | Sequence[str], key: str) -> list[Path]:
@@ -122,9 +131,8 @@ def read_files(files: Sequence[Path], layout: Layout, key: str, target: str = ""
     frame = pd.concat(
         [reading.frame[list(first.frame.columns)] for reading in readings], ignore_index=True
     )
-    return Reading(
-        frame, tuple(dict.fromkeys(note for reading in readings for note in reading.notes))
-    )
+    notes = dict.fromkeys(note for reading in readings for note in reading.notes)
+    return Reading(frame, tuple(notes), first.first)
 
 
 def check_same_columns(expected: list[str], found: list[str], where: str, first: Any) -> None:
@@ -194,23 +202,6 @@ def read_columnar(file: Path, magic: bytes, where: str) -> Reading:
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
-    """Reads CSV and its likes."""
-    found = find_text(file, layout, where, target)
-    while True:
-        try:
-            with opened(file, where, found) as frame:
-                break
-        except UnicodeDecodeError as error:
-            found = in_another_encoding(file, layout, where, target, found, error)
-    if not len(frame):
-        raise Refused(f"{where}: has a header and no rows")
-    told = {"\t": "tabs", SPACES: "spaces"}.get(found.separator, f"`{found.separator}`")
-    header = "the first row" if found.header else "no row"
-    notes = [f"{found.encoding} text, columns separated by {told}, {header} names them"]
-    return Reading(frame, (*notes, *found.renamed))
-
-
 @dataclass(frozen=True)
 class Text:
     """How a file of text is read, all found out.
@@ -221,8 +212,10 @@ class Text:
         header: Whether the first row names the columns.
         names: Of the columns.
         decimal: The sign in front of decimals.
-        renamed: What was renamed, for the data card.
+        notes: What else was found out, for the data card.
         rows: The first ones, for messages.
+        before: Lines in front of the table.
+        second: Whether the row below the header is no row of data.
     """
 
     encoding: str
@@ -230,48 +223,134 @@ class Text:
     header: bool
     names: list[str]
     decimal: str
-    renamed: list[str]
+    notes: list[str]
     rows: list[list[str]]
+    before: int = 0
+    second: bool = False
 
 
-def find_text(
-    file: Path, layout: Layout, where: str, target: str, encoding: str | None = None
-) -> Text:
-    """How a file of text is read, by its first rows; `target` is a column that a header would name.
+def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
+    """Reads CSV and its likes."""
+    found = find_text(file, layout, where, target)
+    frame = read_columns(file, where, found)
+    if not len(frame):
+        raise Refused(f"{where}: has a header and no rows")
+    told = {"\t": "tabs", SPACES: "spaces"}.get(found.separator, f"`{found.separator}`")
+    header = "the first row" if found.header else "no row"
+    notes = [f"{found.encoding} text, columns separated by {told}, {header} names them"]
+    first = tuple(found.rows[0]) if found.header else ()
+    return Reading(frame, (*notes, *found.notes), first)
+
+
+def read_columns(file: Path, where: str, found: Text) -> Any:
+    """All rows: a column of nothing but numbers and marks of missing values as numbers, another one as words.
+
+    Rows are read piece by piece, for numbers take less memory than words. A column that has numbers in one piece and
+    words in the next is read once more.
+    """
+    import pandas as pd
+
+    parts: dict[str, list[Any]] = {name: [] for name in found.names}
+    mixed = []
+    with opened(file, where, found, chunksize=PIECE_ROWS) as pieces:
+        for written in pieces:
+            piece = with_points(written, found.decimal)
+            for name, read in parts.items():
+                as_words = bool(read) and not is_number(read[0])
+                numbers = None if as_words else plain_numbers(piece[name])
+                if read and numbers is None and not as_words and name not in mixed:
+                    mixed.append(name)
+                if name not in mixed:
+                    read.append(piece[name].astype("str") if numbers is None else numbers)
+    if mixed:
+        with opened(file, where, found, chunksize=PIECE_ROWS) as pieces:
+            again = [with_points(piece[mixed], found.decimal).astype("str") for piece in pieces]
+        parts |= {name: [piece[name] for piece in again] for name in mixed}
+    return pd.DataFrame(
+        {name: pd.concat(read, ignore_index=True) for name, read in parts.items()},
+        columns=found.names,
+    )
+
+
+def is_number(series: Any) -> bool:
+    """Whether a column was read as numbers."""
+    from pandas.api import types
+
+    return types.is_numeric_dtype(series)
+
+
+def plain_numbers(words: Any) -> Any:
+    """Words, [N], as numbers; None where one is no number and no mark of a missing value, or digits follow a zero."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(words, errors="coerce")
+    gaps = numbers.isna()
+    if not words[gaps].str.strip().isin(MARKS).all():
+        return None
+    whole = bool((numbers[~gaps] == numbers[~gaps].round()).all())
+    if whole and words.str.match(r"\s*[-+]?0\d").any():  # a code, such as 01234
+        return None
+    return numbers
+
+
+def find_text(file: Path, layout: Layout, where: str, target: str) -> Text:
+    """How a file of text is read; `target` is a column that a header would name.
+
+    Its first rows tell the layout, all of it tells the encoding and the sign in front of decimals.
 
     Raises:
         Refused: if it is not a table.
     """
     with open_bytes(file, where) as stream:
         sample = stream.read(SAMPLE_BYTES)
-    encoding = encoding or layout.encoding or find_encoding(sample, where)
-    rows, separator = split_sample(decode(sample, encoding, where), layout.separator, where)
+    encoding = layout.encoding or whole_encoding(file, find_encoding(sample, where), where)
+    lines = decode(sample, encoding, where).splitlines()
+    before = preamble(lines)
+    rows, separator = split_sample("\n".join(lines[before:]), layout.separator, where)
     header = layout.header if layout.header is not None else has_header(rows, target)
+    second = header and layout.header is None and has_second_header(rows)
     width = max(map(len, rows[header:]), default=0)
     if header and not rows[1:]:
         raise Refused(f"{where}: has a header and no rows")
-    names, renamed = column_names(rows[0] if header else [""] * width)
+    given = joined_names(*rows[:2]) if second else rows[0] if header else [""] * width
+    names, notes = column_names(given)
     if width > len(names) and all(len(row) == width and not row[-1].strip() for row in rows[1:]):
         names += column_names([""] * width)[0][len(names) :]  # each row ends with a separator
-    return Text(
-        encoding, separator, header, names, decimal_of(rows[header:], separator), renamed, rows
-    )
+    if before:
+        notes.append(f"{before} lines in front of the table are passed over")
+    if second:
+        notes.append(f"the second row ({', '.join(rows[1])}) belongs to the header")
+    decimal = whole_decimal(file, encoding, where) if separator != "," else "."
+    return Text(encoding, separator, header, names, decimal, notes, rows, before, second)
 
 
-def in_another_encoding(
-    file: Path, layout: Layout, where: str, target: str, found: Text, error: UnicodeDecodeError
-) -> Text:
-    """A file that is no UTF-8, read as cp1252.
+def whole_encoding(file: Path, encoding: str, where: str) -> str:
+    """The encoding that the first bytes show, or cp1252 where a later one is no UTF-8."""
+    if encoding not in ("utf-8", "utf-8-sig"):
+        return encoding
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_bytes(file, where) as stream:
+        try:
+            while chunk := stream.read(CHUNK):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252"
+    return encoding
 
-    Raises:
-        Refused: if the encoding was given, or that was not UTF-8.
-    """
-    if layout.encoding or found.encoding not in ("utf-8", "utf-8-sig"):
-        why = f"byte {error.start}: {error.reason}"
-        raise Refused(
-            f"{where}: is no {found.encoding} text ({why}); write another data.encoding"
-        ) from error
-    return find_text(file, layout, where, target, encoding="cp1252")
+
+def whole_decimal(file: Path, encoding: str, where: str) -> str:
+    """A comma where more numbers of a file have one than have a point."""
+    commas = points = 0
+    with (
+        open_bytes(file, where) as stream,
+        io.TextIOWrapper(stream, encoding, errors="replace") as text,
+    ):
+        while lines := text.readlines(CHUNK):
+            chunk = "".join(lines)
+            commas += sum(1 for _ in WITH_COMMA.finditer(chunk))
+            points += sum(1 for _ in WITH_POINT.finditer(chunk))
+    return "," if commas > points else "."
 
 
 def open_bytes(file: Path, where: str) -> Any:
@@ -299,8 +378,8 @@ def open_bytes(file: Path, where: str) -> Any:
 
 
 @contextmanager
-def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Any]:
-    """What pandas makes of a file: all rows, or with `chunksize` an iterator over them.
+def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Iterator[Any]]:
+    """DataFrames of words, [N, columns], piece by piece, empty where none is written; `chunksize` is their rows.
 
     Raises:
         Refused: for rows of different lengths and the like.
@@ -312,18 +391,24 @@ def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Any]
             "error", pd.errors.ParserWarning
         )  # a row of more words than there are names
         try:
-            yield pd.read_csv(
+            pieces = pd.read_csv(
                 io.BufferedReader(stream) if not isinstance(stream, io.BufferedIOBase) else stream,
                 sep=found.separator,
                 header=0 if found.header else None,
                 names=found.names,
                 index_col=False,
                 encoding=found.encoding,
-                na_values=list(MISSING),
+                skiprows=found.before,
+                dtype=object,
+                keep_default_na=False,
+                na_filter=False,
                 skipinitialspace=True,
-                decimal=found.decimal,
                 low_memory=False,
                 **options,
+            )
+            yield (
+                piece.iloc[1:] if found.second and not place else piece
+                for place, piece in enumerate(pieces)
             )
         except (
             pd.errors.ParserError,
@@ -332,16 +417,26 @@ def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Any]
             csv.Error,
         ) as error:
             raise Refused(f"{where}: {ragged(error, found.rows, found.names)}") from error
+        except UnicodeDecodeError as error:
+            why = f"byte {error.start}: {error.reason}"
+            raise Refused(
+                f"{where}: is no {found.encoding} text ({why}); write another data.encoding"
+            ) from error
+
+
+def with_points(words: Any, decimal: str) -> Any:
+    """Words, [N, columns], with a point in front of decimals."""
+    return words if decimal == "." else words.map(with_point)
 
 
 def ragged(error: Exception, rows: list[list[str]], names: list[str]) -> str:
     """What pandas says about rows of different lengths, in the words of a user."""
     text = one_line(error)
     if match := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text):
-        return f"line {match[2]} has {match[3]} columns where {match[1]} are expected; mend it, or write data.separator"
+        return f"line {match[2]} has {match[3]} columns where {match[1]} are expected; correct it, or write data.separator"
     if "Length of header" in text:
         wide = max(map(len, rows))
-        return f"rows have up to {wide} columns and the header names {len(names)}; mend it, or write data.separator"
+        return f"rows have up to {wide} columns and the header names {len(names)}; correct it, or write data.separator"
     if "EOF inside string" in text:
-        return "a quotation mark is never closed; mend it"
+        return "a quotation mark is never closed; correct it"
     return f"cannot be read as a table ({text.removeprefix('Error tokenizing data. C error: ')})"

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from goldilocks.errors import Refused
 
-Scaling = Literal["standard", "robust", "quantile", "minmax", "none"]
+Scaling = Literal["auto", "standard", "robust", "quantile", "minmax", "none"]
 
 SMOOTH_CLIP = 3.0  # of robust scaling: no value reaches it
+SKEWED = (
+    10.0  # inter-quartile ranges from the median, which a feature that is not skewed hardly reaches
+)
 QUANTILES = 1000
 QUANTILE_ROWS = 100_000  # drawn from the training rows, if there are more, to find their quantiles
 CHUNK = (
@@ -44,7 +47,7 @@ def fit_scaler(features: NDArray[Any], scaling: Scaling) -> dict[str, Tensor]:
 
     standard: mean 0, variance 1. minmax: from 0 to 1. robust: RealMLP's (Holzmüller et al. 2024), median 0, divided
     by the inter-quartile range, or half the range where that is 0, then clipped smoothly. quantile: to a normal
-    distribution by the quantiles. Statistics are in double precision. A constant feature becomes 0.
+    distribution by the quantiles. auto: robust for the features that `skewed` names, standard for the others. Statistics are in double precision. A constant feature becomes 0.
     """
     if scaling == "none":
         return {}
@@ -55,15 +58,27 @@ def fit_scaler(features: NDArray[Any], scaling: Scaling) -> dict[str, Tensor]:
     least, most = tensor.amin(0), tensor.amax(0)
     constant = least == most  # not by the scale, which rounding may leave above 0
     clip = {}
-    if scaling == "standard":
+    shift, scale = least, most - least
+    if scaling in ("standard", "auto"):
         shift, scale = torch.where(constant, least, tensor.mean(0)), tensor.std(0, correction=0)
-    elif scaling == "minmax":
-        shift, scale = least, most - least
-    else:
-        low, shift, high = torch.from_numpy(np.quantile(values, [0.25, 0.5, 0.75], axis=0))
-        scale = torch.where(high > low, high - low, (most - least) / 2)
-        clip = {"clip": torch.tensor(SMOOTH_CLIP, dtype=torch.double)}
+    if scaling == "robust" or (scaling == "auto" and skewed(values).any()):
+        chosen = torch.from_numpy(skewed(values)) if scaling == "auto" else ~constant | constant
+        low, middle, high = torch.from_numpy(np.quantile(values, [0.25, 0.5, 0.75], axis=0))
+        spread = torch.where(high > low, high - low, (most - least) / 2)
+        shift, scale = torch.where(chosen, middle, shift), torch.where(chosen, spread, scale)
+        clip = {"clip": torch.where(chosen, SMOOTH_CLIP, torch.inf).double()}
     return {"shift": shift, "scale": torch.where(constant, torch.ones_like(scale), scale), **clip}
+
+
+def skewed(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Features, of [M, F], a few values of which are so far away that a standard deviation squeezes all others, [F].
+
+    Far is ten inter-quartile ranges from the median, or ten standard deviations where half of the values are equal.
+    """
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    spread = np.where(high > low, high - low, values.std(0))
+    far = np.maximum(values.max(0) - middle, middle - values.min(0))
+    return far > SKEWED * spread
 
 
 def apply_scaler(

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from goldilocks.data.layout import (
-    DECIMAL_COMMA,
-    MISSING,
-    PANDAS_MISSING,
     SAMPLE_BYTES,
     SPACES,
     Layout,
@@ -22,14 +19,13 @@ from goldilocks.data.reading import (
     Text,
     column_names,
     find_text,
-    in_another_encoding,
     open_bytes,
     opened,
     refused_if_damaged,
+    whole_encoding,
+    with_points,
 )
 from goldilocks.errors import Refused, missing, one_line
-
-NOTHING = frozenset((*MISSING, *PANDAS_MISSING))
 
 
 @dataclass(frozen=True)
@@ -66,44 +62,21 @@ class Stream:
 
         Raises:
             Refused: for what cannot be read.
-            UnicodeDecodeError: for a text in another encoding; see `in_cp1252`.
         """
         if self.text is None:
             yield from columnar_pieces(self.file, self.names, rows)
             return
-        words: dict[str, Any] = {"dtype": object, "keep_default_na": False, "na_filter": False}
         where = str(self.file)
         with (
             refused_if_damaged(where),
-            opened(self.file, where, self.text, chunksize=rows, **words) as reader,
+            opened(self.file, where, self.text, chunksize=rows) as reader,
         ):
             yield from reader
 
-    def values(self, piece: Any, columns: Collection[str], numbers: Collection[str]) -> Any:
-        """Some columns of a piece as they are read for training: marks of a missing value are none.
-
-        Args:
-            piece: One of `pieces`.
-            columns: That are needed.
-            numbers: Those of them in which a comma may stand in front of decimals.
-        """
+    def values(self, piece: Any, columns: Collection[str]) -> Any:
+        """Some columns of a piece as they are read for training, with a point in front of decimals."""
         frame = piece[list(columns)]
-        if self.text is None:
-            return frame
-        frame = frame.mask(frame.isin(NOTHING), None)
-        for name in numbers if self.decimal == "," else ():
-            frame[name] = frame[name].map(with_point, na_action="ignore")
-        return frame
-
-    def in_cp1252(self, error: UnicodeDecodeError, known: str) -> "Stream":
-        """The same file, read as cp1252.
-
-        Raises:
-            Refused: if its encoding was given.
-        """
-        assert self.text is not None
-        text = in_another_encoding(self.file, self.layout, str(self.file), known, self.text, error)
-        return Stream(self.file, text, text.names, header_of(text), self.layout)
+        return frame if self.text is None else with_points(frame, self.decimal)
 
 
 def open_stream(file: Path, layout: Layout, known: str) -> Stream:
@@ -146,20 +119,12 @@ def single_column(file: Path, layout: Layout, known: str) -> Text | None:
     """A file of nothing but the known column, in which nothing separates any; None for another file."""
     with open_bytes(file, str(file)) as stream:
         sample = stream.read(SAMPLE_BYTES)
-    encoding = layout.encoding or find_encoding(sample, str(file))
+    where = str(file)
+    encoding = layout.encoding or whole_encoding(file, find_encoding(sample, where), where)
     lines = decode(sample, encoding, str(file)).splitlines()
     if not lines or lines[0].strip().strip('"') != known:
         return None
     return Text(encoding, layout.separator or ",", True, [known], ".", [], [[known]])
-
-
-def with_point(word: Any) -> Any:
-    """A number with a point in front of its decimals; another word as it is.
-
-    >>> with_point("1,5"), with_point("a,b")
-    ('1.5', 'a,b')
-    """
-    return word.replace(",", ".") if DECIMAL_COMMA.fullmatch(word.strip()) else word
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------

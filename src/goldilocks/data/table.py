@@ -3,7 +3,8 @@
 Legend: N rows, F features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,23 +13,33 @@ from pydantic import Field
 
 from goldilocks.data.base import Parts, Table, TableData
 from goldilocks.data.card import check_table, describe_table, describe_target
-from goldilocks.data.columns import (
-    Column,
-    Kind,
-    dates_of,
-    day_first,
-    describe_columns,
-    numbers_of,
-    words_of,
-)
+from goldilocks.data.columns import Column, Kind, describe, describe_columns, target_form
 from goldilocks.data.layout import Layout
 from goldilocks.data.preparation import Preparation, affordable_pieces
-from goldilocks.data.reading import find_files, read_files
+from goldilocks.data.reading import find_files, is_number, read_files
 from goldilocks.data.splitting import given_stages, split_by_time, split_groups
-from goldilocks.data.targets import is_skewed
+from goldilocks.data.targets import (
+    OTHER_CLASSES,
+    check_rare,
+    infer_task,
+    is_skewed,
+    rare_classes,
+)
+from goldilocks.data.values import (
+    MARKS,
+    Form,
+    classes_of,
+    clean,
+    dates_of,
+    numbers_of,
+    word_of,
+    words_of,
+)
 from goldilocks.errors import Refused, near_miss
 
 Files = str | list[str]
+
+FREQUENT = 0.05  # share of the rows, from which a mark of a missing value is a class
 
 
 class TableFile(TableData):
@@ -54,6 +65,8 @@ class TableFile(TableData):
         max_one_hot: Categories of a column that are given to the network as one feature each; for more it learns a
             vector for each category.
         min_category_rows: Training rows, below which a column's categories are merged.
+        min_class_rows: Rows, below which a class is left out or merged; null refuses classes of fewer than three.
+        rare_classes: What becomes of those: `drop` leaves their rows out, `merge` makes one class of them, `(other)`.
         target_log: Whether a regression learns the logarithm of its target; auto: where the target is above zero and
             its skewness above 1, and the logarithm's less than half of that.
         options: See TableData.
@@ -75,6 +88,8 @@ class TableFile(TableData):
         pieces: Literal["auto"] | Annotated[int, Field(ge=0, le=1000)] = "auto",
         max_one_hot: Annotated[int, Field(ge=1)] = 32,
         min_category_rows: Annotated[int, Field(ge=1)] = 2,
+        min_class_rows: Annotated[int, Field(ge=1)] | None = None,
+        rare_classes: Literal["drop", "merge"] = "drop",
         target_log: Literal["auto"] | bool = False,
         **options: Any,
     ) -> None:
@@ -96,6 +111,7 @@ class TableFile(TableData):
             min_category_rows,
             target_log,
         )
+        self.min_class_rows, self.rare_classes = min_class_rows, rare_classes
         ways = {
             "split_column": split_column,
             "group_column": group_column,
@@ -119,7 +135,10 @@ class TableFile(TableData):
         self.preparation: Preparation | None = None
         self.columns: list[Column] = []
         self.notes: list[str] = []
+        self.said: list[str] = []  # on the screen too
+        self.target_forms: dict[str, Form] = {}
         self.described: list[dict[str, Any]] = []
+        self.skewed: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Loads, splits and prepares, once; afterwards `row_numbers` counts the rows without a target too."""
@@ -136,7 +155,7 @@ class TableFile(TableData):
         first, *_ = *self.targets, ""
         files = find_files(self.path, "data.path")
         reading = read_files(files, self.layout, "data.path", first)
-        frames, self.notes = {"all": reading.frame}, list(reading.notes)
+        frames, self.notes, self.said = {"all": reading.frame}, list(reading.notes), []
         for stage, path in self.parts_paths.items():
             if path is not None:
                 key = f"data.{stage}_path"
@@ -146,29 +165,28 @@ class TableFile(TableData):
                 )
         stages = np.repeat(list(frames), [len(frame) for frame in frames.values()])
         names = list(reading.frame.columns)
-        frame = reading.frame
+        frame = reading.frame.copy(deep=False)  # other trials read it too
         if len(frames) > 1:
             frame = pd.concat([part[names] for part in frames.values()], ignore_index=True)
-        self.check_names(names)
-        known = frame[list(self.targets)].notna().all(axis=1).to_numpy()
-        self.places = np.flatnonzero(known)
-        if not known.all():
-            frame, stages = frame[known].reset_index(drop=True), stages[known]
-            self.notes.append(f"{np.count_nonzero(~known):,} rows without a target are left out")
-        if not len(frame):
-            raise Refused(
-                f"data.target={self.targets[0]}: no row has a value; choose another column"
-            )
+        self.check_names(frame, reading.first)
+        self.described_rows(frame)
+        known = self.known_targets(frame)
+        values = self.read_target(frame[known])
+        kept, values = self.without_rare(values)
+        self.places = np.flatnonzero(known)[kept]
+        if len(self.places) < len(frame):
+            frame, stages = frame.iloc[self.places].reset_index(drop=True), stages[self.places]
         given = {stage: np.flatnonzero(stages == stage) for stage in frames if stage != "all"}
         if self.split_column is not None:
             given |= given_stages(frame[self.split_column], self.split_column)
         self.files = [str(file) for file in files]
-        self.target_values = self.read_target(frame)
+        self.target_values = values
         table = Table(frame, self.target_values, target_names=self.targets)
         return table._replace(test_rows=given.get("test"), val_rows=given.get("val"))
 
-    def check_names(self, names: list[str]) -> None:
-        """Refuses columns that are named and do not exist, and a target that is none."""
+    def check_names(self, frame: Any, first: Sequence[str]) -> None:
+        """Refuses columns that are named and do not exist, and a target that is none; `first` is the file's first row."""
+        names = list(frame.columns)
         if not self.targets:
             raise Refused(
                 f"data.target: is missing; write data.target=COLUMN: {', '.join(names[:30])}"
@@ -182,9 +200,10 @@ class TableFile(TableData):
         ]
         for key, name in named:
             if name is not None and name not in names:
-                raise Refused(
-                    f"data.{key}={name}: there is no such column; {near_miss(name, names[:200])}"
-                )
+                hint = near_miss(name, names[:200])
+                if first and looks_like_data(frame, first):
+                    hint += "; if the first row is no header, write data.header=false"
+                raise Refused(f"data.{key}={name}: there is no such column; {hint}")
             if name is not None and f"{name}.2" in names:
                 raise Refused(f"data.{key}={name}: two columns have this name; rename one of them")
             if key != "target" and name in self.targets:
@@ -194,10 +213,57 @@ class TableFile(TableData):
                 f"data.path={self.path}: has a single column; a target and features are needed"
             )
 
+    def described_rows(self, frame: Any) -> None:
+        """What the columns are, by all rows, those without a target too; numbers and dates are read once."""
+        if self.preparation is not None:
+            self.columns = []
+            return
+        self.columns = describe_columns(frame, self.kinds, self.roles())
+        for column in self.columns:
+            if not column.used:
+                continue
+            if column.odd:
+                self.said.append(f"{column.name}: {column.odd}")
+            if column.kind == "numeric":
+                frame[column.name] = numbers_of(frame[column.name], column.form)
+            elif column.kind == "date" and column.name != self.time_column:
+                frame[column.name] = dates_of(frame[column.name], column.form)
+
+    def known_targets(self, frame: Any) -> NDArray[np.bool_]:
+        """Which rows have a target, [N]; what is left out is said, and so is a mark that is taken for a class."""
+        known = np.ones(len(frame), dtype=bool)
+        gaps: dict[str, int] = {}
+        for name in self.targets:
+            form = self.target_forms[name] = target_form(frame[name])
+            series = frame[name]
+            self.class_marks = frequent_marks(series) if form.meaning == "words" else {}
+            told = classes_of(series, form, self.class_marks) if self.class_marks else clean(series)
+            absent = series.isna() if is_number(series) else told.isna()
+            known &= ~absent.to_numpy()
+            marks = series[absent].dropna().astype(object).map(word_of)
+            gaps |= {mark: int(count) for mark, count in marks.value_counts().items() if mark}
+        for mark, rows in self.class_marks.items():
+            self.said.append(
+                f"{self.targets[0]}: {mark} is a class of {rows:,} rows, and no missing value"
+            )
+        if not known.any():
+            raise Refused(
+                f"data.target={self.targets[0]}: no row has a value; choose another column"
+            )
+        if left := int(np.count_nonzero(~known)):
+            listed = ", ".join(f"{mark} in {rows:,}" for mark, rows in gaps.items())
+            self.notes.append(
+                f"{left:,} row{'s' * (left > 1)} without a target {'are' if left > 1 else 'is'} left out{f' ({listed})' if listed else ''}"
+            )
+            self.said.append(self.notes[-1])
+        return known
+
     def read_target(self, frame: Any) -> NDArray[Any]:
         """The target of each row: numbers [N], or words, [N]; several targets are numbers, [N, targets]."""
         if len(self.targets) > 1:
-            values = np.stack([numbers_of(frame[name]) for name in self.targets], axis=1)
+            values = np.stack(
+                [numbers_of(frame[name], self.target_forms[name]) for name in self.targets], axis=1
+            )
             for name, column in zip(self.targets, values.T, strict=True):
                 if not np.isfinite(column).all():
                     raise Refused(
@@ -205,16 +271,17 @@ class TableFile(TableData):
                     )
             return values
         (name,) = self.targets
-        values = numbers_of(frame[name])
-        if frame[name].dtype == bool or np.isnan(values).all():
-            words = words_of(frame[name]).to_numpy(dtype=object).astype(str)
-            self.check_words(name, words)
-            return words
+        form = self.target_forms[name]
+        if form.meaning not in ("numbers", "hours"):
+            words = classes_of(frame[name], form, self.class_marks).to_numpy(dtype=object)
+            self.check_words(name, words.astype(str))
+            return words.astype(str)
+        values = numbers_of(frame[name], form)
         if bad := int(np.isnan(values).sum()):
             odd = frame[name][np.isnan(values)].iloc[0]
             raise Refused(
-                f"data.target={name}: {bad} of {len(values)} rows hold no finite number, such as {odd};"
-                " mend them, or leave them empty"
+                f"data.target={name}: {bad} of {len(values)} rows hold no number that is finite in single precision,"
+                f" such as {odd}; correct them, or leave them empty"
             )
         return (
             values.astype(np.int64)
@@ -222,10 +289,37 @@ class TableFile(TableData):
             else values
         )
 
+    def without_rare(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The rows that are kept of a target's, and their values: rare classes are left out or merged, and told.
+
+        Raises:
+            Refused: for a class that is too rare, where nothing is said of those.
+        """
+        rows = np.arange(len(values))
+        task = self.task if self.task != "auto" else infer_task(values)
+        if task == "regression" or values.ndim > 1:
+            return rows, values
+        rare = rare_classes(values, self.min_class_rows or 1)
+        if rare:
+            is_rare = np.isin(values, list(rare))
+            listed = ", ".join(f"{name} ({count:,})" for name, count in rare.items())
+            merged = self.rare_classes == "merge"
+            what = f"merged as {OTHER_CLASSES}" if merged else "left out"
+            self.notes.append(
+                f"classes of fewer than data.min_class_rows={self.min_class_rows} rows are {what}: {listed}"
+            )
+            self.said.append(self.notes[-1])
+            if merged:
+                values = np.where(is_rare, OTHER_CLASSES, values.astype(str))
+            else:
+                rows, values = rows[~is_rare], values[~is_rare]
+        check_rare(values, task, "data.min_class_rows")
+        return rows, values
+
     def check_words(self, name: str, words: NDArray[Any]) -> None:
         """Refuses a target of words that are nearly all different."""
         distinct = len(np.unique(words))
-        if distinct > max(2, len(words) / 3):
+        if self.min_class_rows is None and distinct > max(2, len(words) / 3):
             raise Refused(
                 f"data.target={name}: {distinct} different words in {len(words)} rows are no classes;"
                 " choose a column of few words, or of numbers"
@@ -251,9 +345,11 @@ class TableFile(TableData):
                 self.groups, self.fractions, self.seed, f"data.group_column={self.group_column}"
             )
         series = frame[self.time_column]
-        times = numbers_of(series)
-        if np.isnan(times).all():
-            dates = dates_of(series, day_first(series))
+        column = describe(series)
+        times = numbers_of(series, column.form)
+        if column.kind == "date" or np.isnan(times).all():
+            form = column.form if column.form.meaning == "dates" else Form("dates")
+            dates = dates_of(series, form)
             times = np.where(
                 dates.isna(), np.nan, dates.to_numpy().astype("datetime64[us]").astype(np.float64)
             )
@@ -267,7 +363,6 @@ class TableFile(TableData):
         """What the columns are, and features of them."""
         frame = table.features
         if self.preparation is None:
-            self.columns = describe_columns(frame, self.kinds, self.roles())
             numbers = sum(column.kind == "numeric" for column in self.columns)
             train = frame.iloc[parts["train"]]
             self.preparation = Preparation(
@@ -279,6 +374,7 @@ class TableFile(TableData):
                 max_one_hot=self.max_one_hot,
                 min_category_rows=self.min_category_rows,
             ).fit(train)
+            self.skewed = self.preparation.skewed
             self.described = describe_table(self.columns, train, self.preparation)
         preparation = self.preparation
         inputs = {stage: preparation.transform(frame.iloc[rows]) for stage, rows in parts.items()}
@@ -326,11 +422,14 @@ class TableFile(TableData):
         return {
             "files": self.files,
             "notes": self.notes,
+            "said": self.said,
             "rows": self.spec.num_rows,
             "split": self.how_split(),
             "target": describe_target(self.targets, self.target_values, self.spec, self.task),
             "inputs": self.spec.input_shape[0],
             "columns": self.described,
+            "skewed": self.skewed,
+            "scaling": self.scaling,
             "checks": check_table(pairs, self.spec, self.plain_features()),
         }
 
@@ -355,7 +454,9 @@ class TableFile(TableData):
     def state_dict(self) -> dict[str, Any]:
         """What was fitted on the training rows, for the checkpoint."""
         assert self.preparation is not None
-        return {**super().state_dict(), "preparation": self.preparation.as_plain()}
+        forms = {name: asdict(form) for name, form in self.target_forms.items()}
+        plain = self.preparation.as_plain()
+        return {**super().state_dict(), "preparation": plain, "target_forms": forms}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes what was fitted from a checkpoint."""
@@ -368,3 +469,23 @@ def check_columns(expected: list[str], found: list[str], where: str) -> None:
         raise Refused(
             f"{where}: lacks the column {lacking[0]} of data.path; all files must have the same columns"
         )
+
+
+def frequent_marks(series: Any) -> dict[str, int]:
+    """Words that are marks of a missing value elsewhere, and so frequent in a target of words that they are a class."""
+    written = series.dropna().astype(object).map(word_of)
+    counts = written[written != ""].value_counts()
+    return {
+        str(word): int(count)
+        for word, count in counts.items()
+        if word in MARKS and count >= FREQUENT * counts.sum()
+    }
+
+
+def looks_like_data(frame: Any, first: Sequence[str]) -> bool:
+    """Whether half of the words of the first row are values of their columns too."""
+    again = [
+        word.strip() in set(clean(frame[name].head(1000)))
+        for name, word in zip(frame.columns, first, strict=False)
+    ]
+    return 2 * sum(again) >= len(again)

@@ -12,6 +12,8 @@ from goldilocks.errors import Refused
 TargetScaling = Literal["standard", "minmax", "none"]
 
 SKEWED = 1.0  # skewness
+FEWEST_ROWS = 3  # of a class, one for each split
+OTHER_CLASSES = "(other)"  # rare ones, merged
 MAX_CLASSES = 20  # a target of more distinct whole numbers is taken for a quantity
 
 
@@ -64,13 +66,30 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
         raise Refused(
             f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn"
         )
-    rare = np.bincount(index).min()
-    if rare < 3:
-        name = classes[np.bincount(index).argmin()]
-        raise Refused(
-            f"data.task={task}: a class has only {rare} rows ({name}); at least 3 are needed, one for each split"
-        )
+    check_rare(target, task)
     return (index[:, None] if task == "binary" else index), classes
+
+
+def check_rare(target: NDArray[Any], task: TaskName, key: str = "") -> None:
+    """Refuses a class of too few rows; `key` is the option that would leave it out, of a source that has one."""
+    rare = rare_classes(target, FEWEST_ROWS)
+    if not rare:
+        return
+    name, rows = min(rare.items(), key=lambda pair: pair[1])
+    ways = [f"{key}={FEWEST_ROWS} to leave such classes out"] if key else []
+    if np.issubdtype(target.dtype, np.number):
+        ways.append("data.task=regression if these are amounts")
+    others = f", and {len(rare) - 1} more" if rare.keys() - {name} else ""
+    raise Refused(
+        f"data.task={task}: a class has only {rows} rows ({name}{others}); at least {FEWEST_ROWS} are needed, one for"
+        f" each split{'; write ' if ways else ''}{', or '.join(ways)}"
+    )
+
+
+def rare_classes(target: NDArray[Any], fewest: int) -> dict[Any, int]:
+    """Classes of fewer rows, with their rows."""
+    classes, counts = np.unique(target, return_counts=True)
+    return {name: int(count) for name, count in zip(classes, counts, strict=True) if count < fewest}
 
 
 def is_skewed(target: NDArray[Any]) -> NDArray[np.bool_]:
