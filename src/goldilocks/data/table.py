@@ -54,6 +54,8 @@ class TableFile(TableData):
         max_one_hot: Categories of a column that are given to the network as one feature each; for more it learns a
             vector for each category.
         min_category_rows: Training rows, below which a column's categories are merged.
+        drop_duplicates: Whether rows that equal a later one, in the features and the target, are left out before the
+            split, so that none is in two parts.
         target_log: Whether a regression learns the logarithm of its target; auto: where the target is above zero and
             its skewness above 1, and the logarithm's less than half of that.
         options: See TableData.
@@ -75,6 +77,7 @@ class TableFile(TableData):
         pieces: Literal["auto"] | Annotated[int, Field(ge=0, le=1000)] = "auto",
         max_one_hot: Annotated[int, Field(ge=1)] = 32,
         min_category_rows: Annotated[int, Field(ge=1)] = 2,
+        drop_duplicates: bool = False,
         target_log: Literal["auto"] | bool = False,
         **options: Any,
     ) -> None:
@@ -90,7 +93,7 @@ class TableFile(TableData):
             time_column,
         )
         self.layout = Layout(separator, header, encoding)
-        self.pieces = pieces
+        self.pieces, self.drop_duplicates = pieces, drop_duplicates
         self.max_one_hot, self.min_category_rows, self.target_log = (
             max_one_hot,
             min_category_rows,
@@ -159,6 +162,8 @@ class TableFile(TableData):
             raise Refused(
                 f"data.target={self.targets[0]}: no row has a value; choose another column"
             )
+        if self.drop_duplicates:
+            frame, stages = self.without_repeats(frame, stages)
         given = {stage: np.flatnonzero(stages == stage) for stage in frames if stage != "all"}
         if self.split_column is not None:
             given |= given_stages(frame[self.split_column], self.split_column)
@@ -166,6 +171,21 @@ class TableFile(TableData):
         self.target_values = self.read_target(frame)
         table = Table(frame, self.target_values, target_names=self.targets)
         return table._replace(test_rows=given.get("test"), val_rows=given.get("val"))
+
+    def without_repeats(self, frame: Any, stages: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Leaves out rows that equal a later one: of those in files of their own the test rows stay."""
+        used = [
+            column.name
+            for column in describe_columns(frame, self.kinds, self.roles())
+            if column.used
+        ]
+        kept = ~frame.duplicated([*used, *self.targets], keep="last").to_numpy()
+        self.places = self.places[kept]
+        if not kept.all():
+            self.notes.append(
+                f"{np.count_nonzero(~kept):,} rows that equal another one are left out"
+            )
+        return frame[kept].reset_index(drop=True), stages[kept]
 
     def check_names(self, names: list[str]) -> None:
         """Refuses columns that are named and do not exist, and a target that is none."""
@@ -329,7 +349,9 @@ class TableFile(TableData):
             "target": describe_target(self.targets, self.target_values, self.spec, self.task),
             "inputs": self.spec.input_shape[0],
             "columns": self.described,
-            "checks": check_table(pairs, self.spec, self.plain_features()),
+            "checks": check_table(
+                pairs, self.spec, self.plain_features(), self.owners(), self.drop_duplicates
+            ),
         }
 
     def how_split(self) -> str:
