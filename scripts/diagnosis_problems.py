@@ -69,7 +69,7 @@ def noisy() -> list[Problem]:
         problem(
             f"two classes, {share:.0%} of the labels at random",
             lambda share=share: labelled(800, share),
-            open=["overfitting", "still improving", *["noise"] * (share > 0.7)],
+            open=["overfitting", "still improving", *["noise"] * (share > 0.3)],
         )
         for share in (0.2, 0.4, 0.6, 0.8)
     ]
@@ -78,7 +78,7 @@ def noisy() -> list[Problem]:
         problem(
             "four classes, 60% of the labels at random",
             lambda: labelled(1000, 0.6, 4),
-            open=["overfitting"],
+            open=["overfitting", "noise"],
         ),
         problem(
             "line, noise 90% of the variance, 3,000 rows, linear model",
@@ -145,8 +145,7 @@ def too_small() -> list[Problem]:
             "model=linear",
             right,
         ),
-        problem("waves, two units", waves, "model.width=2 model.activation=tanh optimizer.lr=0.01", right),
-        problem("line, L2 of 1", line, "optimizer=sgd regularization.l2=1", right),
+        problem("waves, linear model", waves, "model=linear", right),
         problem(
             "circle, dropout of 0.9",
             circle,
@@ -234,13 +233,14 @@ def short() -> list[Problem]:
         problem("3 epochs of classes", classes, "trainer.max_epochs=3", ["still improving"]),
         problem("6 epochs of waves", waves, "trainer.max_epochs=6", ["still improving"]),
         problem("line, 4 epochs", line, "trainer.max_epochs=4", ["still improving"]),
-        problem("six steps of classes", classes, "trainer=smoke"),
-        problem("six steps of a noisy curve", lambda: curve(800, 0.8), "trainer=smoke"),
-        problem("six steps of nothing but noise", lambda: curve(800, 1.0), "trainer=smoke"),
+        problem("1cycle of 180 steps", lambda: labelled(1000, 0.1, 3), "scheduler=onecycle trainer.max_epochs=15", ["underfitting"]),
+        problem("six steps of classes", classes, "trainer=smoke trainer.max_epochs=2"),
+        problem("six steps of a noisy curve", lambda: curve(800, 0.8), "trainer=smoke trainer.max_epochs=2"),
+        problem("six steps of nothing but noise", lambda: curve(800, 1.0), "trainer=smoke trainer.max_epochs=2"),
         problem(
             "six steps of rare rows",
             lambda: rare(1000, 0.03, 1.5),
-            "trainer=smoke",
+            "trainer=smoke trainer.max_epochs=2",
         ),
     ]
 
@@ -262,7 +262,7 @@ def bad_data() -> list[Problem]:
         problem("a constant target", lambda: {**line(400), "y": np.full(400, 2.5)}, "", [TARGET]),
         problem("a constant target and a constant feature", lambda: {"k": np.ones(400), **line(400), "y": np.full(400, -1.5)}, "", [TARGET]),
         problem("a target with two wild values", wild, "", [TARGET], [*calm, "nothing to learn", "rate too high"]),
-        problem("one class that is easy to tell", easy_class),
+        problem("one class that is easy to tell", easy_class, open=["still improving"]),
     ]  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def rare_classes() -> list[Problem]:
         problem("3% positives, hard to tell", lambda: rare(2000, 0.03, 1.5), "", [RARE], ["overfitting", "noise"]),
         problem("5% positives, hard to tell", lambda: rare(1500, 0.05, 1.2), "", [RARE], ["overfitting", "noise"]),
         problem("8% positives, linear model", lambda: rare(1500, 0.08, 1.0), "model=linear", [RARE], ["noise"]),
-        problem("one rare class of four", lambda: rare(1500, 0.04, 1.2, 4), "", [RARE], ["overfitting"]),
+        problem("one rare class of four", lambda: rare(1500, 0.04, 0.8, 4), "", [RARE], ["overfitting"]),
         problem("3% positives, easy to tell", lambda: rare(2000, 0.03, 6.0), "", open=["still improving"]),
         problem("5% positives, weighted", lambda: rare(1500, 0.05, 1.5), "task.class_weight=balanced", open=["overfitting", "noise"]),
     ]  # fmt: skip
@@ -282,8 +282,8 @@ def bad_layers() -> list[Problem]:
     """Networks through which no gradient passes, or too much of one."""
     return [
         problem("ten layers of sigmoid", classes, "model=deep model.depth=10 model.activation=sigmoid optimizer=sgd trainer.max_epochs=10", ["vanishing gradients"]),
-        problem("twenty layers of weights of variance 1", lambda: line(600), "model=deep model.depth=20 model.init=normal optimizer.lr=1e-5 trainer.max_epochs=3", ["exploding gradients"]),
-        problem("features on scales of their own", lambda: scaled(classes(), 300), "model.activation=tanh data.scaling=none data.pieces=0 model.init=normal trainer.max_epochs=30", ["saturated units"]),
+        problem("twenty layers of weights of variance 1", classes, "model=deep model.depth=20 model.init=normal optimizer.lr=1e-5 trainer.max_epochs=5", ["exploding gradients"]),
+        problem("features on scales of their own", lambda: scaled(classes(), 300), "model.activation=tanh data.scaling=none data.pieces=0 model.init=normal trainer.max_epochs=30", ["saturated units"], ["still improving"]),
         problem("a gradient that is cut to 0.01", classes, "model=linear trainer.gradient_clip_val=0.01 trainer.max_epochs=20", ["clipped"]),
         problem("a gradient that is cut to 0.003", lambda: line(600, 0.1), "model=deep optimizer=sgd trainer.gradient_clip_val=0.003 trainer.max_epochs=20", ["clipped"]),
     ]  # fmt: skip
@@ -299,7 +299,7 @@ def healthy() -> list[Problem]:
         problem("product, noise 20% of the variance", lambda: product(noise=0.2), open=["overfitting"]),
         problem("waves, residual network", waves, "model=resnet optimizer=adamw", open=["overfitting"]),
         problem("classes, dropout", lambda: labelled(1000, 0.1, 3), "model=deep regularization=dropout", open=["overfitting"]),
-        problem("classes, 1cycle", lambda: labelled(1000, 0.1, 3), "scheduler=onecycle trainer.max_epochs=20", open=["overfitting"]),
+        problem("classes, 1cycle", lambda: labelled(1000, 0.1, 3), "scheduler=onecycle trainer.max_epochs=40 data.batch_size=32", open=["overfitting"]),
     ]  # fmt: skip
 
 
@@ -400,7 +400,7 @@ def rare(rows: int, share: float, distance: float, classes: int = 2) -> Columns:
     labels = random.integers(classes - 1, size=rows)
     labels[random.random(rows) < share] = classes - 1
     centres = 3.0 * np.eye(classes, 6)
-    centres[-1] = centres[0] + np.eye(6)[5] * distance
+    centres[-1] = centres[0] + np.eye(6)[3:].sum(0) * distance / 3**0.5
     return table(normal(rows, 6) + centres[labels], named(labels))
 
 

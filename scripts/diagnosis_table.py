@@ -26,7 +26,7 @@ OFF = ("evaluation", "importance", "last_checkpoint", "health", "histograms", "g
 WORDS = [
     *("data=table", "data.target=y", "data.batch_size=64"),
     *("data.val_fraction=0.25", "data.test_fraction=0"),
-    *("trainer=cpu", "trainer.max_epochs=80"),
+    *("trainer.accelerator=cpu", "trainer.max_epochs=80"),
     *("logger=none", "callbacks.progress_bar=null", *(f"callbacks.{name}=null" for name in OFF)),
 ]
 

@@ -12,6 +12,7 @@ from goldilocks.diagnosis import PEAK, Finding, rate_too_high
 from goldilocks.evidence import Evidence
 
 Words = list[str]
+FEW_STEPS = 500  # of the optimizer, in which a network may not have come far
 FLAT_ACTIVATIONS = ("sigmoid", "tanh")
 ENOUGH = 128  # units of a layer, as those of the plain network of `reference.py`
 
@@ -95,7 +96,9 @@ def revive_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Words
     if settings.model.get("norm") == "none":
         norm = "batch" if suits_batch_norm(settings) else "layer"
         return "keep every layer's outputs on one scale", [f"model.norm={norm}"]
-    return "let the gradient pass beside the layers", ["model=resnet"]
+    if "depth" in settings.model:
+        return "let the gradient pass beside the layers", ["model=resnet"]
+    return "take fewer layers", []
 
 
 def suits_batch_norm(settings: Settings) -> bool:
@@ -116,7 +119,9 @@ def unsaturate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
         return "bring the features on one scale", ["data.scaling=standard"]
     if settings.model.get("init", "auto") != "auto":
         return "start with weights that fit the activation", ["model.init=auto"]
-    return "take an activation without flat sides", ["model.activation=relu"]
+    if settings.model.get("activation") in FLAT_ACTIVATIONS:
+        return "take an activation without flat sides", ["model.activation=relu"]
+    return lower_rate(evidence, settings)
 
 
 def clip_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
@@ -144,6 +149,8 @@ def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     """What a plain network has and this one has not: no penalties, enough units, an optimizer that finds its way."""
     if any(settings.regularization.values()):
         return "let it learn what is there, without what holds it back", ["regularization=[]"]
+    if evidence.ran_out and evidence.steps < FEW_STEPS:
+        return train_longer(evidence, settings)
     model, width = settings.model, settings.model.get("width")
     if model.get("depth") == 0:
         return "take a network that can bend", ["model=deep"]
@@ -153,7 +160,7 @@ def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
         return "take an optimizer with a step of its own for each weight", ["optimizer=nadam"]
     if "depth" in model and model["depth"] != 0:
         return "let the gradient pass beside the layers", ["model=resnet"]
-    return "compare it with a plain network", ["model=deep"]
+    return "compare it with a plain network: model=deep", []
 
 
 def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:

@@ -21,10 +21,7 @@ EXPLODING, VANISHING = (
 )  # a hidden layer's gradient by its weights, and the smallest of them by the largest
 UNITS = 0.5  # share of a layer's units that are dead, or of its outputs that are saturated
 PEAK = 1.3  # train/loss by a constant guess's
-ROSE, OFTEN = (
-    0.03,
-    0.2,
-)  # share of a constant guess's loss by which train/loss rises, in so many of the epochs
+ROSE, OFTEN = 0.1, 0.2  # of a constant guess's loss by which train/loss rises, of the epochs
 CLIPPED, CUT = 0.9, 2.0  # share of the steps that are clipped, and the norm by the limit
 EARLY, SLOW, HARDLY = (
     1 / 3,
@@ -32,6 +29,7 @@ EARLY, SLOW, HARDLY = (
     0.6,
 )  # of the way (the sum of the rates), of the fall by then, of the loss fallen
 LATE, GAINED = 0.2, 0.03  # of the epochs, the last; what val/loss gained in them, of all it gained
+WORTH = 0.005  # of a constant guess's loss, that was gained in them
 LEFT, LITTLE = 0.2, 0.6  # of a constant guess's loss, left on the training rows: perhaps too much, too much
 MATTERS = 0.1  # share of a constant guess's loss by which another network does better
 WORSE, ERRORS, LEARNT = (
@@ -138,14 +136,16 @@ def rate_too_high(evidence: Evidence) -> str | None:
     _, losses = evidence.curve("train/loss")
     if evidence.train is None or len(losses) < SEEN:
         return None
-    chance, peak = evidence.train.chance, max(losses)
-    rises = sum(later - earlier > ROSE * chance for earlier, later in pairwise(losses))
+    chance, peak = evidence.guess, max(losses)
+    much = max(ROSE * chance, CERTAIN * evidence.train.error)  # few rows, or rare ones, jump about
+    rises = sum(later - earlier > much for earlier, later in pairwise(losses))
     at = "" if evidence.rate is None else f"at a rate of {evidence.rate:.3g} "
     if peak > PEAK * chance:
-        return f"{at}train/loss was {peak:.3g} in epoch {losses.index(peak)}, where a constant guess has {chance:.3g}"
+        known = f"where a guess without any knowledge has {chance:.3g}"
+        return f"{at}train/loss was {peak:.3g} in epoch {losses.index(peak)}, {known}"
     if rises > OFTEN * len(losses):
-        share = f"more than {percent(ROSE)} of a constant guess's"
-        return f"{at}train/loss rose by {share} in {rises} of {len(losses)} epochs"
+        share = percent(much / chance)
+        return f"{at}train/loss rose by more than {share} of a constant guess's in {rises} of {len(losses)} epochs"
     return None
 
 
@@ -179,7 +179,7 @@ def rate_too_low(evidence: Evidence) -> str | None:
     epochs, losses = evidence.curve("train/loss")
     if evidence.train is None or evidence.rate is None or len(losses) < 10 or not evidence.ran_out:
         return None
-    first, fall = evidence.train.chance, evidence.train.chance - min(losses)
+    first, fall = evidence.guess, evidence.guess - min(losses)
     falls = sum(later < earlier for earlier, later in pairwise(losses))
     if not 0 < fall < HARDLY * first or falls < 0.95 * (len(losses) - 1):
         return None
@@ -205,6 +205,8 @@ def still_improving(evidence: Evidence) -> str | None:
     gained = (before - best) / max(evidence.val.chance - best, 1e-12)
     if best >= evidence.val.chance or gained < GAINED or losses.index(best) < count:
         return None
+    if before - best < WORTH * evidence.val.chance:
+        return None
     text = f"val/loss fell from {before:.4g} to {best:.4g} in the last {counted(len(losses) - count, 'epoch')}"
     return f"{text} of {len(evidence.history)}, {percent(gained)} of all that was gained"
 
@@ -219,7 +221,7 @@ def underfitting(evidence: Evidence) -> str | None:
     other = evidence.compare()
     if other is None:
         return text if train.loss > LITTLE * train.chance else None
-    least = MATTERS * train.chance
+    least = MATTERS * (evidence.guess if evidence.weighted else train.chance)
     if min(other.lead, train.loss - other.loss) < least or other.lead < CERTAIN * other.error:
         return None
     return f"{text}; a plain network has {other.loss:.4g} on rows that it has not seen"
@@ -275,10 +277,10 @@ def rare_class_missed(evidence: Evidence) -> str | None:
 
 def noise(evidence: Evidence) -> str | None:
     val = evidence.val
-    if val is None or val.loss >= val.chance or val.error < NOISE * (val.chance - val.loss):
+    if val is None or val.loss >= val.chance or val.gain_error < NOISE * (val.chance - val.loss):
         return None
-    text = f"with other validation rows ({val.count} are few) val/loss could as well be {val.error:.2g} higher or lower"
-    return f"{text}; a constant guess is only {val.chance - val.loss:.2g} worse"
+    text = f"val/loss is {val.chance - val.loss:.2g} ± {val.gain_error:.2g} below a constant guess's"
+    return f"{text}: {counted(val.count, 'validation row')} tell no more"
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -352,6 +354,6 @@ RULES: dict[str, tuple[Look, Iterable[str]]] = {
     ),
     "noise": (
         noise,
-        (*STEPS, "dead units", "rate too low", "still improving", "underfitting"),
+        (*STEPS, "dead units", "clipped", "rate too low", "still improving", "underfitting"),
     ),
 }

@@ -88,6 +88,8 @@ class Evidence:
         val: Likewise on validation rows.
         health: The last weights on training rows; None where they are not finite.
         steps: Of the optimizer.
+        alike: The loss of a guess that gives all classes alike, as an untrained network does; 0 for a regression.
+        weighted: Whether train/loss weighs the classes.
         classes: How the best weights do on each class; () for a regression.
         compare: Trains a plain network on the same rows, which takes a second; None where that would take long.
         signal: Whether the features tell anything about the target, which takes a second; None likewise.
@@ -104,6 +106,8 @@ class Evidence:
     val: Rows | None = None
     health: Health | None = None
     steps: int = 0
+    alike: float = 0.0
+    weighted: bool = False
     classes: Sequence[ClassRows] = ()
     compare: Callable[[], Comparison | None] = unknown
     signal: Callable[[], Verdict | None] = unknown
@@ -114,6 +118,12 @@ class Evidence:
             (epoch, metrics[name]) for epoch, metrics in enumerate(self.history) if name in metrics
         ]
         return [epoch for epoch, _ in found], [value for _, value in found]
+
+    @property
+    def guess(self) -> float:
+        """About what train/loss is of an untrained network; there must be training rows."""
+        assert self.train is not None
+        return max(self.train.chance, self.alike)
 
     @property
     def ran_out(self) -> bool:

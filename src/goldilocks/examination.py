@@ -1,5 +1,6 @@
 """A run is examined when it has ended: evidence, findings, `diagnosis.md`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from goldilocks.callbacks import recorder_of
 from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.probe import probe
 from goldilocks.checks import Settings
+from goldilocks.data.spec import Spec
 from goldilocks.errors import one_line
 from goldilocks.evidence import Evidence
 from goldilocks.schedulers import steps_in_epoch
 from goldilocks.trainer import Trainer
 
 PAGE = "docs/diagnosis.md"  # what each finding means
+# What the data card has found that explains a finding: another network does better on rows that it has seen.
+OF_DATA = {"nothing to learn": "target", "underfitting": "rows in two splits"}
 
 
 def examine(
@@ -39,7 +43,7 @@ def examine(
     try:
         known, findings = gather(trainer, parts, folder, status), about_data(folder, parts.settings)
         for finding in diagnosis.diagnose(known):
-            if finding.name == "nothing to learn" and told_of_target(findings):
+            if any(each["name"] == OF_DATA.get(finding.name) for each in findings):
                 continue
             advice, words = advise(finding, known, parts.settings)
             told = {
@@ -85,11 +89,6 @@ def about_data(folder: Path, settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-def told_of_target(findings: list[dict[str, Any]]) -> bool:
-    """Whether the data card has said that the target is a single value."""
-    return any(finding["name"] == "target" and not finding["overrides"] for finding in findings)
-
-
 def as_page(summary: str, findings: list[dict[str, Any]], overrides: list[str]) -> str:
     """The diagnosis in words."""
     lines = ["# Diagnosis", "", f"{sentence(summary)}."]
@@ -114,6 +113,11 @@ def sentence(text: str) -> str:
     return text if "/" in text.split()[0] else text[:1].upper() + text[1:]
 
 
+def loss_of_equal_shares(spec: Spec) -> float:
+    """Of a guess that gives every class the same; 0 for a regression."""
+    return 0.0 if spec.task == "regression" else math.log(max(spec.num_outputs, 2))
+
+
 def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
     """What is known of a run that has ended; for the arguments see `examine`."""
     module, settings, recorder = parts.module, parts.settings, recorder_of(trainer)
@@ -128,6 +132,8 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         "rate": settings.optimizer.get("lr"),
         "clip": trainer.clip_value,
         "steps": trainer.global_step,
+        "alike": loss_of_equal_shares(module.task.spec),
+        "weighted": module.task.weighted,
     }
     if status != "done":
         return Evidence(**known)

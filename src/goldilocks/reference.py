@@ -72,7 +72,7 @@ def best_losses(
     for step in range(1, STEPS + 1):
         places = torch.randint(len(known[0]), (BATCH,), generator=generator).to(known[0].device)
         optimizer.zero_grad()
-        task.loss(network(known[0][places]), known[1][places]).backward()
+        task.loss(network(known[0][places]), known[1][places], smooth=True).backward()
         optimizer.step()
         if step % EVERY:
             continue
