@@ -233,10 +233,23 @@ def short() -> list[Problem]:
         problem("3 epochs of classes", classes, "trainer.max_epochs=3", ["still improving"]),
         problem("6 epochs of waves", waves, "trainer.max_epochs=6", ["still improving"]),
         problem("line, 4 epochs", line, "trainer.max_epochs=4", ["still improving"]),
-        problem("1cycle of 180 steps", lambda: labelled(1000, 0.1, 3), "scheduler=onecycle trainer.max_epochs=15", ["underfitting"]),
+        problem(
+            "1cycle of 180 steps",
+            lambda: labelled(1000, 0.1, 3),
+            "scheduler=onecycle trainer.max_epochs=15",
+            ["underfitting"],
+        ),
         problem("six steps of classes", classes, "trainer=smoke trainer.max_epochs=2"),
-        problem("six steps of a noisy curve", lambda: curve(800, 0.8), "trainer=smoke trainer.max_epochs=2"),
-        problem("six steps of nothing but noise", lambda: curve(800, 1.0), "trainer=smoke trainer.max_epochs=2"),
+        problem(
+            "six steps of a noisy curve",
+            lambda: curve(800, 0.8),
+            "trainer=smoke trainer.max_epochs=2",
+        ),
+        problem(
+            "six steps of nothing but noise",
+            lambda: curve(800, 1.0),
+            "trainer=smoke trainer.max_epochs=2",
+        ),
         problem(
             "six steps of rare rows",
             lambda: rare(1000, 0.03, 1.5),

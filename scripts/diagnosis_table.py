@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from diagnosis_problems import Columns, Problem, problems
-
 from goldilocks.cli import refusals
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"

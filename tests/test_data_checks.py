@@ -7,7 +7,7 @@ from sklearn import datasets
 
 from conftest import read_result
 from goldilocks.cli import register_resolvers
-from goldilocks.data_checks import check_single_features, check_signal
+from goldilocks.data_checks import check_signal, check_single_features
 from goldilocks.evaluate import compose
 from goldilocks.parts import prepare
 from tables import cars, write
@@ -97,8 +97,9 @@ def test_rows_that_are_there_again_are_left_out_where_that_is_asked_for(tmp_path
 
 def test_test_rows_of_a_file_of_their_own_stay(tmp_path):
     head, *rows = cars(100)
-    path, test = write(tmp_path / "a.csv", [head, *rows]), write(
-        tmp_path / "b.csv", [head, *rows[:30]]
+    path, test = (
+        write(tmp_path / "a.csv", [head, *rows]),
+        write(tmp_path / "b.csv", [head, *rows[:30]]),
     )
     words = [f"data.path={path}", f"data.test_path={test}", "data.target=price"]
     assert data_of(*words, "data.drop_duplicates=true").spec.num_rows["test"] == 30

@@ -22,7 +22,15 @@ from goldilocks.data.spec import Spec
 from goldilocks.data.synthetic import SyntheticData
 from goldilocks.diagnosis import RULES, Finding, diagnose, summary
 from goldilocks.evaluate import compose
-from goldilocks.evidence import ClassRows, Comparison, Evidence, Rows, constant_prediction, look_at_rows, values_of
+from goldilocks.evidence import (
+    ClassRows,
+    Comparison,
+    Evidence,
+    Rows,
+    constant_prediction,
+    look_at_rows,
+    values_of,
+)
 from goldilocks.examination import examine, gather
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.tasks import Objective, Task
@@ -34,7 +42,6 @@ BARE = [
     "callbacks.evaluation=null",
     "trainer.accelerator=cpu",
 ]
-
 
 
 class Rare(SyntheticData):
@@ -232,7 +239,10 @@ def test_a_few_steps_are_not_judged(name):
 
 def test_a_training_loss_that_falls_far_below_is_no_underfitting():
     """Though another network does better: then the weights that are kept are best for another reason."""
-    better = {"compare": lambda: Comparison(0.3, 0.6, 0.01), "train": Rows(90, 0.9, 0.01, 1.0, 0.01)}
+    better = {
+        "compare": lambda: Comparison(0.3, 0.6, 0.01),
+        "train": Rows(90, 0.9, 0.01, 1.0, 0.01),
+    }
     flat, falls = ([{"train/loss": loss, "val/loss": 0.9} for loss in losses] for losses in ([0.95, 0.9, 0.9], [0.95, 0.9, 0.5]))  # fmt: skip
     assert [found.name for found in diagnose(known(history=flat, **better))] == ["underfitting"]
     assert diagnose(known(history=falls, **better)) == []

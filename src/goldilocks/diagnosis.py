@@ -30,7 +30,10 @@ EARLY, SLOW, HARDLY = (
 )  # of the way (the sum of the rates), of the fall by then, of the loss fallen
 LATE, GAINED = 0.2, 0.03  # of the epochs, the last; what val/loss gained in them, of all it gained
 WORTH = 0.005  # of a constant guess's loss, that was gained in them
-LEFT, LITTLE = 0.2, 0.6  # of a constant guess's loss, left on the training rows: perhaps too much, too much
+LEFT, LITTLE = (
+    0.2,
+    0.6,
+)  # of a constant guess's loss, left on the training rows: perhaps too much, too much
 MATTERS = 0.1  # share of a constant guess's loss by which another network does better
 WORSE, ERRORS, LEARNT = (
     0.03,
@@ -40,7 +43,11 @@ WORSE, ERRORS, LEARNT = (
 BY_HEART, UNKNOWN = 0.1, 0.3  # train/loss by val/loss, and val/loss by a constant guess's
 NO_LOSS = 1e-9  # of a constant guess: it is always right
 NOISE = 0.3  # a standard error by all that was gained
-RARE, MISSED, FEW = 5.0, 0.1, 5  # the commonest class by a rare one, its recall, its rows to tell by
+RARE, MISSED, FEW = (
+    5.0,
+    0.1,
+    5,
+)  # the commonest class by a rare one, its recall, its rows to tell by
 
 
 @dataclass(frozen=True)
@@ -271,7 +278,9 @@ def rare_class_missed(evidence: Evidence) -> str | None:
         return None
     worst = max(missed, key=lambda rows: rows.times)
     found = f"{round(worst.recall * worst.count)} of {counted(worst.count, 'row')} of {worst.name}"
-    text = f"only {found} are taken for it; the commonest class has {worst.times:.3g} times its rows"
+    text = (
+        f"only {found} are taken for it; the commonest class has {worst.times:.3g} times its rows"
+    )
     return f"{text}; so it is with {counted(len(missed), 'class')}" if len(missed) > 1 else text
 
 
@@ -279,7 +288,9 @@ def noise(evidence: Evidence) -> str | None:
     val = evidence.val
     if val is None or val.loss >= val.chance or val.gain_error < NOISE * (val.chance - val.loss):
         return None
-    text = f"val/loss is {val.chance - val.loss:.2g} ± {val.gain_error:.2g} below a constant guess's"
+    text = (
+        f"val/loss is {val.chance - val.loss:.2g} ± {val.gain_error:.2g} below a constant guess's"
+    )
     return f"{text}: {counted(val.count, 'validation row')} tell no more"
 
 

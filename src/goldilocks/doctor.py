@@ -118,9 +118,7 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
         balanced = settings.task["class_weight"] == "balanced"
         yield data_checks.check_classes(spec.class_counts, spec.class_names, balanced)
     if x.ndim == 2:
-        yield data_checks.check_single_features(
-            looked_at, y, spec.task, names, spec.class_names
-        )
+        yield data_checks.check_single_features(looked_at, y, spec.task, names, spec.class_names)
     known = [rows[stage] for stage in ("train", "val") if stage in rows]
     inputs, targets = (np.concatenate(pieces) for pieces in zip(*known, strict=True))
     yield data_checks.check_signal(inputs, targets, spec.task)
