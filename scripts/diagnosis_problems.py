@@ -282,9 +282,9 @@ def bad_data() -> list[Problem]:
 def rare_classes() -> list[Problem]:
     """Classes of few rows: those that are missed, and those that are not."""
     return [
-        problem("3% positives, hard to tell", lambda: rare(2000, 0.03, 1.5), "", [RARE], ["overfitting", "noise"]),
+        problem("3% positives, hard to tell", lambda: rare(2000, 0.03, 1.0), "", [RARE], ["overfitting", "noise"]),
         problem("5% positives, hard to tell", lambda: rare(1500, 0.05, 1.2), "", [RARE], ["overfitting", "noise"]),
-        problem("8% positives, linear model", lambda: rare(1500, 0.08, 1.0), "model=linear", [RARE], ["noise"]),
+        problem("8% positives, linear model", lambda: rare(1500, 0.08, 1.0), "model=linear optimizer.lr=0.01", [RARE], ["noise"]),
         problem("one rare class of four", lambda: rare(1500, 0.04, 0.8, 4), "", [RARE], ["overfitting"]),
         problem("3% positives, easy to tell", lambda: rare(2000, 0.03, 6.0), "", open=["still improving"]),
         problem("5% positives, weighted", lambda: rare(1500, 0.05, 1.5), "task.class_weight=balanced", open=["overfitting", "noise"]),

@@ -9,7 +9,6 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "scripts"))
 from diagnosis_problems import problems
 from diagnosis_table import Outcome, diagnosed, scores
-
 from goldilocks.cli import register_resolvers
 from goldilocks.diagnosis import RULES
 
