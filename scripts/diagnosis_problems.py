@@ -312,7 +312,7 @@ def healthy() -> list[Problem]:
         problem("product, noise 20% of the variance", lambda: product(noise=0.2), open=["overfitting"]),
         problem("waves, residual network", waves, "model=resnet optimizer=adamw", open=["overfitting"]),
         problem("classes, dropout", lambda: labelled(1000, 0.1, 3), "model=deep regularization=dropout", open=["overfitting"]),
-        problem("classes, 1cycle", lambda: labelled(1000, 0.1, 3), "scheduler=onecycle trainer.max_epochs=40 data.batch_size=32", open=["overfitting"]),
+        problem("classes, 1cycle", lambda: labelled(1000, 0.1, 3), "scheduler=onecycle optimizer.lr=0.01 trainer.max_epochs=40 data.batch_size=32", open=["overfitting"]),
     ]  # fmt: skip
 
 
