@@ -221,7 +221,7 @@ def bad_rates() -> list[Problem]:
         problem("nadam at a rate of 1", clean, "model.activation=silu optimizer.lr=1 trainer.max_epochs=20", high),
         problem("momentum at a rate of 3, classes", classes, "model=linear optimizer=momentum optimizer.lr=10", high),
         problem("sgd at a rate of 10, three layers", clean, "model=deep optimizer=sgd optimizer.lr=10", ["diverged"]),
-        problem("sgd at a rate of 3e-4", clean, "model=deep optimizer=sgd optimizer.lr=3e-4 trainer.max_epochs=30", low),
+        problem("sgd at a rate of 3e-5", clean, "model=deep optimizer=sgd optimizer.lr=3e-5 trainer.max_epochs=30", low),
         problem("nadam at a rate of 3e-6", clean, "model=deep optimizer.lr=3e-6 trainer.max_epochs=40", low),
         problem("nadam at a rate of 1e-6, classes", classes, "model=deep optimizer.lr=1e-6 trainer.max_epochs=30", low),
     ]  # fmt: skip
