@@ -3,8 +3,10 @@
 import json
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,10 +17,20 @@ from goldilocks.advice import ADVICE, advise
 from goldilocks.advice import command as next_command
 from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.cli import register_resolvers
+from goldilocks.data.base import Table
 from goldilocks.data.spec import Spec
+from goldilocks.data.synthetic import SyntheticData
 from goldilocks.diagnosis import RULES, Finding, diagnose, summary
 from goldilocks.evaluate import compose
-from goldilocks.evidence import Evidence, Rows, constant_prediction, look_at_rows
+from goldilocks.evidence import (
+    ClassRows,
+    Comparison,
+    Evidence,
+    Rows,
+    constant_prediction,
+    look_at_rows,
+    values_of,
+)
 from goldilocks.examination import examine, gather
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.tasks import Objective, Task
@@ -31,9 +43,22 @@ BARE = [
     "trainer.accelerator=cpu",
 ]
 
+
+class Rare(SyntheticData):
+    """Rows of which one in 25 is of the second class, a little off the others."""
+
+    def load(self) -> Table:
+        random = np.random.default_rng(0)
+        y = (np.arange(self.rows) % 25 == 0).astype(int)
+        return Table(random.standard_normal((self.rows, 4)) + 0.7 * y[:, None], y)
+
+
 # By the name of a finding: runs that must have it, and no other.
 ILL = {
     "diverged": ["data=digits model=deep optimizer=sgd optimizer.lr=2"],
+    "nothing to learn": [
+        "data=synthetic data.rows=400 data.features=4 data.classes=0 data.noise=1e5 trainer.max_epochs=12"
+    ],
     "exploding gradients": [
         "data=digits model=deep model.depth=20 model.init=normal optimizer.lr=1e-5 trainer.max_epochs=3"
     ],
@@ -68,6 +93,9 @@ ILL = {
     "overfitting": [
         "data=diabetes model=wide",
         "data=digits model=deep data.val_fraction=0.4 data.test_fraction=0.55 callbacks.early_stopping=null",
+    ],
+    "rare class missed": [
+        f"data=synthetic data._target_={__name__}.Rare packages=[{__name__}] data.rows=900 trainer.max_epochs=12 callbacks.early_stopping.patience=3"
     ],
     "noise": ["data=diabetes data.val_fraction=0.02 trainer.max_epochs=40"],
 }
@@ -166,7 +194,8 @@ def test_rows_against_formulas():
     task = Task(Spec("multiclass", (2,), 3, class_names=("a", "b", "c"), class_counts=(2, 1, 1)))
     x, y = torch.randn(7, 2), torch.tensor([0, 1, 2, 0, 0, 1, 1])
     network = torch.nn.Linear(2, 3)
-    rows = look_at_rows(task, network, (x, y), torch.tensor([0, 0, 1, 2]))
+    values = values_of(task, network, x)
+    rows = look_at_rows(task, values, y, torch.tensor([0, 0, 1, 2]))
     losses = F.cross_entropy(network(x), y, reduction="none").detach().double()
     assert rows.count == 7
     assert rows.loss == pytest.approx(float(losses.mean()), rel=1e-6)
@@ -190,9 +219,35 @@ def test_rows_that_are_not_finite_are_none():
     task = Task(Spec("regression", (1,), 1))
     network = nn.Linear(1, 1)
     nn.init.constant_(network.weight, math.inf)
-    assert (
-        look_at_rows(task, network, (torch.ones(2, 1), torch.ones(2, 1)), torch.ones(2, 1)) is None
+    values = values_of(task, network, torch.ones(2, 1))
+    assert look_at_rows(task, values, torch.ones(2, 1), torch.ones(2, 1)) is None
+
+
+@pytest.mark.parametrize("name", ["still improving", "overfitting", "noise", "rare class missed"])
+def test_a_few_steps_are_not_judged(name):
+    """Whatever their curves look like."""
+    few = known(
+        steps=6,
+        history=[{"train/loss": 1 / n, "val/loss": 1.0 + n} for n in range(1, 9)],
+        classes=[ClassRows("b", 20.0, 30, 0.0)],
+        val=Rows(30, 0.95, 0.02, 1.0, 0.5),
     )
+    assert diagnose(few) == []
+    assert summary(few).endswith("; 6 steps are too few to judge")
+    assert diagnose(replace(few, steps=600)) != []
+
+
+def test_a_training_loss_that_falls_far_below_is_no_underfitting():
+    """Though another network does better: then the weights that are kept are best for another reason."""
+    better = {
+        "compare": lambda: Comparison(0.3, 0.6, 0.01),
+        "train": Rows(90, 0.9, 0.01, 1.0, 0.01),
+    }
+    flat, falls = ([{"train/loss": loss, "val/loss": 0.9} for loss in losses] for losses in ([0.95, 0.9, 0.9], [0.95, 0.9, 0.5]))  # fmt: skip
+    assert [found.name for found in diagnose(known(history=flat, **better))] == ["underfitting"]
+    assert diagnose(known(history=falls, **better)) == []
+    noise = better | {"compare": lambda: Comparison(0.88, 0.02, 0.01)}
+    assert diagnose(known(history=flat, **noise)) == []
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -206,8 +261,9 @@ def known(**given) -> Evidence:
         "planned_epochs": 9,
         "rate": 0.1,
         "clip": None,
+        "steps": 100,
     }
-    rows = {"train": Rows(90, 0.2, 0.01, 1.0), "val": Rows(30, 0.25, 0.02, 1.0)}
+    rows = {"train": Rows(90, 0.2, 0.01, 1.0, 0.01), "val": Rows(30, 0.25, 0.02, 1.0, 0.02)}
     return Evidence(
         **{"history": [{"train/loss": 0.4, "val/loss": 0.5}] * 3, **values, **rows, **given}
     )

@@ -279,6 +279,27 @@ def min_class_rows() -> Measured:
 
 
 @proof(
+    "data.drop_duplicates",
+    "",
+    "rows that equal another one are left out before the split",
+    "rows of a table that is there twice, by a number of its own, and validation rows that equal a training row",
+)
+def drop_duplicates() -> Measured:
+    rows = [{"id": place, **row} for place, row in enumerate(2 * drawn())]
+    with written(rows) as path:
+        found = [read(path, f"data.drop_duplicates={option}") for option in ("false", "true")]
+    counts = [sum(data.spec.num_rows.values()) for data in found]
+    known = [{row.numpy().tobytes() for row in data.tensors["train"][0]} for data in found]
+    seen = [
+        sum(row.numpy().tobytes() in rows for row in data.tensors["val"][0])
+        for data, rows in zip(found, known, strict=True)
+    ]
+    return f"{counts[0]} rows, {seen[0]} of them; {counts[1]} rows, {seen[1]} of them", (
+        counts[0] == 2 * counts[1] and seen[0] > 0 and seen[1] == 0
+    )
+
+
+@proof(
     "data.target_log",
     "G10",
     "learns the target's logarithm",

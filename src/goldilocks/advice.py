@@ -7,12 +7,14 @@ so nothing is advised that the network does not have or that is on already.
 import shlex
 from collections.abc import Callable, Mapping
 
-from goldilocks.checks import Settings
-from goldilocks.diagnosis import Finding, rate_too_high
+from goldilocks.checks import SMALL_BATCH, Settings, adapts
+from goldilocks.diagnosis import PEAK, Finding, rate_too_high
 from goldilocks.evidence import Evidence
 
 Words = list[str]
+FEW_STEPS = 500  # of the optimizer, in which a network may not have come far
 FLAT_ACTIVATIONS = ("sigmoid", "tanh")
+ENOUGH = 128  # units of a layer, as those of the plain network of `reference.py`
 
 
 def advise(finding: Finding, evidence: Evidence, settings: Settings) -> tuple[str, Words]:
@@ -59,7 +61,9 @@ def lower_rate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     far = evidence.status == "diverged" or max(losses, default=0.0) > 100 * chance
     if far and evidence.rate:
         return "let the range test find a rate", ["optimizer.lr=auto"]
-    return scaled_rate(evidence, 0.1, "take smaller steps")
+    # By less where the steps are hardly too large: the advice against a rate too low would bring it back.
+    factor = 0.1 if max(losses, default=0.0) > PEAK * chance else 0.3
+    return scaled_rate(evidence, factor, "take smaller steps")
 
 
 def raise_rate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
@@ -90,8 +94,18 @@ def revive_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Words
     if settings.model.get("activation") in FLAT_ACTIVATIONS:
         return "take an activation without flat sides", ["model.activation=relu"]
     if settings.model.get("norm") == "none":
-        return "keep every layer's outputs on one scale", ["model.norm=batch"]
-    return "let the gradient pass beside the layers", ["model=resnet"]
+        norm = "batch" if suits_batch_norm(settings) else "layer"
+        return "keep every layer's outputs on one scale", [f"model.norm={norm}"]
+    if "depth" in settings.model:
+        return "let the gradient pass beside the layers", ["model=resnet"]
+    return "take fewer layers", []
+
+
+def suits_batch_norm(settings: Settings) -> bool:
+    """Whether BatchNorm has rows enough, and layers that need it."""
+    model, rows = settings.model, settings.data.get("batch_size", SMALL_BATCH)
+    dropped = settings.regularization.get("dropout")
+    return rows >= SMALL_BATCH and model.get("activation") != "selu" and not dropped
 
 
 def revive_units(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
@@ -105,7 +119,9 @@ def unsaturate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
         return "bring the features on one scale", ["data.scaling=standard"]
     if settings.model.get("init", "auto") != "auto":
         return "start with weights that fit the activation", ["model.init=auto"]
-    return "take an activation without flat sides", ["model.activation=relu"]
+    if settings.model.get("activation") in FLAT_ACTIVATIONS:
+        return "take an activation without flat sides", ["model.activation=relu"]
+    return lower_rate(evidence, settings)
 
 
 def clip_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
@@ -125,16 +141,26 @@ def train_longer(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return "train for longer", [f"trainer.max_epochs={3 * settings.trainer['max_epochs']}"]
 
 
+def look_at_rows(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+    return "do rows and targets belong together, and is what decides among the features?", []
+
+
 def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
-    strengths = [name for name, strength in settings.regularization.items() if strength]
-    if strengths:
+    """What a plain network has and this one has not: no penalties, enough units, an optimizer that finds its way."""
+    if any(settings.regularization.values()):
         return "let it learn what is there, without what holds it back", ["regularization=[]"]
-    model = settings.model
+    if evidence.ran_out and evidence.steps < FEW_STEPS:
+        return train_longer(evidence, settings)
+    model, width = settings.model, settings.model.get("width")
     if model.get("depth") == 0:
         return "take a network that can bend", ["model=deep"]
-    if isinstance(model.get("width"), int):
-        return "take a larger network", [f"model.width={4 * model['width']}"]
-    return "take a larger network", ["model=resnet"]
+    if isinstance(width, int) and width < ENOUGH:
+        return "take a larger network", [f"model.width={max(4 * width, ENOUGH)}"]
+    if not adapts(settings.optimizer):
+        return "take an optimizer with a step of its own for each weight", ["optimizer=nadam"]
+    if "depth" in model and model["depth"] != 0:
+        return "let the gradient pass beside the layers", ["model=resnet"]
+    return "compare it with a plain network: model=deep", []
 
 
 def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
@@ -142,6 +168,7 @@ def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     has_dropout = (
         "dropout" in model and model.get("depth") != 0 and model.get("activation") != "selu"
     )
+    has_dropout = has_dropout and model.get("norm") != "batch"
     if has_dropout and not strengths.get("dropout"):
         return "drop units at random", ["regularization.dropout=0.1"]
     if not strengths.get("mixup"):
@@ -151,18 +178,27 @@ def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return "collect more rows, or take a smaller network", []
 
 
+def weigh_classes(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+    if settings.task.get("class_weight") != "balanced":
+        return "let every class count alike", ["task.class_weight=balanced"]
+    return "it counts as much as the others already: collect more of its rows", []
+
+
 def see_clearer(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
-    fraction = settings.data.get("val_fraction")
-    if isinstance(fraction, float) and fraction < 0.3:
-        return "validate on more rows, and compare means of several seeds", [
-            "data.val_fraction=0.3"
-        ]
+    """More rows where they are drawn; a fold, or a split of the user's own, has as many as it has."""
+    data = settings.data
+    drawn = not any(data.get(key) for key in ("folds", "val_path", "split_column"))
+    most = min(0.3, (1 - data.get("test_fraction", 0.0)) / 2)
+    if drawn and data.get("val_fraction", most) < most:
+        text = "validate on more rows, and compare means of several seeds"
+        return text, [f"data.val_fraction={most:.2g}"]
     return "compare means of several seeds: -m seed=0,1,2,3,4", []
 
 
 Adviser = Callable[[Evidence, Settings], tuple[str, Words]]
 ADVICE: Mapping[str, Adviser] = {
     "diverged": lower_rate,
+    "nothing to learn": look_at_rows,
     "exploding gradients": tame_gradients,
     "vanishing gradients": revive_gradients,
     "rate too high": lower_rate,
@@ -173,5 +209,6 @@ ADVICE: Mapping[str, Adviser] = {
     "still improving": train_longer,
     "underfitting": learn_more,
     "overfitting": learn_less,
+    "rare class missed": weigh_classes,
     "noise": see_clearer,
 }

@@ -6,6 +6,7 @@ Legend: N rows, F features, C columns of an encoded target.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ Array = NDArray[Any]
 Parts = Mapping[str, tuple[Array, Array]]  # inputs and targets by stage
 
 VALUES = "missing values"
+SAME = "a single value in all training rows"
 SPREADS = 100.0  # between columns, above which they are not on one scale
 FAR = 10.0  # a mean from zero, in standard deviations
 EQUAL_ROWS = (
@@ -34,6 +36,7 @@ ALONE, APART = (
     0.05,
 )  # skill of one feature, and lead over the others, that only the target itself has
 STRONG, AHEAD = 0.9, 0.3  # those that are worth a question
+CLASS_ROWS = 10  # of a class, below which a feature may tell it by chance
 PERMUTATIONS = 1000
 BY_CHANCE = (0.002, 0.05)  # share of shuffled targets that are predicted as well
 
@@ -114,8 +117,13 @@ def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
     )
 
 
-def check_equal_rows(parts: Parts) -> Verdict:
-    """Rows of a split whose features stand in the training rows too: there the network has seen the answer."""
+def check_equal_rows(parts: Parts, dropped: bool | None = None) -> Verdict:
+    """Rows of a split whose features are in the training rows too: there the network has seen the answer.
+
+    Args:
+        parts: By stage.
+        dropped: `data.drop_duplicates`; None where the data have no such option.
+    """
     name, seen = "rows in two splits", set(row_keys(parts["train"][0]))
     others = {stage: row_keys(x) for stage, (x, _) in parts.items() if stage != "train"}
     if not others:
@@ -131,8 +139,15 @@ def check_equal_rows(parts: Parts) -> Verdict:
         return Verdict(name, "ok", measured)
     if expected_equal(parts["train"][0]) > COINCIDENCE:
         return Verdict(name, "ok", measured + ", by coincidence: few values are possible")
+    status = grade(worst, 0, EQUAL_ROWS)
+    if dropped:
+        advice = "their targets differ: no column says what tells these rows apart"
+        return Verdict(name, status, measured, advice)
     advice = "these rows test memory: drop repeated rows before the split"
-    return Verdict(name, grade(worst, 0, EQUAL_ROWS), measured, advice)
+    if dropped is None:
+        return Verdict(name, status, measured, f"{advice}, in load()")
+    word = "data.drop_duplicates=true"
+    return Verdict(name, status, measured, f"{advice}: write {word}", (word,))
 
 
 def row_keys(x: Array) -> list[int]:
@@ -189,7 +204,7 @@ def check_target(y: Array, loss: str = "auto") -> Verdict:
         return Verdict(
             "target",
             "failed",
-            "a single value in all training rows",
+            SAME,
             "there is nothing to learn from it",
         )
     far = float(np.max(np.abs(y - centre) / spread))
@@ -197,14 +212,25 @@ def check_target(y: Array, loss: str = "auto") -> Verdict:
     if far < OUTLIER or loss in ("mae", "huber"):
         return Verdict("target", "ok", measured)
     return Verdict(
-        "target", "warning", measured, "outliers rule a squared error: write task.loss=huber"
+        "target",
+        "warning",
+        measured,
+        "outliers rule a squared error: write task.loss=huber",
+        ("task.loss=huber",),
     )
 
 
 # --- what scikit-learn finds ------------------------------------------------------------------------------------------
 
 
-def check_single_features(x: Array, y: Array, task: TaskName, names: Sequence[str] = ()) -> Verdict:
+def check_single_features(
+    x: Array,
+    y: Array,
+    task: TaskName,
+    names: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    owners: Sequence[str] = (),
+) -> Verdict:
     """A feature that alone gives the target away: often it is known only after the target, or made from it.
 
     A small tree for each feature, cross-validated on training rows. Skill is the share of the error of a constant
@@ -215,16 +241,17 @@ def check_single_features(x: Array, y: Array, task: TaskName, names: Sequence[st
         y: Targets as a task's loss takes them.
         task: Whose.
         names: Of the features.
+        classes: Their names.
+        owners: The column of the table that each feature is of; () where there is no table to drop it from.
     """
     name, columns = "single features", evenly(np.arange(x.shape[1]), SAMPLED_COLUMNS)
     x, target = evenly(x, SAMPLED_ROWS), encoded(evenly(y, SAMPLED_ROWS), task)
     if len(columns) < 2 or len(x) < 2 * FOLDS:
         return Verdict(name, "ok", "too few to compare")
-    if not np.ptp(target, axis=0).any():
-        return Verdict(name, "ok", "nothing to give away: the target has a single value")
-    skills = np.array(
-        [skill(predicted(small_tree, x[:, [column]], target), target, task) for column in columns]
-    )
+    if not target.std(0).any():
+        return Verdict(name, "ok", SAME)
+    guesses = [predicted(small_tree, x[:, [column]], target) for column in columns]
+    skills = np.array([skill(guess, target, task) for guess in guesses])
     best = int(np.argmax(skills))
     perfect = skills[best] >= ALONE
     rest = max(
@@ -234,11 +261,51 @@ def check_single_features(x: Array, y: Array, task: TaskName, names: Sequence[st
     names_found = listed(name_of(int(column), names) for column in found)
     measured = f"{names_found} alone: {max(skills[best], 0):.0%} of a guess's error removed, by the next {rest:.0%}"
     lead = float(skills[best]) - rest
-    if skills[best] < ALONE and (skills[best] < STRONG or lead < AHEAD):
-        return Verdict(name, "ok", measured)
     status: Status = "failed" if skills[best] >= ALONE and lead >= APART else "warning"
+    if skills[best] < ALONE and (skills[best] < STRONG or lead < AHEAD):
+        of_class = None if task == "regression" else tells_one_class(guesses, target)
+        if of_class is None:
+            return Verdict(name, "ok", measured)
+        column, place, rest = of_class
+        found, status = columns[[column]], "warning"
+        names_found = name_of(int(columns[column]), names)
+        measured = f"{names_found} alone tells the rows of {name_of(place, classes, 'class')}"
+        measured += f" from all others, and no more; the next removes {rest:.0%} of a guess's error"
     advice = "is it known before the target is? If not, the target has leaked into it: drop it from the table"
-    return Verdict(name, status, measured, advice)
+    words = tuple(drop(owners[column]) for column in found) if owners else ()
+    return Verdict(name, status, measured, advice, tuple(dict.fromkeys(filter(None, words))))
+
+
+def tells_one_class(guesses: Sequence[Array], target: Array) -> tuple[int, int, float] | None:
+    """A feature that tells one class of several from all others and nothing of these, as no other feature does.
+
+    Where a class is easy to tell, as setosa among iris, several features tell it, and others too.
+
+    Args:
+        guesses: By feature, predictions [N, C].
+        target: [N, C], 0 and 1.
+
+    Returns:
+        The number of the feature, that of the class, and the skill of the best feature that does not tell it.
+    """
+    for place in np.flatnonzero(target.sum(0) >= CLASS_ROWS).tolist():
+        own, known = target[:, place] > 0.5, target[:, place].mean()
+        wrong = [np.mean((guess[:, place] > 0.5) != own) for guess in guesses]
+        skills = 1 - np.array(wrong) / max(min(known, 1 - known), 1e-12)
+        rest = float(np.max(skills[skills < ALONE], initial=0))
+        others = np.delete(np.arange(target.shape[1]), place)
+        if len(others) < 2 or rest > ALONE - AHEAD:
+            continue
+        for column in np.flatnonzero(skills >= ALONE).tolist():
+            among = guesses[column][~own][:, others]
+            if skill(among, target[~own][:, others], "multiclass") < AHEAD:
+                return column, place, rest
+    return None
+
+
+def drop(column: str) -> str:
+    """What leaves a column out of a table; empty for a name that the command line does not take as it is."""
+    return f"data.columns.{column}=drop" if re.fullmatch(r"[A-Za-z_]\w*", column, re.A) else ""
 
 
 def check_signal(x: Array, y: Array, task: TaskName) -> Verdict:
@@ -253,6 +320,8 @@ def check_signal(x: Array, y: Array, task: TaskName) -> Verdict:
     """
     x = evenly(x, SAMPLED_ROWS).reshape(min(len(x), SAMPLED_ROWS), -1)
     target = encoded(evenly(y, SAMPLED_ROWS), task)
+    if not target.std(0).any():
+        return Verdict("something to learn", "failed", SAME, "there is nothing to learn from it")
     if task == "regression":
         target = target.argsort(0).argsort(0).astype(np.float64)
     target = target - target.mean(0)
@@ -282,14 +351,12 @@ def encoded(y: Array, task: TaskName) -> Array:
 
 
 def skill(guess: Array, target: Array, task: TaskName) -> float:
-    """Share of a constant guess's error that predictions, [N, C], remove; of several targets, the best."""
+    """Share of a constant guess's error that predictions, [N, C], remove; of several targets that vary, the best."""
     if task == "regression":
-        errors = ((target - guess) ** 2).sum(0)
-        return float(
-            np.max(1 - errors / np.maximum(((target - target.mean(0)) ** 2).sum(0), 1e-12))
-        )
-    wrong = np.mean(guess.argmax(1) != target.argmax(1))
-    return float(1 - wrong / max(1 - target.mean(0).max(), 1e-12))
+        errors, spread = ((target - guess) ** 2).sum(0), ((target - target.mean(0)) ** 2).sum(0)
+        return float(np.max(1 - errors[spread > 0] / spread[spread > 0], initial=-1))
+    wrong, guessed = np.mean(guess.argmax(1) != target.argmax(1)), 1 - target.mean(0).max()
+    return float(1 - wrong / guessed) if guessed > 0 else 0.0
 
 
 def predicted(make: Callable[[], Any], x: Array, target: Array) -> Array:

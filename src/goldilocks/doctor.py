@@ -111,14 +111,14 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
         yield data_checks.check_repeated(looked_at, names)
     numbers = looked_at.shape[1] - len(spec.category_counts)  # those of categories have no scale
     yield data_checks.check_scale(looked_at[:, :numbers], names)
-    yield data_checks.check_equal_rows(rows)
+    yield data_checks.check_equal_rows(rows, settings.data.get("drop_duplicates"))
     if spec.task == "regression":
         yield data_checks.check_target(y, settings.task["loss"])
     else:
         balanced = settings.task["class_weight"] == "balanced"
         yield data_checks.check_classes(spec.class_counts, spec.class_names, balanced)
     if x.ndim == 2:
-        yield data_checks.check_single_features(looked_at, y, spec.task, names)
+        yield data_checks.check_single_features(looked_at, y, spec.task, names, spec.class_names)
     known = [rows[stage] for stage in ("train", "val") if stage in rows]
     inputs, targets = (np.concatenate(pieces) for pieces in zip(*known, strict=True))
     yield data_checks.check_signal(inputs, targets, spec.task)

@@ -4,7 +4,7 @@ Legend: N rows, C outputs.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from goldilocks.health import Health
 from goldilocks.tasks import Task
+from goldilocks.verdict import Verdict
 
 MOST_ROWS = 4096  # of a stage that are looked at
 
@@ -25,12 +26,50 @@ class Rows:
         loss: Their mean.
         error: Its standard error: with other rows of the same kind it would differ by about so much.
         chance: The loss of a constant prediction on the same rows: the training rows' class shares, mean or median.
+        gain_error: The standard error of `chance - loss`, row by row.
     """
 
     count: int
     loss: float
     error: float
     chance: float
+    gain_error: float
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """How a network does on the rows of one class.
+
+    Attributes:
+        name: Of the class.
+        times: As many training rows has the commonest class, by those of this one.
+        count: Of the rows that were looked at: validation rows, or training rows where those are few.
+        recall: Share of them that are taken for it.
+    """
+
+    name: str
+    times: float
+    count: int
+    recall: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A plain network on the same rows, none of which it was trained on; see `reference.py`.
+
+    Attributes:
+        loss: Its mean.
+        lead: By how much the run's own network is worse on these rows.
+        error: The standard error of `lead`, row by row.
+    """
+
+    loss: float
+    lead: float
+    error: float
+
+
+def unknown() -> None:
+    """For what was not measured."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +87,12 @@ class Evidence:
         train: The best weights on training rows; None where there are none.
         val: Likewise on validation rows.
         health: The last weights on training rows; None where they are not finite.
+        steps: Of the optimizer.
+        alike: The loss of a guess that gives all classes alike, as an untrained network does; 0 for a regression.
+        weighted: Whether train/loss weighs the classes.
+        classes: How the best weights do on each class; () for a regression.
+        compare: Trains a plain network on the same rows, which takes a second; None where that would take long.
+        signal: Whether the features tell anything about the target, which takes a second; None likewise.
     """
 
     task: str
@@ -60,6 +105,12 @@ class Evidence:
     train: Rows | None = None
     val: Rows | None = None
     health: Health | None = None
+    steps: int = 0
+    alike: float = 0.0
+    weighted: bool = False
+    classes: Sequence[ClassRows] = ()
+    compare: Callable[[], Comparison | None] = unknown
+    signal: Callable[[], Verdict | None] = unknown
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """The epochs that have a metric, and its values."""
@@ -69,40 +120,87 @@ class Evidence:
         return [epoch for epoch, _ in found], [value for _, value in found]
 
     @property
+    def guess(self) -> float:
+        """About what train/loss is of an untrained network; there must be training rows."""
+        assert self.train is not None
+        return max(self.train.chance, self.alike)
+
+    @property
     def ran_out(self) -> bool:
         """Whether the run ended because its epochs did."""
         return len(self.history) >= self.planned_epochs
 
 
+def spread(rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Up to 4,096 rows, spread evenly: inputs [N, ...] and targets."""
+    x, y = rows
+    every = -(-len(x) // MOST_ROWS)
+    return x[::every], y[::every]
+
+
 @torch.no_grad()
-def look_at_rows(
-    task: Task, network: nn.Module, rows: tuple[Tensor, Tensor], train_targets: Tensor
-) -> Rows | None:
-    """The loss of up to 4,096 rows, spread evenly; None where it is not finite.
+def values_of(task: Task, network: nn.Module, x: Tensor) -> Tensor:
+    """What a network in evaluation mode says of inputs [N, ...]: logits or a regression's values, [N, C]."""
+    return torch.cat([task.combine(network(part).float()) for part in x.split(512)])
+
+
+def look_at_rows(task: Task, values: Tensor, y: Tensor, train_targets: Tensor) -> Rows | None:
+    """The loss of rows; None where it is not finite.
 
     Args:
         task: Whose loss it is.
-        network: In evaluation mode.
-        rows: Inputs [N, ...] and targets as the loss takes them.
+        values: What a network says of them, see `values_of`.
+        y: Their targets as the loss takes them.
         train_targets: Those of the training rows, from which the constant prediction is made.
     """
-    device = next(network.parameters()).device
-    x, y = (tensor[:: -(-len(tensor) // MOST_ROWS)].to(device) for tensor in rows)
-    parts = zip(x.split(512), y.split(512), strict=True)
-    losses = (
-        torch.cat(
-            [task.row_losses(task.combine(network(x).float()), target) for x, target in parts]
-        )
-        .cpu()
-        .double()
-    )
+    losses = row_losses(task, values, y)
     if not losses.isfinite().all():
         return None
-    error = float(losses.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
-    chance = task.row_losses(
-        constant_prediction(task, train_targets.to(device)).expand(len(y), -1), y
+    constant = constant_prediction(task, train_targets.to(y.device)).expand(len(y), -1)
+    chances = row_losses(task, constant, y)
+    return Rows(
+        len(losses),
+        float(losses.mean()),
+        standard_error(losses),
+        float(chances.mean()),
+        standard_error(chances - losses),
     )
-    return Rows(len(losses), float(losses.mean()), error, float(chance.cpu().double().mean()))
+
+
+def row_losses(task: Task, values: Tensor, y: Tensor) -> Tensor:
+    """The loss of each row, [N], in double precision on the CPU."""
+    return task.row_losses(values, y).cpu().double()
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of values [N]."""
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+
+
+def look_at_classes(
+    task: Task, rows: Mapping[str, tuple[Tensor, Tensor]], least: int
+) -> list[ClassRows]:
+    """How a network does on each class; [] for a regression.
+
+    Args:
+        task: Whose classes they are.
+        rows: By stage, what a network says of rows, and their targets.
+        least: Validation rows of a class, below which its training rows are looked at.
+    """
+    spec = task.spec
+    if spec.task == "regression":
+        return []
+    most, found = max(spec.class_counts), []
+    for place, (name, count) in enumerate(zip(spec.class_names, spec.class_counts, strict=True)):
+        for stage in [stage for stage in ("val", "train") if stage in rows]:
+            values, y = rows[stage]
+            said = values.argmax(1) if spec.task == "multiclass" else values.reshape(-1) > 0
+            own = said[y.reshape(-1) == place] == place
+            if len(own) >= least:
+                recall = float(own.float().mean())
+                found.append(ClassRows(name, most / max(count, 1), len(own), recall))
+                break
+    return found
 
 
 def constant_prediction(task: Task, targets: Tensor) -> Tensor:

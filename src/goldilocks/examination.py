@@ -1,23 +1,28 @@
 """A run is examined when it has ended: evidence, findings, `diagnosis.md`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from goldilocks import diagnosis
+from goldilocks import diagnosis, evidence, reference
 from goldilocks.advice import advise, command
 from goldilocks.callbacks import recorder_of
 from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.probe import probe
+from goldilocks.checks import Settings
 from goldilocks.data.card import cell
+from goldilocks.data.spec import Spec
 from goldilocks.errors import one_line
-from goldilocks.evidence import Evidence, look_at_rows
+from goldilocks.evidence import Evidence
 from goldilocks.schedulers import steps_in_epoch
 from goldilocks.trainer import Trainer
 
 PAGE = "docs/diagnosis.md"  # what each finding means
+# What the data card has found that explains a finding: another network does better on rows that it has seen.
+OF_DATA = {"nothing to learn": "target", "underfitting": "rows in two splits"}
 
 
 def examine(
@@ -37,9 +42,11 @@ def examine(
         the `overrides` to try, if any help.
     """
     try:
-        evidence, findings = gather(trainer, parts, folder, status), about_data(folder)
-        for finding in diagnosis.diagnose(evidence):
-            advice, words = advise(finding, evidence, parts.settings)
+        known, findings = gather(trainer, parts, folder, status), about_data(folder, parts.settings)
+        for finding in diagnosis.diagnose(known):
+            if any(each["name"] == OF_DATA.get(finding.name) for each in findings):
+                continue
+            advice, words = advise(finding, known, parts.settings)
             told = {
                 "name": finding.name,
                 "measured": finding.measured,
@@ -47,7 +54,7 @@ def examine(
                 "overrides": words,
             }
             findings.append(told)
-        found: dict[str, Any] = {"summary": diagnosis.summary(evidence), "findings": findings}
+        found: dict[str, Any] = {"summary": diagnosis.summary(known), "findings": findings}
         (folder / "diagnosis.md").write_text(
             as_page(**found, overrides=overrides), encoding="utf-8"
         )
@@ -60,19 +67,26 @@ def examine(
     return found
 
 
-def about_data(folder: Path) -> list[dict[str, Any]]:
-    """What the data card, if there is one, warns of: it says whether the numbers can be believed at all."""
+def about_data(folder: Path, settings: Settings) -> list[dict[str, Any]]:
+    """What the data card, if there is one, warns of: it says whether the numbers can be believed at all.
+
+    What the run's options answer already is left out, and classes of few rows: how the network does on them says more.
+    """
     path = folder / "data_card.yaml"
     checks = yaml.safe_load(path.read_text(encoding="utf-8"))["checks"] if path.exists() else []
+    answered = {"classes"}
+    if settings.task.get("loss") in ("mae", "huber"):
+        answered.add("target")
     return [
         {
             "name": check["name"],
             "measured": f"in the data, {check['measured']}",
             "advice": check["advice"],
-            "overrides": [],
+            "overrides": check["overrides"],
         }
         for check in checks
-        if check["status"] != "ok"
+        if check["status"] == "failed"
+        or (check["status"] == "warning" and check["name"] not in answered)
     ]
 
 
@@ -100,6 +114,11 @@ def sentence(text: str) -> str:
     return text if "/" in text.split()[0] else text[:1].upper() + text[1:]
 
 
+def loss_of_equal_shares(spec: Spec) -> float:
+    """Of a guess that gives every class the same; 0 for a regression."""
+    return 0.0 if spec.task == "regression" else math.log(max(spec.num_outputs, 2))
+
+
 def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
     """What is known of a run that has ended; for the arguments see `examine`."""
     module, settings, recorder = parts.module, parts.settings, recorder_of(trainer)
@@ -113,6 +132,9 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         ),
         "rate": settings.optimizer.get("lr"),
         "clip": trainer.clip_value,
+        "steps": trainer.global_step,
+        "alike": loss_of_equal_shares(module.task.spec),
+        "weighted": module.task.weighted,
     }
     if status != "done":
         return Evidence(**known)
@@ -123,10 +145,24 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
     network = network.to(
         trainer.strategy.root_device
     )  # Lightning has taken the module back to the CPU
-    rows: dict[str, Any] = {}
+    task, rows = module.task, {}
     with trainer.precision_plugin.val_step_context():
         for stage in ("train", "val"):
             if stage in tensors and len(tensors[stage][0]):
-                pair = trainer.precision_plugin.convert_input(tensors[stage])
-                rows[stage] = look_at_rows(module.task, network, pair, tensors["train"][1])
-    return Evidence(**known, **rows, health=probe(trainer, module))
+                x, y = trainer.precision_plugin.convert_input(evidence.spread(tensors[stage]))
+                device = trainer.strategy.root_device
+                x, y = x.to(device), y.to(device)
+                rows[stage] = x, y, evidence.values_of(task, network, x)
+    targets = tensors["train"][1]
+    known |= {
+        stage: evidence.look_at_rows(task, values, y, targets)
+        for stage, (_, y, values) in rows.items()
+    }
+    said = {stage: (values, y) for stage, (_, y, values) in rows.items()}
+    return Evidence(
+        **known,
+        health=probe(trainer, module),
+        classes=evidence.look_at_classes(task, said, diagnosis.FEW),
+        compare=lambda: reference.compare(task, rows),
+        signal=lambda: reference.signal(task, rows),
+    )

@@ -16,12 +16,14 @@ class Verdict:
         status: `failed`: training is pointless, or its result would not be true; `warning`: probably not meant.
         measured: What was found, with its number.
         advice: What would mend it, with the override to write; empty where all is well.
+        overrides: What would be written for it, where that is all there is to do.
     """
 
     name: str
     status: Status
     measured: str
     advice: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 def grade(value: float, warning: float, failed: float) -> Status:

@@ -124,19 +124,25 @@ def reason_of(target: NDArray[Any], distinct: int, spec: Spec, given: str) -> st
     return f"{distinct:,} different numbers"
 
 
-def check_table(pairs: Pairs, spec: Spec, plain: list[int]) -> list[dict[str, str]]:
+def check_table(
+    pairs: Pairs, spec: Spec, plain: list[int], owners: Sequence[str], dropped: bool
+) -> list[dict[str, Any]]:
     """What the health check says of the rows: leaks, rows in two splits, balance or outliers of the target.
 
     Args:
         pairs: Inputs and targets by stage.
         spec: Of the data.
         plain: The places of the features that are looked at one by one.
+        owners: The column that each feature is of, [F].
+        dropped: Whether repeated rows have been left out.
     """
     x, y = pairs["train"]
-    names = [spec.feature_names[place] for place in plain]
+    names, columns = ([known[place] for place in plain] for known in (spec.feature_names, owners))
     verdicts = [
-        data_checks.check_equal_rows(pairs),
-        data_checks.check_single_features(x[:, plain], y, spec.task, names),
+        data_checks.check_equal_rows(pairs, dropped),
+        data_checks.check_single_features(
+            x[:, plain], y, spec.task, names, spec.class_names, columns
+        ),
         data_checks.check_target(y)
         if spec.task == "regression"
         else data_checks.check_classes(spec.class_counts, spec.class_names),
@@ -147,6 +153,7 @@ def check_table(pairs: Pairs, spec: Spec, plain: list[int]) -> list[dict[str, st
             "status": found.status,
             "measured": found.measured,
             "advice": found.advice,
+            "overrides": list(found.overrides),
         }
         for found in verdicts
     ]

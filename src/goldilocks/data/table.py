@@ -67,6 +67,8 @@ class TableFile(TableData):
         min_category_rows: Training rows, below which a column's categories are merged.
         min_class_rows: Rows, below which a class is left out or merged; null refuses classes of fewer than three.
         rare_classes: What becomes of those: `drop` leaves their rows out, `merge` makes one class of them, `(other)`.
+        drop_duplicates: Whether rows that equal a later one, in the features and the target, are left out before the
+            split, so that none is in two parts.
         target_log: Whether a regression learns the logarithm of its target; auto: where the target is above zero and
             its skewness above 1, and the logarithm's less than half of that.
         options: See TableData.
@@ -90,6 +92,7 @@ class TableFile(TableData):
         min_category_rows: Annotated[int, Field(ge=1)] = 2,
         min_class_rows: Annotated[int, Field(ge=1)] | None = None,
         rare_classes: Literal["drop", "merge"] = "drop",
+        drop_duplicates: bool = False,
         target_log: Literal["auto"] | bool = False,
         **options: Any,
     ) -> None:
@@ -105,7 +108,7 @@ class TableFile(TableData):
             time_column,
         )
         self.layout = Layout(separator, header, encoding)
-        self.pieces = pieces
+        self.pieces, self.drop_duplicates = pieces, drop_duplicates
         self.max_one_hot, self.min_category_rows, self.target_log = (
             max_one_hot,
             min_category_rows,
@@ -176,6 +179,10 @@ class TableFile(TableData):
         self.places = np.flatnonzero(known)[kept]
         if len(self.places) < len(frame):
             frame, stages = frame.iloc[self.places].reset_index(drop=True), stages[self.places]
+        if self.drop_duplicates:
+            once = self.unrepeated(frame)
+            frame, stages, values = frame[once].reset_index(drop=True), stages[once], values[once]
+            self.places = self.places[once]
         given = {stage: np.flatnonzero(stages == stage) for stage in frames if stage != "all"}
         if self.split_column is not None:
             given |= given_stages(frame[self.split_column], self.split_column)
@@ -183,6 +190,19 @@ class TableFile(TableData):
         self.target_values = values
         table = Table(frame, self.target_values, target_names=self.targets)
         return table._replace(test_rows=given.get("test"), val_rows=given.get("val"))
+
+    def unrepeated(self, frame: Any) -> NDArray[np.bool_]:
+        """Of each row whether no later one equals it, [N]: of those in files of their own the test rows stay."""
+        columns = self.columns or describe_columns(frame, self.kinds, self.roles())
+        read = {"numeric": numbers_of, "date": dates_of}
+        seen = frame[[*(column.name for column in columns if column.used), *self.targets]].copy()
+        for column in columns:
+            if column.used and column.kind in read:
+                seen[column.name] = read[column.kind](seen[column.name], column.form)
+        once = ~seen.duplicated(keep="last").to_numpy()
+        if not once.all():
+            self.said.append(f"{np.count_nonzero(~once):,} rows that equal another are left out")
+        return once
 
     def check_names(self, frame: Any, first: Sequence[str]) -> None:
         """Refuses columns that are named and do not exist, and a target that is none; `first` is the file's first row."""
@@ -430,7 +450,9 @@ class TableFile(TableData):
             "columns": self.described,
             "skewed": self.skewed,
             "scaling": self.scaling,
-            "checks": check_table(pairs, self.spec, self.plain_features()),
+            "checks": check_table(
+                pairs, self.spec, self.plain_features(), self.owners(), self.drop_duplicates
+            ),
         }
 
     def how_split(self) -> str:
