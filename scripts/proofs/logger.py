@@ -49,7 +49,7 @@ def tensorboard() -> Measured:
         events = EventAccumulator(str(folder))
         events.Reload()
         files = kinds(folder)
-    losses = [event.value for event in events.Scalars("val/loss")]
+    losses = [event.value for event in events.Scalars("Val/loss")]
     best = events.Scalars("best/val/loss")[-1].value
     start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     options = HParamsPluginData.FromString(start).session_start_info.hparams

@@ -13,6 +13,7 @@ from goldilocks.failures import in_words
 from goldilocks.results import compare, read_result
 
 MOST_COLUMNS = 5  # of what varies in a sweep; more do not fit on a screen
+MOST_BOARD_RUNS = 40  # of more, TensorBoard ticks none
 MOST_FINDINGS = 3  # on the screen; diagnosis.md has all
 
 
@@ -43,9 +44,20 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
         text = f"{finding['measured']}; {finding['advice']}{': ' * bool(words)}{words}"
         console.print(f"[yellow]{finding['name']}[/yellow]: {escape(text)}")
     console.print(f"run folder   {folder}", markup=False)
-    console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent.parent))}", markup=False)
+    print_board(folder, console)
     if result["status"] == "interrupted":
         console.print(f"python train.py resume={shlex.quote(str(folder))}", markup=False)
+
+
+def print_board(folder: Path, console: Console) -> None:
+    """Prints the command that shows a run or a sweep in TensorBoard, if it has written for it."""
+    written = {path.parent for path in folder.rglob("events.out.tfevents.*")}
+    if written:
+        console.print(f"tensorboard --logdir {shlex.quote(str(folder))}", markup=False)
+    if len(written) > MOST_BOARD_RUNS:
+        console.print(
+            f"of {len(written)} runs TensorBoard shows none at first: tick the box above their list"
+        )
 
 
 def metrics_table(metrics: Mapping[str, float], spread: Mapping[str, float | None]) -> Table:

@@ -23,10 +23,11 @@ from goldilocks.checks import check
 from goldilocks.companions import first_failure, tell_failure, together
 from goldilocks.composed import of_run
 from goldilocks.data.card import write_card
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, one_line
 from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
+from goldilocks.loggers import takers
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
 from goldilocks.module import TrainingModule
@@ -78,13 +79,23 @@ def start(
     )
     announce(parts.settings.trainer)
     try:
-        return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
+        result = run(cfg, overrides, choices, folder=folder, parts=parts)
     except BaseException:
         if (
             devices.is_first() and not (folder / "result.json").exists()
         ):  # interrupted before it was a run's
             shutil.rmtree(folder)
         raise
+    if was_refused(result) and devices.is_first():
+        shutil.rmtree(folder)
+        raise Refused(result["error"]["message"])
+    return folder, result
+
+
+def was_refused(result: Mapping[str, Any]) -> bool:
+    """Whether a logger or callback would not be built: a mistake of the user's, found out in the run folder."""
+    refused = (result["error"] or {}).get("type") == Refused.__name__
+    return refused and not result["epochs"]
 
 
 def announce(trainer: Mapping[str, Any]) -> None:
@@ -265,8 +276,8 @@ def finish(
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
     with uninterrupted():
-        log_end(trainer, result["status"], tested)
         results.write_result(folder, result)
+        log_end(trainer, result, tested)
 
 
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
@@ -334,18 +345,23 @@ def log_start(
         save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:
         logger.log_hyperparams(results.flat_options(cfg, choices))
-        if hasattr(logger, "log_text"):
-            logger.log_text("network", str(parts.module.network))
+    for logger in takers(trainer.loggers, "log_text"):
+        logger.log_text("network", str(parts.module.network))
+    for logger in trainer.loggers:
         logger.save()
 
 
-def log_end(trainer: Trainer, status: str, tested: Mapping[str, float]) -> None:
-    """Tells the loggers the test's metrics and how the run ended."""
+def log_end(trainer: Trainer, result: Mapping[str, Any], tested: Mapping[str, float]) -> None:
+    """Tells the loggers the test's metrics and how the run ended, which no longer fails because of them."""
     for logger in trainer.loggers:
-        if tested:
-            logger.log_metrics(dict(tested), step=trainer.global_step)
-        if hasattr(logger, "close"):
-            logger.close(status)
+        try:
+            if tested:
+                logger.log_metrics(dict(tested), step=trainer.global_step)
+            if takers([logger], "close"):
+                logger.close(result["status"], result["metrics"])
+        except Exception as error:  # a server that is gone, a full disk
+            name = type(logger).__name__
+            print(f"warning: {name} was not closed: {one_line(error)}", file=sys.stderr)
 
 
 def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:

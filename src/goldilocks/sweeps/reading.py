@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from goldilocks.errors import Refused
+from goldilocks.metric_names import board_tag
 from goldilocks.sweeps.folder import Record, all_trials
 from goldilocks.sweeps.settings import better
 from goldilocks.sweeps.summary import Summary, summarize
@@ -93,9 +94,10 @@ def curve_of_events(folder: Path, metric: str) -> dict[int, float]:
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    if not {metric, "epoch"} <= set(events.Tags()["scalars"]):
+    tag = board_tag(metric)
+    if not {tag, "epoch"} <= set(events.Tags()["scalars"]):
         return {}
     epochs = {event.step: int(event.value) for event in events.Scalars("epoch")}
     return {
-        epochs[event.step]: event.value for event in events.Scalars(metric) if event.step in epochs
+        epochs[event.step]: event.value for event in events.Scalars(tag) if event.step in epochs
     }

@@ -19,7 +19,7 @@ from rich.console import Console
 from goldilocks import devices
 from goldilocks.errors import Refused
 from goldilocks.locks import held
-from goldilocks.report import trials_table
+from goldilocks.report import print_board, trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
@@ -192,7 +192,9 @@ def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
     """Writes and prints the tables, and writes the report, however the sweep ended."""
     everything = all_trials(folder, mine)
     write_trials(folder, everything, modes)
-    Console(highlight=False, soft_wrap=True).print(trials_table(folder, everything, modes))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(trials_table(folder, everything, modes))
+    print_board(folder, console)
     try_report(folder, everything)
 
 
