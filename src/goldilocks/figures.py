@@ -22,9 +22,8 @@ SHOWN_POINTS = 2000  # of a cloud; of more rows these are taken at even distance
 SHOWN_STEPS = 500  # of a curve
 NAME_WIDTH, IMPORTANCE_WIDTH = 14, 30  # letters of a class or target, of a column
 CALIBRATION_BINS = 15  # as in val/ece
-CALIBRATION_ROWS = 10  # of a bar: a share of three rows says nothing
+CALIBRATION_ROWS = 10  # of a dot: a share of three rows says nothing
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
-SHADE = "#c9dcea"
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
@@ -161,7 +160,7 @@ def likely_shares(hits: Array, rows: Array) -> tuple[Array, Array]:
 def draw_calibration(sure: Array, right: Array, labels: tuple[str, str], title: str) -> Any:
     """How often what has a probability comes true, with the diagonal on which it should be; and how many rows there are.
 
-    Neighbouring bins are put together until each has ten rows. The lines are intervals of 95 %.
+    A dot is a bin, or as many neighbours as have ten rows together. The lines are intervals of 95 %.
 
     Args:
         sure: [N], probabilities.
@@ -170,15 +169,14 @@ def draw_calibration(sure: Array, right: Array, labels: tuple[str, str], title: 
         title: Of the figure; the expected calibration error is added.
     """
     rows, mean, share = bin_probabilities(sure, right)
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     error = np.sum(rows * np.abs(mean - share)) / len(sure)
     sheet, unit = Sheet(420, 590, f"{title}, ece {error:.4f}"), (-0.02, 1.02)
     above = Axes(sheet, (80, 40, 320, 300), unit, unit, labels)
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     starts = enough_rows(rows, CALIBRATION_ROWS)
     merged, sums, hits = (
         np.add.reduceat(values, starts[:-1]) for values in (rows, rows * mean, rows * share)
     )
-    above.bars(edges[starts], hits / merged, SHADE)
     above.line((0, 1), (0, 1), GREY)
     for place, low, high in zip(sums / merged, *likely_shares(hits, merged), strict=True):
         above.line((place, place), (low, high), BLUE, 1.5)

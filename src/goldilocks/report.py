@@ -1,5 +1,6 @@
 """What a run has come to, in the terminal."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -164,14 +165,27 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
     return table
 
 
+def rounded(word: str) -> str:
+    """A word of the command line to be read: a number with more than five digits has four.
+
+    >>> rounded("0.0012837465192837"), rounded("1e-3"), rounded("2048"), rounded("[64,32]")
+    ('0.001284', '1e-3', '2048', '[64,32]')
+    """
+    digits = re.sub(r"e.*|[^0-9]", "", word.lower()).lstrip("0")
+    is_fraction = re.fullmatch(r"[-+]?(\d+\.\d*|\.?\d+)(e[-+]?\d+)?", word.lower())
+    return f"{float(word):.4g}" if is_fraction and not word.isdigit() and len(digits) > 5 else word
+
+
 def varied_columns(trials: Sequence[Any]) -> dict[str, Callable[[Mapping[str, str]], str]]:
     """The columns that show what varies between trials: one for each key, or one for all where they are many."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.varied))
     if len(keys) > MOST_COLUMNS:
         return {
-            "varied": lambda varied: " ".join(f"{key}={value}" for key, value in varied.items())
+            "varied": lambda varied: " ".join(
+                f"{key}={rounded(value)}" for key, value in varied.items()
+            )
         }
-    return {key: lambda varied, key=key: varied.get(key, "") for key in keys}  # type: ignore[misc]
+    return {key: lambda varied, key=key: rounded(varied.get(key, "")) for key in keys}  # type: ignore[misc]
 
 
 def objectives_of(result: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
