@@ -121,7 +121,7 @@ def records_in(path):
     """The records of a file of wandb's, which is a log as LevelDB's: pieces in blocks of 32 kB."""
     data, place, record = path.read_bytes(), 7, b""
     while place + 7 <= len(data):
-        if (left := -place % 2**15) < 7:
+        if 0 < (left := -place % 2**15) < 7:
             place += left
             continue
         size, kind = struct.unpack("<HB", data[place + 4 : place + 7])

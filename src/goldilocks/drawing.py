@@ -109,9 +109,7 @@ class Sheet:
 
     def stroke(self, places: Sequence[float] | Array, colour: str, width: float = 1) -> None:
         """Connects places: x, y, x, y and so on."""
-        self.pen.line(
-            (SHARP * np.asarray(places) + SHARP // 2).tolist(), colour, round(SHARP * width)
-        )
+        self.pen.line((SHARP * np.asarray(places)).tolist(), colour, round(SHARP * width))
 
 
 class Axes:
