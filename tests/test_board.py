@@ -336,10 +336,10 @@ def test_charts_put_training_beside_validation_and_layers_together(looked):
     }
     assert categories == {
         "training and validation": {
-            "loss": ["train/loss$", "val/loss$"],
-            "accuracy": ["train/accuracy$", "val/accuracy$"],
+            "loss": ["Train/loss$", "Val/loss$"],
+            "accuracy": ["Train/accuracy$", "Val/accuracy$"],
             **{
-                name: [f"train/{name}$", f"val/{name}$"]
+                name: [f"Train/{name}$", f"Val/{name}$"]
                 for name in ("balanced_accuracy", "auroc", "f1", "ece")
             },
         },
@@ -526,7 +526,7 @@ def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeyp
         read = [
             [(event.step, event.value) for event in events.Scalars(tag)] for events in (one, other)
         ]
-        if not tag.startswith(("best/", "train/")):
+        if not tag.startswith(("best/", "Train/")):
             assert read[0] == read[1], tag
     for tag in one.Tags()["histograms"]:
         read = [

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from goldilocks.drawing import BLUE, RED, Axes, Sheet, numbers
+from goldilocks.drawing import BLUE, RED, SHARP, Axes, Sheet, numbers
 
 
 @pytest.fixture
 def axes():
-    """A frame of 100 by 50 pixels, a pixel of x being 0.1 and one of y 2."""
+    """A frame of 100 by 50 points, a point of x being 0.1 and one of y 2."""
     return Axes(Sheet(200, 150, ""), (80, 50, 100, 50), (0, 10), (-50, 50), ("x", "y"))
 
 
 def inside(axes):
-    """The pixels within the frame, [49, 99, 3]."""
-    return np.asarray(axes.sheet.image)[51:100, 81:180]
+    """A pixel of each point within the frame, [49, 99, 3]."""
+    return np.asarray(axes.sheet.image)[::SHARP, ::SHARP][51:100, 81:180]
 
 
 def of_colour(axes, colour):

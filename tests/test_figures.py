@@ -1,5 +1,7 @@
 """Figures as they are drawn: counts by scikit-learn, and words that neither overlap nor leave the picture."""
 
+import math
+
 import numpy as np
 import pytest
 from PIL import ImageChops
@@ -66,13 +68,20 @@ def some_figures(draws):
     yield figures.draw_precision_recall(curves, "Precision and recall: 90 rows")
     for sure in (draws.random(90), np.ones(1)):
         yield figures.draw_calibration(
-            sure, draws.random(len(sure)) < sure, "probability of benign", "Calibration"
+            sure,
+            draws.random(len(sure)) < sure,
+            ("probability of benign", "share that is benign"),
+            "Calibration",
         )
     for count, scale in ((1, 1.0), (25, 1e-6), (3, 0.0)):
         means, spreads = scale * draws.normal(size=(2, count))
         yield figures.draw_importance(
             NAMES[:count], means, abs(spreads), "rise of val/loss", "Importance: 90 rows"
         )
+    falling = [3.0 * 0.5**epoch for epoch in range(12)]
+    for curve in (falling, falling[:1], [*falling[:3], None, math.inf]):
+        frames = [{"train/loss": curve, "val/loss": curve[::-1]}, {"val/accuracy": curve}]
+        yield figures.draw_curves(frames, 0)
     yield figures.draw_pictures(
         draws.random((25, 8, 8)), captions, [True, False] * 13, "Highest loss of 90 rows"
     )
@@ -95,6 +104,7 @@ def some_figures(draws):
 def written(monkeypatch):
     """All words that are written on the sheets of a test, each with the box of the pixels that they changed."""
     words = []
+    monkeypatch.setattr(drawing, "SHARP", 1)  # the places are the same, and there are fewer pixels
 
     def watched(write):
         def watching(sheet, x, y, text, *place, **look):
@@ -145,7 +155,7 @@ def test_a_figure_of_matplotlib_is_encoded_too():
     figure = Figure(figsize=(3, 2), dpi=100)
     figure.add_subplot().plot([0, 1])
     png = figures.png_of(figure)
-    assert pixels(png).shape == (200, 300, 3)
+    assert pixels(png).shape == (400, 600, 3)  # twice as sharp
     assert is_drawn(png)
 
 

@@ -17,7 +17,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from conftest import SMALL, read_result
 from goldilocks.config import build
-from goldilocks.loggers import ENDED, CSVLogger, TensorBoardLogger, plain
+from goldilocks.loggers import CSVLogger, TensorBoardLogger
+from goldilocks.loggers.base import plain
+from goldilocks.loggers.tensorboard import ENDED
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.results import STATUSES
 from goldilocks.run import log_start
@@ -67,10 +69,10 @@ def test_scalars_are_read_back_at_their_steps(tmp_path):
     for step in (9, 19, 29):
         logger.log_metrics({"val/loss": 1 / step, "train/loss": 2.0}, step=step)
     logger.close("done")
-    assert scalars(tmp_path, "val/loss") == [
+    assert scalars(tmp_path, "Val/loss") == [
         (step, pytest.approx(1 / step)) for step in (9, 19, 29)
     ]
-    assert scalars(tmp_path, "train/loss") == [(9, 2.0), (19, 2.0), (29, 2.0)]
+    assert scalars(tmp_path, "Train/loss") == [(9, 2.0), (19, 2.0), (29, 2.0)]
 
 
 def test_values_of_several_kinds_are_scalars(tmp_path):
@@ -165,7 +167,7 @@ def test_a_resumed_run_hides_what_it_will_write_again(tmp_path):
     expected = [(step, 100.0 + step) for step in range(5)] + [
         (step, float(step)) for step in range(5, 10)
     ]
-    assert sorted(scalars(tmp_path, "val/loss")) == expected
+    assert sorted(scalars(tmp_path, "Val/loss")) == expected
 
 
 @pytest.mark.parametrize(

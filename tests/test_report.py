@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from goldilocks.report import metrics_table, print_result, trials_table
+from goldilocks.report import metrics_table, print_board, print_result, trials_table
 from goldilocks.results import STATUSES
 from goldilocks.sweeps.study import Trial
 
@@ -85,8 +85,32 @@ def test_a_run_that_is_done_tells_what_it_took_and_where_it_lies():
     assert "resume" not in text
 
 
+def events(folder):
+    """Leaves a file as TensorBoard's logger does."""
+    folder.mkdir(parents=True)
+    (folder / "events.out.tfevents.1.host.2.0").touch()
+    return folder
+
+
+def test_tensorboard_is_told_of_this_run_or_sweep_alone(tmp_path):
+    run = events(tmp_path / "my logs" / "runs" / "a")
+    events(tmp_path / "my logs" / "runs" / "b")
+    assert f"tensorboard --logdir '{run}'\n" in result(str(run))
+    assert "--logdir" not in result(str(tmp_path / "c"))  # no logger wrote for it
+    sweep = tmp_path / "sweep"
+    for trial in range(41):
+        assert "tick" not in printed_board(sweep)
+        events(sweep / str(trial))
+    assert "of 41 runs TensorBoard shows none at first" in printed_board(sweep)
+
+
+def printed_board(folder):
+    console = Console(file=io.StringIO(), width=200, highlight=False, soft_wrap=True)
+    print_board(folder, console)
+    return console.file.getvalue()
+
+
 def test_the_commands_quote_what_a_shell_would_split():
-    assert "tensorboard --logdir 'my logs'\n" in result("my logs/runs/a")
     assert "python train.py resume='my logs/runs/a'\n" in result(
         "my logs/runs/a", status="interrupted"
     )

@@ -117,7 +117,7 @@ def test_a_run_leaves_what_the_design_says(command, tmp_path: Path) -> None:
     for name in ("best.ckpt", "last.ckpt"):
         torch.load(folder / "checkpoints" / name, weights_only=True)
     assert str(folder.name) in ended.out
-    assert "tensorboard --logdir" in ended.out
+    assert f"tensorboard --logdir {ended.folder.relative_to(Path.cwd())}\n" in ended.out
     assert "accuracy" in ended.out
 
 
@@ -138,7 +138,7 @@ def test_tensorboard_has_scalars_text_and_hparams(command) -> None:
     assert events.Scalars("best/val/loss")[-1].value == pytest.approx(
         result["metrics"]["val/loss"], rel=1e-6
     )
-    assert [event.step for event in events.Scalars("val/loss")] == [
+    assert [event.step for event in events.Scalars("Val/loss")] == [
         2,
         5,
     ]  # 90 rows: 3 steps an epoch

@@ -192,7 +192,7 @@ def charts() -> Measured:
     left = (
         events_of("callbacks.charts=null", "trainer.max_epochs=1")[0].Tags()["tensors"].count(name)
     )
-    right = sorted(shown["loss"]) == ["train/loss", "val/loss"] and len(shown["gradients"]) == 4
+    right = sorted(shown["loss"]) == ["Train/loss", "Val/loss"] and len(shown["gradients"]) == 4
     return (
         f"{' and '.join(sorted(shown['loss']))}; {len(shown['gradients'])}; {left}",
         right and left == 0,

@@ -1,8 +1,10 @@
 """Loggers: what they leave in the run folder."""
 
+import sys
 from pathlib import Path
+from unittest import mock
 
-from proofs.drive import finished
+from proofs.drive import finished, refusal
 from proofs.table import Measured, proof
 
 EPOCHS = "trainer.max_epochs=3"
@@ -49,7 +51,7 @@ def tensorboard() -> Measured:
         events = EventAccumulator(str(folder))
         events.Reload()
         files = kinds(folder)
-    losses = [event.value for event in events.Scalars("val/loss")]
+    losses = [event.value for event in events.Scalars("Val/loss")]
     best = events.Scalars("best/val/loss")[-1].value
     start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     options = HParamsPluginData.FromString(start).session_start_info.hparams
@@ -59,6 +61,34 @@ def tensorboard() -> Measured:
         f"{len(losses)} of val/loss; {rate:g}; {'as' if right else 'not as'} in result.json",
         len(losses) == 3 and right and files == ["events"],
     )
+
+
+def without(service: str) -> Measured:
+    """What is said where the package is missing."""
+    modules = {service: None, f"goldilocks.loggers.{service}": None}
+    with mock.patch.dict(sys.modules, modules):  # type: ignore[arg-type]
+        del sys.modules[f"goldilocks.loggers.{service}"]
+        said = refusal(f"logger={service}").partition(": ")[2]
+    return f"the service not run here; refused: {said}", f"pip install -e '.[{service}]'" in said
+
+
+KEPT = "curves, options, figures, final metrics and the end of a run"
+SEEN = "without the package; with it tests/test_services.py reads them back"
+
+
+@proof("logger=wandb", "G29", KEPT, SEEN)
+def wandb() -> Measured:
+    return without("wandb")
+
+
+@proof("logger=mlflow", "G29", KEPT, SEEN)
+def mlflow() -> Measured:
+    return without("mlflow")
+
+
+@proof("logger=trackio", "G29", KEPT, SEEN)
+def trackio() -> Measured:
+    return without("trackio")
 
 
 @proof("logger=none", "", "no files of curves", "files of loggers in the run folder")

@@ -2,10 +2,12 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import pytorch_lightning as pl
+from lightning_utilities.core.imports import RequirementCache
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
@@ -17,7 +19,7 @@ from goldilocks.config import check_arguments, find_class
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.devices import plan
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, missing
 from goldilocks.lr_rules import ANY_RATE, AUTO, RangeOptions
 from goldilocks.optimizers import try_optimizer
 from goldilocks.regularization import Regularization, is_on
@@ -154,9 +156,21 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def check_node(node: Node, base: type, where: str, packages: Iterable[str]) -> None:
     """Checks an option against the signature of its class, without building it."""
     kind: Any = find_class(node, base, where, packages)
+    check_installed(kind, f"{where}._target_={node['_target_']}")
     values = {key: value for key, value in node.items() if key != "_target_"}
     live = LIVE[where.partition(".")[0]]
     check_arguments(kind, values, where, packages, given=live)
+
+
+def check_installed(kind: type, where: str) -> None:
+    """Refuses a logger whose package is missing. Lightning's say so only when they are built, in a run folder."""
+    if not issubclass(kind, Logger):
+        return
+    for module in {sys.modules[above.__module__] for above in kind.__mro__}:
+        needed = [value for value in vars(module).values() if isinstance(value, RequirementCache)]
+        if needed and not any(needed):
+            package = needed[0].module or re.split(r"[^\w-]", str(needed[0].requirement))[0]
+            raise Refused(f"{where}: {missing(ModuleNotFoundError(name=package))}")
 
 
 # --- once the data are known ------------------------------------------------------------------------------------------

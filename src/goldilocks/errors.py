@@ -13,6 +13,7 @@ EXTRAS = {
     "hydra_submitit_launcher": "submitit",
     "hydra_ray_launcher": "ray",
     "optuna_dashboard": "dashboard",
+    **{name: name for name in ("wandb", "mlflow", "trackio")},
 }  # of pyproject.toml, by the package that needs it
 
 

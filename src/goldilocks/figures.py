@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goldilocks.drawing import BLUE, COLOURS, GREY, RED, Axes, Sheet, width_of
+from goldilocks.drawing import BLUE, COLOURS, GREY, RED, SHARP, Axes, Sheet, width_of
+from goldilocks.loggers import takers
 
 Array = NDArray[Any]
 
@@ -21,7 +22,8 @@ SHOWN_POINTS = 2000  # of a cloud; of more rows these are taken at even distance
 SHOWN_STEPS = 500  # of a curve
 NAME_WIDTH, IMPORTANCE_WIDTH = 14, 30  # letters of a class or target, of a column
 CALIBRATION_BINS = 15  # as in val/ece
-SHADE = "#c9dcea"
+CALIBRATION_ROWS = 10  # of a dot: a share of three rows says nothing
+WIDE = 30  # times the smallest value from which on an axis is logarithmic
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ def draw_confusion(counts: Array, names: Sequence[str], title: str) -> Any:
     side, left, turned = cell * len(counts), longest + 40, longest > cell - 4
     sheet = Sheet(left + side + 20, 40 + side + (longest if turned else 16) + 34, title)
     sheet.paste(blues(shares), (left, 40, side, side))
-    sheet.pen.rectangle((left - 1, 39, left + side, 40 + side), outline="black")
+    sheet.rectangle((left - 1, 39, left + side, 40 + side), outline="black")
     middles = [cell * place + cell // 2 for place in range(len(counts))]
     for middle, label in zip(middles, labels, strict=True):
         sheet.write(left - 8, 40 + middle, label, "rm")
@@ -70,7 +72,7 @@ def draw_confusion(counts: Array, names: Sequence[str], title: str) -> Any:
             left + middles[column], 40 + middles[row], str(counts[row, column]), colour=colour
         )
     sheet.write_upright(14, 40 + side // 2, "true")
-    sheet.write(left + side // 2, sheet.image.height - 8, "predicted", "mb")
+    sheet.write(left + side // 2, sheet.height - 8, "predicted", "mb")
     return sheet.image
 
 
@@ -127,26 +129,60 @@ def bin_probabilities(sure: Array, right: Array) -> tuple[Array, Array, Array]:
     return rows, sums / np.maximum(rows, 1), hits / np.maximum(rows, 1)
 
 
-def draw_calibration(sure: Array, right: Array, what: str, title: str) -> Any:
-    """How often rows of a probability are right, with the diagonal on which they should be; and how many there are.
+def enough_rows(rows: Array, least: int) -> Array:
+    """Where bins begin that are put together until each has enough rows, and where the last one ends.
+
+    >>> enough_rows(np.array([12, 3, 2, 9, 40, 1]), 10).tolist()
+    [0, 1, 4, 6]
+    """
+    edges = [0]
+    for place, count in enumerate(np.cumsum(rows), 1):
+        if count - rows[: edges[-1]].sum() >= least:
+            edges.append(place)
+    if len(edges) == 1:
+        return np.array([0, len(rows)])
+    edges[-1] = len(rows)  # what is left over is too few
+    return np.array(edges)
+
+
+def likely_shares(hits: Array, rows: Array) -> tuple[Array, Array]:
+    """Between which shares the true one is with a probability of 95 %, by Wilson's interval.
+
+    >>> [end.round(3).tolist() for end in likely_shares(np.array([0, 5]), np.array([10, 10]))]
+    [[0.0, 0.237], [0.278, 0.763]]
+    """
+    z, share = 1.96, hits / rows
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+
+
+def draw_calibration(sure: Array, right: Array, labels: tuple[str, str], title: str) -> Any:
+    """How often what has a probability comes true, with the diagonal on which it should be; and how many rows there are.
+
+    A dot is a bin, or as many neighbours as have ten rows together. The lines are intervals of 95 %.
 
     Args:
         sure: [N], probabilities.
         right: [N], whether what they are of came true.
-        what: The probability is of.
+        labels: What the probability is of, and what came true.
         title: Of the figure; the expected calibration error is added.
     """
     rows, mean, share = bin_probabilities(sure, right)
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     error = np.sum(rows * np.abs(mean - share)) / len(sure)
     sheet, unit = Sheet(420, 590, f"{title}, ece {error:.4f}"), (-0.02, 1.02)
-    above = Axes(sheet, (80, 40, 320, 300), unit, unit, (what, "share that is right"))
-    filled, edges = rows > 0, np.linspace(0, 1, CALIBRATION_BINS + 1)
-    above.bars(edges, share, SHADE)
-    above.line((0, 1), (0, 1), GREY)
-    above.dots(mean[filled], share[filled], BLUE, 3, 1.0)
-    below = Axes(
-        sheet, (80, 410, 320, 130), unit, (0, 1.05 * rows.max()), (what, "rows"), whole=True
+    above = Axes(sheet, (80, 40, 320, 300), unit, unit, labels)
+    starts = enough_rows(rows, CALIBRATION_ROWS)
+    merged, sums, hits = (
+        np.add.reduceat(values, starts[:-1]) for values in (rows, rows * mean, rows * share)
     )
+    above.line((0, 1), (0, 1), GREY)
+    for place, low, high in zip(sums / merged, *likely_shares(hits, merged), strict=True):
+        above.line((place, place), (low, high), BLUE, 1.5)
+    above.dots(sums / merged, hits / merged, BLUE, 3, 1.0)
+    most = (0, 1.05 * rows.max())
+    below = Axes(sheet, (80, 410, 320, 130), unit, most, (labels[0], "rows"), whole=True)
     below.bars(edges, rows, BLUE)
     return sheet.image
 
@@ -168,7 +204,7 @@ def draw_pictures(
     tall, wide = (round((cell - 18) * side / max(height, width)) for side in (height, width))
     step = tall + 48  # a picture, its caption of 34 pixels and a distance
     sheet = Sheet(10 + columns * cell, 40 + math.ceil(len(pictures) / columns) * step, title)
-    left = (sheet.image.width - columns * cell) // 2
+    left = (sheet.width - columns * cell) // 2
     bright = (255 * pictures).round().astype(np.uint8)
     for number, (picture, lines) in enumerate(zip(bright, captions, strict=True)):
         middle, top = left + number % columns * cell + cell // 2, 36 + number // columns * step
@@ -270,6 +306,50 @@ def shortened(names: Sequence[str], most: int = NAME_WIDTH) -> list[str]:
     return [name if len(name) <= most else name[: most - 1] + "…" for name in names]
 
 
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def draw_curves(curves: Sequence[Mapping[str, Sequence[float | None]]], best: int | None) -> Any:
+    """Metrics by epoch, those of one name in one frame; the best epoch is marked.
+
+    Args:
+        curves: For each frame, by metric, a value for each epoch; None where it was not measured.
+        best: Epoch.
+    """
+    labels = [f"{name}" for frame in curves for name in frame]
+    sheet = Sheet(470 + width_of(labels), 40 + 270 * len(curves), "Over the epochs")
+    for number, frame in enumerate(curves):
+        epochs = max(len(curve) for curve in frame.values())
+        known = [v for curve in frame.values() for v in curve if v is not None and math.isfinite(v)]
+        log = bool(known) and min(known) > 0 and max(known) / min(known) >= WIDE
+        scaled = {name: scaled_curve(curve, log) for name, curve in frame.items()}
+        finite = np.concatenate([y[np.isfinite(y)] for y in scaled.values()])
+        limits = around(finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+        top = 40 + 270 * number
+        x = around(0, max(epochs - 1, 1))
+        name = next(iter(frame)).partition("/")[2]
+        axes = Axes(sheet, (80, top, 370, 210), x, limits, ("epoch", name), log=log)
+        if best is not None:
+            axes.line((best, best), limits, GREY)
+        for place, (label, y) in enumerate(scaled.items()):
+            shown = np.flatnonzero(np.isfinite(y))
+            if len(shown) == 1:
+                axes.dots(shown, y[shown], COLOURS[place], 3, 1.0)
+            elif len(shown):
+                axes.line(shown, y[shown], COLOURS[place], 2)
+            sheet.write(462, top + 4 + 18 * place, label, "lt", colour=COLOURS[place])
+        if best is not None:
+            sheet.write(462, top + 10 + 18 * len(scaled), f"best {best}", "lt", colour=GREY)
+    return sheet.image
+
+
+def scaled_curve(curve: Sequence[float | None], log: bool) -> Array:
+    """A curve as it is drawn: not a number where there is none."""
+    values = np.array([np.nan if value is None else value for value in curve], float)
+    with np.errstate(all="ignore"):
+        return np.log10(values) if log else np.where(np.isfinite(values), values, np.nan)
+
+
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
 
@@ -302,8 +382,8 @@ def draw_importance(
         zero, end, least, most = axes.at(np.array([0, mean, mean - spread, mean + spread]), 0)[0]
         middle = 40 + 18 * place + 9
         sheet.write(left - 8, middle, name, "rm")
-        sheet.pen.rectangle((min(zero, end), middle - 6, max(zero, end), middle + 6), BLUE)
-        sheet.pen.line((least, middle, most, middle), "black", 2)
+        sheet.rectangle((min(zero, end), middle - 6, max(zero, end), middle + 6), BLUE)
+        sheet.stroke((least, middle, most, middle), "black", 2)
     axes.line((0, 0), (0, count), GREY)
     return sheet.image
 
@@ -318,8 +398,10 @@ def png_of(figure: Any) -> bytes:
     if not isinstance(figure, Image.Image):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        canvas = FigureCanvasAgg(figure)
+        canvas, dpi = FigureCanvasAgg(figure), figure.dpi
+        figure.set_dpi(SHARP * dpi)
         canvas.draw()
+        figure.set_dpi(dpi)
         figure = Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
     file = io.BytesIO()
     figure.save(file, "png", compress_level=1)
@@ -339,6 +421,5 @@ def save_figure(figure: Any, folder: Path, tag: str, loggers: Iterable[Any], ste
     png = png_of(figure)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "figures" / f"{tag.rpartition('/')[2]}.png").write_bytes(png)
-    for logger in loggers:
-        if hasattr(logger, "log_figure"):
-            logger.log_figure(tag, png, step)
+    for logger in takers(loggers, "log_figure"):
+        logger.log_figure(tag, png, step)

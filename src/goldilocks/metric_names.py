@@ -14,6 +14,16 @@ BETTER = {
     "r2": "max",
 }
 STAGES = ("train", "val", "test")
+FIRST = ("train/", "val/")  # stages whose curves a reader looks at first
+
+
+def board_tag(name: str) -> str:
+    """What TensorBoard calls a number. It sorts by tag, capitals first, and opens the first two groups.
+
+    >>> board_tag("val/loss"), board_tag("best/val/loss"), board_tag("learning_rate")
+    ('Val/loss', 'best/val/loss', 'learning_rate')
+    """
+    return name[0].upper() + name[1:] if name.startswith(FIRST) else name
 
 
 def direction(metric: str) -> str:

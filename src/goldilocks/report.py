@@ -1,5 +1,6 @@
 """What a run has come to, in the terminal."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from goldilocks.failures import in_words
 from goldilocks.results import compare, read_result
 
 MOST_COLUMNS = 5  # of what varies in a sweep; more do not fit on a screen
+MOST_BOARD_RUNS = 40  # of more, TensorBoard ticks none
 MOST_FINDINGS = 3  # on the screen; diagnosis.md has all
 
 
@@ -43,7 +45,7 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
         text = f"{finding['measured']}; {finding['advice']}{': ' * bool(words)}{words}"
         console.print(f"[yellow]{finding['name']}[/yellow]: {escape(text)}")
     console.print(f"run folder   {folder}", markup=False)
-    console.print(f"tensorboard --logdir {shlex.quote(str(folder.parent.parent))}", markup=False)
+    print_board(folder, console)
     if result["status"] == "interrupted":
         console.print(f"python train.py resume={shlex.quote(str(folder))}", markup=False)
 
@@ -64,6 +66,17 @@ def times(seconds: Mapping[str, float]) -> str:
         f"{start + training + after:.1f} (start {start:.1f}, training {training:.1f},"
         f" figures and test {after:.1f})"
     )
+
+
+def print_board(folder: Path, console: Console) -> None:
+    """Prints the command that shows a run or a sweep in TensorBoard, if it has written for it."""
+    written = {path.parent for path in folder.rglob("events.out.tfevents.*")}
+    if written:
+        console.print(f"tensorboard --logdir {shlex.quote(str(folder))}", markup=False)
+    if len(written) > MOST_BOARD_RUNS:
+        console.print(
+            f"of {len(written)} runs TensorBoard shows none at first: tick the box above their list"
+        )
 
 
 def metrics_table(metrics: Mapping[str, float], spread: Mapping[str, float | None]) -> Table:
@@ -170,14 +183,27 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
     return table
 
 
+def rounded(word: str) -> str:
+    """A word of the command line to be read: a number with more than five digits has four.
+
+    >>> rounded("0.0012837465192837"), rounded("1e-3"), rounded("2048"), rounded("[64,32]")
+    ('0.001284', '1e-3', '2048', '[64,32]')
+    """
+    digits = re.sub(r"e.*|[^0-9]", "", word.lower()).lstrip("0")
+    is_fraction = re.fullmatch(r"[-+]?(\d+\.\d*|\.?\d+)(e[-+]?\d+)?", word.lower())
+    return f"{float(word):.4g}" if is_fraction and not word.isdigit() and len(digits) > 5 else word
+
+
 def varied_columns(trials: Sequence[Any]) -> dict[str, Callable[[Mapping[str, str]], str]]:
     """The columns that show what varies between trials: one for each key, or one for all where they are many."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.varied))
     if len(keys) > MOST_COLUMNS:
         return {
-            "varied": lambda varied: " ".join(f"{key}={value}" for key, value in varied.items())
+            "varied": lambda varied: " ".join(
+                f"{key}={rounded(value)}" for key, value in varied.items()
+            )
         }
-    return {key: lambda varied, key=key: varied.get(key, "") for key in keys}  # type: ignore[misc]
+    return {key: lambda varied, key=key: rounded(varied.get(key, "")) for key in keys}  # type: ignore[misc]
 
 
 def objectives_of(result: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:

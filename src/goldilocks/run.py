@@ -32,6 +32,7 @@ from goldilocks.examination import examine
 from goldilocks.figures import save_figure
 from goldilocks.interrupts import uninterrupted
 from goldilocks.lengths import LENGTHS, progress, reached, set_length
+from goldilocks.loggers import takers
 from goldilocks.lr_range import range_test
 from goldilocks.lr_rules import draw_range_test, suggested_rate
 from goldilocks.metric_names import STAGES
@@ -96,13 +97,23 @@ def start(
     )
     announce(parts.settings.trainer)
     try:
-        return folder, run(cfg, overrides, choices, folder=folder, parts=parts)
+        result = run(cfg, overrides, choices, folder=folder, parts=parts)
     except BaseException:
         if (
             devices.is_first() and not (folder / "result.json").exists()
         ):  # interrupted before it was a run's
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    if was_refused(result) and devices.is_first():
+        shutil.rmtree(folder)
+        raise Refused(result["error"]["message"])
+    return folder, result
+
+
+def was_refused(result: Mapping[str, Any]) -> bool:
+    """Whether a logger or callback would not be built: a mistake of the user's, found out in the run folder."""
+    refused = (result["error"] or {}).get("type") == Refused.__name__
+    return refused and not result["epochs"]
 
 
 def announce(trainer: Mapping[str, Any]) -> None:
@@ -322,10 +333,7 @@ def finish(
     result["metrics"] |= tested
     with uninterrupted():
         results.write_result(folder, result)
-        try:
-            log_end(trainer, result["status"], tested)
-        except Exception as error:  # a full disk, a server that is gone: the result is written
-            print(f"warning: the loggers were not closed: {one_line(error)}", file=sys.stderr)
+        log_end(trainer, result, tested)
 
 
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
@@ -406,18 +414,23 @@ def log_start(
         save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:
         logger.log_hyperparams(results.flat_options(cfg, choices))
-        if hasattr(logger, "log_text") and not resumed:
-            logger.log_text("network", str(parts.module.network))
+    for logger in takers(trainer.loggers, "log_text") if not resumed else []:
+        logger.log_text("network", str(parts.module.network))
+    for logger in trainer.loggers:
         logger.save()
 
 
-def log_end(trainer: Trainer, status: str, tested: Mapping[str, float]) -> None:
-    """Tells the loggers the test's metrics and how the run ended."""
+def log_end(trainer: Trainer, result: Mapping[str, Any], tested: Mapping[str, float]) -> None:
+    """Tells the loggers the test's metrics and how the run ended, which no longer fails because of them."""
     for logger in trainer.loggers:
-        if tested:
-            logger.log_metrics(dict(tested), step=trainer.global_step)
-        if hasattr(logger, "close"):
-            logger.close(status)
+        try:
+            if tested:
+                logger.log_metrics(dict(tested), step=trainer.global_step)
+            if takers([logger], "close"):
+                logger.close(result["status"], result["metrics"])
+        except Exception as error:  # a server that is gone, a full disk
+            name = type(logger).__name__
+            print(f"warning: {name} was not closed: {one_line(error)}", file=sys.stderr)
 
 
 def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:

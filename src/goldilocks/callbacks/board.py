@@ -9,6 +9,7 @@ import torch
 
 from goldilocks.callbacks.probe import at_rest, has_board, probe_rows, show
 from goldilocks.errors import one_line
+from goldilocks.metric_names import FIRST, board_tag
 from goldilocks.tasks import metric_names
 
 Layout = dict[str, dict[str, list[Any]]]
@@ -51,7 +52,8 @@ def layout(task: str) -> Layout:
     All runs have the same categories, for TensorBoard puts the runs' charts together by them.
     """
     metrics = {
-        name: [f"train/{name}$", f"val/{name}$"] for name in ["loss", *metric_names(task)["val"]]
+        name: [f"{board_tag(stage + name)}$" for stage in FIRST]
+        for name in ("loss", *metric_names(task)["val"])
     }
     steps = {"learning rate": ["learning_rate$"], "momentum": ["momentum$"]}
     steps["gradient norm"] = ["gradient_norm$", "gradient_norm_clipped$"]

@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from goldilocks import devices, figures, results
 from goldilocks.averaging import evaluated_weights
+from goldilocks.callbacks.recorder import recorder_of
 from goldilocks.data.scaling import undo_scaling
 from goldilocks.data.spec import Spec
 from goldilocks.errors import one_line
 from goldilocks.interrupts import uninterrupted
+from goldilocks.loggers import takers
+from goldilocks.metric_names import FIRST
 from goldilocks.module import TrainingModule, batches_of
 from goldilocks.sharding import is_sharded
 
@@ -50,7 +53,7 @@ class Outcome:
 class EvaluationFigures(pl.Callback):
     """Draws once, after training, into `figures/` of the run folder and to every logger that takes figures.
 
-    Of classes: the confusion matrix, curves of precision and recall, how often rows of a probability are right, and the
+    Loss and objective by epoch. Of classes: the confusion matrix, curves of precision and recall, how often rows of a probability are right, and the
     rows with the highest loss. Of a regression: predicted against true values, and the residuals. Neither the weights
     nor any random numbers are touched, and a run does not fail because of its pictures.
 
@@ -66,6 +69,8 @@ class EvaluationFigures(pl.Callback):
         if not alone(pl_module) or (results.is_trial(self.folder) and not self.trials):
             return
         try:
+            with uninterrupted():
+                self.draw_curves(trainer)
             outcome = evaluate(
                 trainer,
                 pl_module,
@@ -80,6 +85,24 @@ class EvaluationFigures(pl.Callback):
                 file=sys.stderr,
             )
 
+    def draw_curves(self, trainer: Any) -> None:
+        """Draws the loss by epoch, and the objective where that is another metric."""
+        recorder = recorder_of(trainer)
+        wanted = dict.fromkeys(("loss", recorder.objective.metric.partition("/")[2]))
+        history = recorder.history
+        frames = [
+            {
+                tag: [metrics.get(tag) for metrics in history]
+                for tag in (stage + name for stage in FIRST)
+                if any(tag in metrics for metrics in history)
+            }
+            for name in wanted
+        ]
+        if frames := [frame for frame in frames if frame]:
+            figure, step = figures.draw_curves(frames, recorder.best_epoch), trainer.global_step
+            tag = "evaluation/curves"
+            figures.save_figure(figure, self.folder, tag, trainer.loggers, max(step - 1, 0))
+
     def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
         """Draws all figures of the task."""
         folder, data, spec = self.folder / "figures", trainer.datamodule, module.task.spec
@@ -93,7 +116,7 @@ class EvaluationFigures(pl.Callback):
             drawn = class_figures(outcome, spec.class_names)
             table = wrong_classes(outcome, order, data.row_numbers["val"], spec.class_names)
             for name, positive, scores in curves(outcome, spec.class_names):
-                for logger in takers(trainer, "log_precision_recall"):
+                for logger in takers(trainer.loggers, "log_precision_recall"):
                     logger.log_precision_recall(f"precision_recall/{name}", positive, scores, step)
             if len(spec.input_shape) == 3:
                 inputs = data.tensors["val"][0]
@@ -101,7 +124,7 @@ class EvaluationFigures(pl.Callback):
                 pictures = as_pictures(undo_scaling(inputs, data.scaler))
                 drawn["most_wrong"] = wrong_pictures(outcome, order, pictures, spec.class_names)
         (folder / "most_wrong.txt").write_text(table + "\n", encoding="utf-8")
-        for logger in takers(trainer, "log_text"):
+        for logger in takers(trainer.loggers, "log_text"):
             logger.log_text("most_wrong", table, step)
         for name, figure in drawn.items():
             figures.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
@@ -110,11 +133,6 @@ class EvaluationFigures(pl.Callback):
 def alone(module: TrainingModule) -> bool:
     """Whether this process looks at the network that several have trained, and can do so without the others."""
     return devices.is_first() and not is_sharded(module)
-
-
-def takers(trainer: pl.Trainer, method: str) -> list[Any]:
-    """The loggers that have a method."""
-    return [logger for logger in trainer.loggers if hasattr(logger, method)]
 
 
 # --- what the network makes of the rows -------------------------------------------------------------------------------
@@ -167,17 +185,18 @@ def class_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
     }
     two = len(names) == 2
     sure = outcome.predicted[:, 1] if two else outcome.predicted.max(1)
-    what = (
-        f"probability of {figures.shortened(names)[1]}"
+    name = figures.shortened(names)[-1]
+    labels = (
+        (f"probability of {name}", f"share that is {name}")
         if two
-        else "probability of the predicted class"
+        else ("probability of the predicted class", "share that is right")
     )
     return {
         "confusion": figures.draw_confusion(
             counts, names, f"Confusion matrix: {rows}, {np.mean(true == said):.3f} right"
         ),
         "calibration": figures.draw_calibration(
-            sure, true == (1 if two else said), what, f"Calibration: {rows}"
+            sure, true == (1 if two else said), labels, f"Calibration: {rows}"
         ),
         "precision_recall": figures.draw_precision_recall(lines, f"Precision and recall: {rows}"),
     }

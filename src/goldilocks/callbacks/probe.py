@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from goldilocks.callbacks.checkpoint import is_last_epoch
 from goldilocks.health import PROBE_ROWS, Health, measure_health
 from goldilocks.interrupts import uninterrupted
+from goldilocks.loggers import takers
 from goldilocks.sharding import is_sharded
 
 PROBE_ELEMENTS = 2**18  # of inputs: 256 rows of 1,024
@@ -38,17 +39,14 @@ def is_due(trainer: pl.Trainer, every: int | Literal["auto"], dense: int) -> boo
 
 def has_board(trainer: pl.Trainer, method: str) -> bool:
     """Whether any logger has a place for what a network does; metrics.csv has none. A sharded one is in no process."""
-    return not is_sharded(trainer.lightning_module) and any(
-        hasattr(logger, method) for logger in trainer.loggers
-    )
+    return not is_sharded(trainer.lightning_module) and bool(takers(trainer.loggers, method))
 
 
 def show(trainer: pl.Trainer, method: str, *given: Any) -> None:
     """Hands something to the loggers that have a place for it."""
     with uninterrupted():
-        for logger in trainer.loggers:
-            if hasattr(logger, method):
-                getattr(logger, method)(*given)
+        for logger in takers(trainer.loggers, method):
+            getattr(logger, method)(*given)
 
 
 def probe_rows(trainer: Any, rows: int = PROBE_ROWS) -> tuple[Tensor, Tensor]:

@@ -245,16 +245,18 @@ def value_words(column: Mapping[str, Any]) -> str:
 
 
 def spoken(value: Any) -> str:
-    """Numbers with few digits, words as they are.
+    """Numbers with few digits, words as they are. Four digits, which may be a year, have no comma.
 
-    >>> spoken([1234.5678, 2.0]), spoken("2024-01-01")
-    ('1,235, 2', '2024-01-01')
+    >>> spoken([2024.0, 12345.678, 2.0]), spoken("2024-01-01")
+    ('2024, 12,346, 2', '2024-01-01')
     """
     if isinstance(value, list):
         return ", ".join(map(spoken, value))
     if not isinstance(value, float):
         return str(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
+    if abs(value) < 1000 and value != int(value):
+        return f"{value:.4g}"
+    return f"{value:.0f}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def cell(text: Any) -> str:

@@ -18,7 +18,7 @@ from goldilocks.sweeps.rendering import Cell, Section, Table, markdown, page
 from goldilocks.sweeps.summary import Configuration, Summary
 from goldilocks.sweeps.tables import best_per_value, trials_table
 from goldilocks.sweeps.trials import Trial, frozen
-from goldilocks.sweeps.wording import plural, shown
+from goldilocks.sweeps.wording import plural, shown, words_of
 
 SHOWN = 10  # configurations whose curves are drawn
 MOST_VALUES = 12  # of a parameter that gets a table of its values
@@ -251,7 +251,7 @@ def over_seeds(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
     rows: list[list[str | float | Cell | None]] = [
         [
             one.number,
-            one.words,
+            words_of(one),
             one.value(),
             one.deviation(),
             *(row[0] for row in one.by_seed.values()),
@@ -282,7 +282,7 @@ def trade_off(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
         [
             Cell(str(one.number), one.number, f"{one.number}/"),
             *(one.value(i) for i in range(len(names))),
-            one.words,
+            words_of(one),
         ]
         for one in summary.front
     ]

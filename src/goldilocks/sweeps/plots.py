@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from goldilocks.drawing import powers
+from goldilocks.report import rounded
 from goldilocks.sweeps.summary import Configuration, Summary
 from goldilocks.sweeps.wording import with_deviation
 
@@ -60,12 +62,14 @@ def scale_of(values: Sequence[float], sign: int) -> dict[str, Any]:
 
 
 def ticks_of(low: float, high: float) -> dict[str, Any]:
-    """Where a logarithmic axis has its ticks: at powers of ten, once there are a few of them."""
-    return (
-        {"dtick": max(1, round(math.log10(high / low) / 6)), "exponentformat": "power"}
-        if high / low > 50
-        else {}
-    )
+    """Where a logarithmic axis has its numbers: at powers of ten, of few powers at 2 and 5 times each too.
+
+    plotly's own would write every digit from 2 to 9 between two powers.
+    """
+    places, words, _ = powers(math.log10(low), math.log10(high))
+    if len(words) < 2:  # a part of a decade
+        return {"nticks": 5, "tickmode": "auto", "dtick": None, "exponentformat": "power"}
+    return {"tickvals": [10**place for place in places], "ticktext": words}
 
 
 def hover(one: Configuration, summary: Summary) -> str:
@@ -73,7 +77,7 @@ def hover(one: Configuration, summary: Summary) -> str:
     value = with_deviation(one.value(), one.deviation()) or one.status
     lines = [
         f"<b>trial {one.number}</b>: {value}",
-        *(f"{key} = {word}" for key, word in one.varied.items()),
+        *(f"{key} = {rounded(word)}" for key, word in one.varied.items()),
     ]
     return "<br>".join(lines)
 

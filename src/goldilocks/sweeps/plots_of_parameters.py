@@ -202,8 +202,9 @@ def parallel_figure(summary: Summary, parameters: Sequence[Parameter]) -> Any:
         "cmin": low,
         "cmax": high,
     }
-    figure = go.Figure(go.Parcoords(dimensions=[first, *axes], line=line, labelfont={"size": 13}))
-    return styled(figure, 420).update_layout(margin={"l": 70, "r": 50, "t": 60, "b": 24})
+    names = {"labelfont": {"size": 12}, "labelangle": -20}  # long ones would overlap
+    figure = go.Figure(go.Parcoords(dimensions=[first, *axes], line=line, **names))
+    return styled(figure, 460).update_layout(margin={"l": 70, "r": 70, "t": 100, "b": 24})
 
 
 def parallel_axis(parameter: Parameter, words: Sequence[str]) -> dict[str, Any]:
@@ -239,7 +240,7 @@ def powers(exponents: Sequence[float]) -> dict[str, Any]:
         if low + gap < n < high - gap
     ]
     ticks = [low, *inner, high]
-    return {"tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]}
+    return {"tickvals": ticks, "ticktext": [shown(float(f"{10**tick:.3g}")) for tick in ticks]}
 
 
 def importance_figure(importances: Mapping[str, float]) -> Any:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from goldilocks.errors import Refused
-from goldilocks.loggers import numbers_in
+from goldilocks.loggers.table import numbers_in
+from goldilocks.metric_names import board_tag
 from goldilocks.strangers import sealed
 from goldilocks.sweeps.folder import all_trials, read_sweep
 from goldilocks.sweeps.settings import better
@@ -93,9 +94,10 @@ def curve_of_events(folder: Path, metric: str) -> dict[int, float]:
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    if not {metric, "epoch"} <= set(events.Tags()["scalars"]):
+    tag = board_tag(metric)
+    if not {tag, "epoch"} <= set(events.Tags()["scalars"]):
         return {}
     epochs = {event.step: int(event.value) for event in events.Scalars("epoch")}
     return {
-        epochs[event.step]: event.value for event in events.Scalars(metric) if event.step in epochs
+        epochs[event.step]: event.value for event in events.Scalars(tag) if event.step in epochs
     }

@@ -12,7 +12,7 @@ STYLE = """
 :root { --ink: #1f2933; --soft: #5f6c7b; --line: #dde3ea; --back: #f5f7fa; --blue: #2f6db3; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 24px 16px 64px; }
+main { max-width: 1180px; margin: 0 auto; padding: 24px 16px 64px; min-width: 0; overflow-wrap: anywhere; }
 h1 { font-size: 25px; margin: 0 0 2px; }
 h2 { font-size: 18px; margin: 0 0 8px; }
 section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 16px 20px; margin-top: 16px; }
@@ -40,8 +40,13 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr:hover td { background: #f5f9ff; }
 td.failed, td.diverged { color: #c0392b; } td.pruned { color: var(--soft); } td.done { color: #1e7e45; }
 a { color: var(--blue); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 8px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 8px; }
 .figures > div { min-width: 0; }
+@media (max-width: 600px) {
+  main { padding: 12px 6px 32px; }
+  section { padding: 12px 10px; }
+  td.wide { min-width: 160px; }
+}
 """
 
 SCRIPT = """

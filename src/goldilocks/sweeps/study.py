@@ -21,7 +21,7 @@ from goldilocks.config import shown
 from goldilocks.errors import Refused, one_line
 from goldilocks.folds import are_asked
 from goldilocks.locks import held
-from goldilocks.report import trials_table
+from goldilocks.report import print_board, trials_table
 from goldilocks.results import same_place
 from goldilocks.sweeps.asking import check_storage, create_study, import_optuna
 from goldilocks.sweeps.comparable import DATA, check_comparable
@@ -216,11 +216,13 @@ def interrupt(launch: Launch) -> None:
 def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
     """Writes and prints the tables, and writes the report, however the sweep ended."""
     everything = all_trials(folder, mine)
-    Console(highlight=False, soft_wrap=True).print(trials_table(folder, everything, modes))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(trials_table(folder, everything, modes))
     try:
         write_trials(folder, everything, modes)
     except OSError as error:  # a full disk: each trial has its result
         print(f"warning: trials.csv was not written: {one_line(error)}", file=sys.stderr)
+    print_board(folder, console)
     try_report(folder, everything)
 
 

@@ -1,5 +1,6 @@
 """What a sweep has come to, in numbers: its configurations over their seeds, its parameters, what it cost."""
 
+import itertools
 import math
 import re
 import statistics
@@ -26,6 +27,7 @@ ORDER = (
 )  # a configuration has the first
 PAUSE = 60  # seconds without a trial after which a sweep counts as paused
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
+RATIO = 4  # likewise, of listed numbers that are a constant factor apart
 
 
 @dataclass
@@ -110,9 +112,20 @@ class Parameter:
         if not self.numeric:
             return False
         low, high = self.ends
-        return any(space.get("log") for space in self.spaces) or (
-            not self.ranged and low > 0 and high / low >= WIDE
-        )
+        if self.ranged or low <= 0:
+            return any(space.get("log") for space in self.spaces)
+        return high / low >= WIDE or (high / low >= RATIO and self._even_as_powers)
+
+    @cached_property
+    def _even_as_powers(self) -> bool:
+        """Whether the listed numbers are further apart from factor to factor than from sum to sum."""
+        numbers = sorted({number_of(word) or 0.0 for word in self.words})
+
+        def widest(places: Sequence[float]) -> float:
+            gaps = [after - before for before, after in itertools.pairwise(places)]
+            return max(gaps) / sum(gaps)
+
+        return len(numbers) == 2 or widest(list(map(math.log, numbers))) < widest(numbers)
 
     @cached_property
     def whole(self) -> bool:

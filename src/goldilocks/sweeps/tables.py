@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from goldilocks.report import objectives_of
+from goldilocks.report import objectives_of, rounded
 from goldilocks.sweeps.rendering import Cell, Table
 from goldilocks.sweeps.summary import ENDED, INFEASIBLE, SEED, Configuration, Summary
 from goldilocks.sweeps.trials import Trial
@@ -42,11 +42,18 @@ def trial_row(
         Cell(str(trial.number), trial.number, f"{trial.number}/" if trial.result else ""),
         Cell(trial.status, kind=trial.status),
         *objectives_of(result, names),
-        *(trial.varied.get(key) for key in keys),
+        *(word_cell(trial.varied.get(key)) for key in keys),
         *(result.get(key) for key in figures),
         (result.get("seconds") or {}).get("total"),
         *[Cell(message, kind="wide")] * failed,
     ]
+
+
+def word_cell(word: str | None) -> Cell | str | None:
+    """What a parameter was, to be read; it sorts by all its digits."""
+    if word is None or rounded(word) == word:
+        return word
+    return Cell(rounded(word), float(word), kind="number")
 
 
 def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
@@ -66,7 +73,9 @@ def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
             rows.append((len(place), [*words, None, None, len(group), bad, ""]))
             continue
         best = ranked[0]
-        rest = " ".join(f"{key}={word}" for key, word in best.varied.items() if key not in keys)
+        rest = " ".join(
+            f"{key}={rounded(word)}" for key, word in best.varied.items() if key not in keys
+        )
         value = Cell(with_deviation(best.value(), best.deviation()), best.value(), kind="number")
         link = Cell(str(best.number), best.number, f"{best.number}/")
         rows.append(

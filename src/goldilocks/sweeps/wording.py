@@ -1,5 +1,6 @@
-"""How numbers and configurations of a sweep stand in a sentence."""
+"""How numbers and configurations of a sweep are written in a sentence."""
 
+from goldilocks.report import rounded
 from goldilocks.sweeps.summary import Configuration
 
 
@@ -37,4 +38,10 @@ def called(one: Configuration) -> str:
     """A configuration in a sentence: its trials, and its words."""
     numbers = [str(trial.number) for trial in one.trials]
     which = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(numbers)}"
-    return f"{which} (`{one.words}`)" if one.words else which
+    words = words_of(one)
+    return f"{which} (`{words}`)" if words else which
+
+
+def words_of(one: Configuration) -> str:
+    """What tells a configuration from the others, to be read; a command needs all digits."""
+    return " ".join(f"{key}={rounded(word)}" for key, word in one.varied.items())

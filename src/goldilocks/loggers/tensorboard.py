@@ -1,11 +1,8 @@
-"""Loggers that write into the run folder and survive resuming."""
+"""TensorBoard: scalars, histograms, graph, text and the HPARAMS tab, in the run folder itself."""
 
-import csv
 import math
-import os
 import struct
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +11,9 @@ from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
 from torch.utils.tensorboard.summary import hparams as hparams_summary
+
+from goldilocks.loggers.base import NONE, RunLogger, plain
+from goldilocks.metric_names import board_tag
 
 ENDED = {
     "done": 1,
@@ -27,7 +27,7 @@ ENDED = {
 BINS = 30  # of a histogram, as many as TensorBoard draws; more take longer to write than to count
 
 
-class TensorBoardLogger(library.TensorBoardLogger):
+class TensorBoardLogger(library.TensorBoardLogger, RunLogger):
     """Scalars, histograms, graph, text and the HPARAMS tab, in the run folder itself.
 
     torch writes hyperparameters and metrics once, at the end, always as a success, together with a list of metrics
@@ -76,7 +76,8 @@ class TensorBoardLogger(library.TensorBoardLogger):
         """Writes an epoch's numbers as one event; the library makes an event of each, at ten times the cost."""
         numbers = {tag: value for tag, value in metrics.items() if not isinstance(value, Mapping)}
         values = [
-            Summary.Value(tag=tag, simple_value=float(value)) for tag, value in numbers.items()
+            Summary.Value(tag=board_tag(tag), simple_value=float(value))
+            for tag, value in numbers.items()
         ]
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
         if len(numbers) < len(metrics):
@@ -119,7 +120,7 @@ class TensorBoardLogger(library.TensorBoardLogger):
         """Flushes. The library would close the file after training, and the test would begin another."""
         self.save()
 
-    def close(self, status: str) -> None:
+    def close(self, status: str, metrics: Mapping[str, float] = NONE) -> None:
         """Writes how the run ended and closes the file."""
         _, _, summary = hparams_summary({}, {})
         content = summary.value[0].metadata.plugin_data
@@ -128,103 +129,6 @@ class TensorBoardLogger(library.TensorBoardLogger):
         content.content = end.SerializeToString()
         self.experiment._get_file_writer().add_summary(summary)
         self.experiment.close()
-
-
-class CSVLogger(library.Logger):
-    """metrics.csv: a row an epoch, written where it is saved. Resuming keeps the rows of the epochs before.
-
-    Args:
-        save_dir: Live: the run folder.
-        resume_step: Live: rows from this optimizer step on are dropped, for they will be written again.
-    """
-
-    def __init__(self, save_dir: str, resume_step: int | None = None) -> None:
-        super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
-        self.columns: list[str] = []
-        self.rows: list[dict[str, Any]] = []
-        self.written = 0  # of the rows
-        if resume_step is not None and self.path.exists():
-            self.rows = [row for row in rows_of(self.path) if int(row["step"]) < resume_step]
-            self._write_all()
-
-    @property
-    def name(self) -> str:
-        return "csv"
-
-    @property
-    def version(self) -> int:
-        return 0
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """config.yaml has them."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Takes a row; `best/...` is left out, for the rows themselves tell it."""
-        self.rows.append(
-            {
-                "step": step,
-                **{key: value for key, value in metrics.items() if not key.startswith("best/")},
-            }
-        )
-
-    def save(self) -> None:
-        """Writes the rows since the last time."""
-        fresh = self.rows[self.written :]
-        if any(row.keys() - set(self.columns) for row in fresh):
-            self._write_all()
-        elif fresh:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns).writerows(fresh)
-        self.written = len(self.rows)
-
-    def finalize(self, status: str) -> None:
-        """Writes what is left."""
-        self.save()
-
-    def _write_all(self) -> None:
-        self.columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(temporary, self.path)  # a run that is killed here keeps its rows
-        self.written = len(self.rows)
-
-
-def rows_of(table: Path) -> Iterator[dict[str, str]]:
-    """The rows of a metrics.csv without what is damaged: a kill or a power cut leaves half of a row."""
-    with table.open(newline="", encoding="utf-8", errors="replace") as file:
-        lines = (line.replace("\0", "") for line in file if line.endswith("\n"))
-        for row in csv.DictReader(lines):
-            if (row.get("step") or "").isdigit() and None not in row and None not in row.values():
-                yield row
-
-
-def numbers_in(table: Path) -> Iterator[dict[str, float]]:
-    """The rows of a metrics.csv by column, without what is no number."""
-    for row in rows_of(table):
-        found = {key: as_number(word) for key, word in row.items()}
-        yield {key: number for key, number in found.items() if number is not None}
-
-
-def as_number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
-
-
-def plain(value: Any) -> bool | float | str:
-    """A value as TensorBoard takes it; lists and null as text."""
-    return (
-        value
-        if isinstance(value, bool | int | float | str)
-        else "null"
-        if value is None
-        else str(value)
-    )
 
 
 def histogram(tensor: Tensor) -> HistogramProto | None:
