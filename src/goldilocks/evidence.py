@@ -14,6 +14,7 @@ from goldilocks.health import Health
 from goldilocks.tasks import Task
 
 MOST_ROWS = 4096  # of a stage that are looked at
+GROUPS = 20  # of rows that a jackknife leaves out in turn
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Evidence:
         train: The best weights on training rows; None where there are none.
         val: Likewise on validation rows.
         health: The last weights on training rows; None where they are not finite.
+        error: The standard error of the objective: with other rows of the same kind it would differ by about so much.
+            None where it is not known.
     """
 
     task: str
@@ -60,6 +63,7 @@ class Evidence:
     train: Rows | None = None
     val: Rows | None = None
     health: Health | None = None
+    error: float | None = None
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """The epochs that have a metric, and its values."""
@@ -87,15 +91,8 @@ def look_at_rows(
         train_targets: Those of the training rows, from which the constant prediction is made.
     """
     device = next(network.parameters()).device
-    x, y = (tensor[:: -(-len(tensor) // MOST_ROWS)].to(device) for tensor in rows)
-    parts = zip(x.split(512), y.split(512), strict=True)
-    losses = (
-        torch.cat(
-            [task.row_losses(task.combine(network(x).float()), target) for x, target in parts]
-        )
-        .cpu()
-        .double()
-    )
+    output, y = outputs_of(network, rows)
+    losses = task.row_losses(task.combine(output), y).cpu().double()
     if not losses.isfinite().all():
         return None
     error = float(losses.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
@@ -103,6 +100,42 @@ def look_at_rows(
         constant_prediction(task, train_targets.to(device)).expand(len(y), -1), y
     )
     return Rows(len(losses), float(losses.mean()), error, float(chance.cpu().double().mean()))
+
+
+def outputs_of(network: nn.Module, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """A network's raw outputs, [N, C] or [N, K, C], for up to 4,096 rows, spread evenly, and their targets."""
+    device = next(network.parameters()).device
+    x, y = (tensor[:: -(-len(tensor) // MOST_ROWS)].to(device) for tensor in rows)
+    return torch.cat([network(part).float() for part in x.split(512)]), y
+
+
+@torch.no_grad()
+def error_of_metric(
+    task: Task, network: nn.Module, rows: tuple[Tensor, Tensor], name: str
+) -> float | None:
+    """The standard error of any metric of all rows, by the jackknife that leaves out a group of them at a time.
+
+    See Efron and Tibshirani (1993), chapter 11. It takes up to 4,096 rows, and reckons from these to all. None where
+    there are fewer than two rows, or the metric of some of them is not a number.
+
+    Args:
+        task: Whose metric it is.
+        network: In evaluation mode.
+        rows: Inputs [N, ...] and targets as the loss takes them.
+        name: Of the metric, such as `accuracy`.
+    """
+    output, y = outputs_of(network, rows)
+    groups = min(GROUPS, len(y))
+    if groups < 2:
+        return None
+    own = torch.Generator().manual_seed(
+        0
+    )  # rows may be sorted, and no other random numbers are touched
+    group = (torch.randperm(len(y), generator=own) % groups).to(y.device)
+    kept = [group != left_out for left_out in range(groups)]
+    scores = torch.tensor([task.score(name, output[some], y[some]) for some in kept]).double()
+    error = float(scores.std(correction=0)) * math.sqrt(groups - 1)
+    return error * math.sqrt(len(y) / len(rows[1])) if math.isfinite(error) else None
 
 
 def constant_prediction(task: Task, targets: Tensor) -> Tensor:

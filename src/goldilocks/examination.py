@@ -1,5 +1,6 @@
 """A run is examined when it has ended: evidence, findings, `diagnosis.md`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from goldilocks.callbacks import recorder_of
 from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.probe import probe
 from goldilocks.errors import one_line
-from goldilocks.evidence import Evidence, look_at_rows
+from goldilocks.evidence import Evidence, error_of_metric, look_at_rows
 from goldilocks.schedulers import steps_in_epoch
 from goldilocks.trainer import Trainer
 
@@ -32,8 +33,8 @@ def examine(
         overrides: The words of the command line that the run was started with.
 
     Returns:
-        For result.json: the `summary`, and of each of the `findings` its `name`, what was `measured`, the `advice` and
-        the `overrides` to try, if any help.
+        For result.json: the `summary`, of each of the `findings` its `name`, what was `measured`, the `advice` and the
+        `overrides` to try, if any help, and the `standard_error` of the objective, None where it is not known.
     """
     try:
         evidence, findings = gather(trainer, parts, folder, status), about_data(folder)
@@ -56,7 +57,7 @@ def examine(
             file=sys.stderr,
         )
         return None
-    return found
+    return {**found, "standard_error": evidence.error}
 
 
 def about_data(folder: Path) -> list[dict[str, Any]]:
@@ -123,9 +124,14 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         trainer.strategy.root_device
     )  # Lightning has taken the module back to the CPU
     rows: dict[str, Any] = {}
+    objective, _, name = parts.objective.metric.partition("/")
     with trainer.precision_plugin.val_step_context():
         for stage in ("train", "val"):
             if stage in tensors and len(tensors[stage][0]):
                 pair = trainer.precision_plugin.convert_input(tensors[stage])
                 rows[stage] = look_at_rows(module.task, network, pair, tensors["train"][1])
+                if stage == objective and name == "loss" and rows[stage] is not None:
+                    rows["error"] = rows[stage].error * math.sqrt(rows[stage].count / len(pair[0]))
+                elif stage == objective and name != "loss":
+                    rows["error"] = error_of_metric(module.task, network, pair, name)
     return Evidence(**known, **rows, health=probe(trainer, module))
