@@ -158,7 +158,7 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
         raise RuntimeError(f"{result['status']}: {result['error']}")
     return (
         rows / watch.wall,
-        torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0,
+        torch.cuda.max_memory_allocated() / 2** 30 if torch.cuda.is_available() else 0.0,
     )
 
 

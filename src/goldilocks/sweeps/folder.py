@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks import results
@@ -35,6 +36,33 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
     return folder, fresh
 
 
+def known_trials(cfg: DictConfig) -> dict[frozenset[str], str]:
+    """The configuration hashes of the trials that the sweep named in a configuration has planned, by their words."""
+    folder = Path(cfg.log_dir) / "sweeps" / str(cfg.name)
+    if cfg.name is None or not (folder / "sweep.yaml").exists():
+        return {}
+    planned = set(frozen_numbers(folder))
+    trials = Record(folder).stored["trials"].items()
+    return {
+        frozenset(trial["overrides"]): trial["config_hash"]
+        for number, trial in trials
+        if int(number) in planned
+    }
+
+
+class Dumper(yaml.CSafeDumper):
+    """Writes as OmegaConf does, which takes 1e-3 for a number where YAML does not."""
+
+
+def as_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    """A word, in quotes where it could be taken for a number."""
+    style = "'" if text[:1] in "+-.0123456789" else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Dumper.add_representer(str, as_text)
+
+
 class Record:
     """What sweep.yaml and trials/ know. Used under the lock `trials/sweep.lock`.
 
@@ -46,8 +74,9 @@ class Record:
         self.folder, self.path = folder, folder / "sweep.yaml"
         self.stored: dict[str, Any] = {"trials": {}, "commands": []}
         if self.path.exists():
-            self.stored = OmegaConf.to_container(OmegaConf.load(self.path))  # type: ignore[assignment]
+            self.stored = yaml.load(self.path.read_text(encoding="utf-8"), yaml.CSafeLoader)
         listed = {int(number): trial for number, trial in self.stored["trials"].items()}
+        self.words = listed
         self.by_words = {frozenset(trial["overrides"]): number for number, trial in listed.items()}
         self.by_hash = {trial["config_hash"]: number for number, trial in listed.items()}
 
@@ -60,7 +89,7 @@ class Record:
         trials: dict[int, Trial] = {}
         hashes: set[str] = set()
         for trial in planned:
-            trial.config_hash = results.config_hash(trial.config)
+            trial.config_hash = trial.config_hash or results.config_hash(trial.config)
             if trial.config_hash in hashes:
                 continue
             hashes.add(trial.config_hash)
@@ -69,13 +98,21 @@ class Record:
             )
             following = max(following, number + 1)
             if (self.folder / "trials" / f"{number}.json").exists():
-                trials[number] = frozen(self.folder, number)
-                trials[number].varied = trial.varied
+                trials[number] = self.again(trial, number)
                 continue
             trial.number, trial.result = number, trial_result(self.folder, number)
             freeze(self.folder, trial)
             trials[number] = trial
         return list(trials.values())
+
+    def again(self, trial: Trial, number: int) -> Trial:
+        """A trial that the folder knows, as it was planned; of one that is finished only what the tables need."""
+        entry = self.words.get(number)
+        known = earlier(self.folder, number, entry) if entry else None
+        if known is None or not known.finished:
+            known = frozen(self.folder, number)
+        known.varied = trial.varied
+        return known
 
     def write(
         self,
@@ -101,7 +138,8 @@ class Record:
             for t in trials
         }
         temporary = self.path.with_suffix(".tmp")
-        OmegaConf.save(OmegaConf.create(self.stored), temporary)
+        text = yaml.dump(self.stored, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path)
 
 

@@ -2,11 +2,12 @@
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from goldilocks import devices, results
 from goldilocks.checks import Settings, check, check_with_data, warnings_for
@@ -20,6 +21,7 @@ from goldilocks.sweeps.folder import Record, frozen_numbers
 from goldilocks.sweeps.settings import SweepSettings
 from goldilocks.sweeps.space import Space
 from goldilocks.sweeps.trials import Trial, freeze, frozen, tell
+from goldilocks.sweeps.waiting import shown_progress
 from goldilocks.trainer import quiet_libraries
 
 TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose
@@ -38,9 +40,12 @@ class Checker:
         self.specs: dict[str, Any] = {}
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
         self.sizes: dict[str, int] = {}  # parameters of the network, by configuration hash
+        self.known: dict[frozenset[str], str] = {}  # configuration hash, by the words of a trial
 
     def check(self, trial: Trial) -> None:
-        """Refuses a trial that cannot be trained."""
+        """Refuses a trial that cannot be trained. One that the sweep knows was checked when it was planned."""
+        if trial.config_hash:
+            return
         settings: Settings = check(trial.config)
         if not self.own_process and devices.plan(settings.trainer).strategy != "single":
             raise Refused(
@@ -77,15 +82,17 @@ def plan(
     """
     if settings.sampler != "grid":
         return list(drawn(composer, space, settings, checker))
-    combinations = [space.trial(chosen) for chosen in space.grid()]
-    trials = [trial for pair in combinations for trial in seeded(composer, *pair, settings)]
-    for number, trial in enumerate(trials):
-        try:
-            checker.check(trial)
-        except Refused as refusal:
-            raise Refused(
-                f"{refusal} (trial {number} of {len(trials)}; none was started)"
-            ) from refusal
+    total = space.size * settings.seeds
+    trials: list[Trial] = []
+    for chosen in shown_progress(space.grid(), space.size, "planning trials"):
+        for trial in seeded(composer, *space.trial(chosen), settings, checker.known):
+            try:
+                checker.check(trial)
+            except Refused as refusal:
+                raise Refused(
+                    f"{refusal} (trial {len(trials)} of {total}; none was started)"
+                ) from refusal
+            trials.append(trial)
     return trials
 
 
@@ -96,9 +103,10 @@ def drawn(
     known: set[str] = set()
     refused: list[Refused] = []
     idle, count = 0, settings.n_trials or 0
-    for chosen in space.points(settings.sampler, settings.seed):
+    points = space.points(settings.sampler, settings.seed)
+    for chosen in shown_progress(points, count, "planning trials"):
         try:
-            trials = seeded(composer, *space.trial(chosen), settings)
+            trials = seeded(composer, *space.trial(chosen), settings, checker.known)
             for trial in trials:
                 checker.check(trial)
         except Refused as refusal:
@@ -126,16 +134,25 @@ def drawn(
 
 
 def seeded(
-    composer: Composer, words: list[str], varied: dict[str, str], settings: SweepSettings
+    composer: Composer,
+    words: list[str],
+    varied: dict[str, str],
+    settings: SweepSettings,
+    known: Mapping[frozenset[str], str] | None = None,
 ) -> list[Trial]:
-    """A trial, or one for each seed."""
+    """A trial, or one for each seed. Those that the sweep knows have their hash alone: they are frozen in its folder."""
+
+    def made(words: list[str], varied: dict[str, str]) -> Trial:
+        if config_hash := (known or {}).get(frozenset(words)):
+            return Trial(words, varied, DictConfig({}), {}, config_hash)
+        return Trial(words, varied, *composer.compose(words))
+
     if settings.seeds == 1:
-        return [Trial(words, varied, *composer.compose(words))]
-    trials = []
-    for seed in map(str, range(settings.seeds)):
-        own = [*words, f"seed={seed}"]
-        trials.append(Trial(own, varied | {"seed": seed}, *composer.compose(own)))
-    return trials
+        return [made(words, varied)]
+    return [
+        made([*words, f"seed={seed}"], varied | {"seed": str(seed)})
+        for seed in range(settings.seeds)
+    ]
 
 
 class Proposals:

@@ -23,7 +23,14 @@ from goldilocks.report import trials_table
 from goldilocks.sweeps.asking import create_study, import_optuna
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
-from goldilocks.sweeps.folder import Record, all_trials, frozen_numbers, sweep_folder, write_trials
+from goldilocks.sweeps.folder import (
+    Record,
+    all_trials,
+    frozen_numbers,
+    known_trials,
+    sweep_folder,
+    write_trials,
+)
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
 from goldilocks.sweeps.page import try_report
@@ -70,6 +77,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         checker.check(first)
         planned = []
     else:
+        checker.known = {} if settings.dry_run else known_trials(first.config)
         planned = plan(composer, space, settings, checker)
     if settings.dry_run:
         print_forecast(planned or [first], space, settings, checker, launcher)
