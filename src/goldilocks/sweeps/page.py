@@ -40,8 +40,8 @@ def try_report(folder: Path, trials: Sequence[Trial]) -> None:
         print(*(text.replace("`", "") for text in best_sentences(summary)), sep="\n")
         print(f"report   {write_report(folder, summary)}")
     except Exception as error:  # of whatever library: the sweep is done
-        summary = summary_of(error)
-        reason = f"{summary['type']}: {summary['message']}"
+        told = summary_of(error)
+        reason = f"{told['type']}: {told['message']}"
         print(
             f"warning: no report was written ({reason}); python scripts/report.py {folder}",
             file=sys.stderr,
