@@ -29,7 +29,7 @@ from typing import Any
 
 from goldilocks.cli import cli, refusals
 from goldilocks.interrupts import passed_on
-from goldilocks.script import counted
+from goldilocks.waiting import shown_progress
 from stopwatch import Watch, after, before
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,7 +111,7 @@ def start_part(given: argparse.Namespace) -> list[dict[str, Any]]:
         process_seconds(ours)  # warms the disk's cache
         ratios = [
             process_seconds(ours) / process_seconds(bare)
-            for _ in counted(range(given.pairs), given.pairs, f"pairs of {what}")
+            for _ in shown_progress(range(given.pairs), given.pairs, f"pairs of {what}")
         ]
         rows.append({"what": what, "unit": "times", "values": ratios})
     return rows
@@ -135,7 +135,7 @@ def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
             CASES[name] = CASES[name].replace("data.rows=33333", "data.rows=1000")
         bare_loop(name, epochs=1)  # warms up
         epochs = max(2, round(given.seconds / bare_loop(name, epochs=1)["wall"]))
-        turns = counted(range(given.pairs), given.pairs, f"pairs of {name}")
+        turns = shown_progress(range(given.pairs), given.pairs, f"pairs of {name}")
         pairs = [(our_run(name, epochs), bare_loop(name, epochs)) for _ in turns]
         for side, whose in enumerate(("ours", "bare")):
             speeds = [pair[side]["steps"] / pair[side]["wall"] for pair in pairs]
@@ -210,7 +210,8 @@ def sweep_part(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Seconds a trial beyond steps and validation, in a sweep of several in one process that has warmed up."""
     times = 2 if given.quick else given.pairs + 1
     seconds = [
-        sweep_overhead(2 if given.quick else TRIALS) for _ in counted(range(times), times, "sweeps")
+        sweep_overhead(2 if given.quick else TRIALS)
+        for _ in shown_progress(range(times), times, "sweeps")
     ]
     return [{"what": f"{TRIALS} trials in one process, each", "unit": "s", "values": seconds[1:]}]
 
@@ -254,7 +255,7 @@ def data_part(given: argparse.Namespace) -> list[dict[str, Any]]:
     """How the time of an epoch grows with the rows, 30 columns wide, and the memory of the largest."""
     counts = [1_000, 10_000] if given.quick else [100_000, 1_000_000, 10_000_000]
     seconds: dict[int, list[float]] = {count: [] for count in counts}
-    for turn in counted(range(given.pairs), given.pairs, "turns of the data"):
+    for turn in shown_progress(range(given.pairs), given.pairs, "turns of the data"):
         for count in counts if turn < 3 else counts[:-1]:  # the largest takes a minute
             seconds[count].append(epoch_seconds(count, epochs=2 if count == counts[-1] else 4))
     rows = []

@@ -5,6 +5,7 @@ Legend: N rows, F features.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def noisy() -> list[Problem]:
     made = [
         problem(
             f"regression, noise {share:.0%} of the variance",
-            lambda share=share: curve(800, share),
+            partial(curve, 800, share),
             open=["overfitting", "noise"] if share > 0.8 else ["overfitting"],
         )
         for share in (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -68,7 +69,7 @@ def noisy() -> list[Problem]:
     made += [
         problem(
             f"two classes, {share:.0%} of the labels at random",
-            lambda share=share: labelled(800, share),
+            partial(labelled, 800, share),
             open=["overfitting", "still improving", *["noise"] * (share > 0.3)],
         )
         for share in (0.2, 0.4, 0.6, 0.8)
@@ -420,7 +421,7 @@ def rare(rows: int, share: float, distance: float, classes: int = 2) -> Columns:
 def leaking(columns: Columns, how: str) -> Columns:
     """A table with a feature that was made from the target."""
     y, random = columns["y"], np.random.default_rng(4)
-    last = y == np.sort(y)[-1] if y.dtype.kind == "U" else None
+    last: Any = y == np.sort(y)[-1]
     leak = {
         "copy": lambda: 1.19 * y + 3,
         "close": lambda: y + 0.1 * y.std() * random.standard_normal(len(y)),

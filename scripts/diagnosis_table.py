@@ -214,11 +214,11 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
     yield ""
     yield "| problem | options | right | open | found |"
     yield "| --- | --- | --- | --- | --- |"
-    for each in outcomes:
-        problem = each.problem
+    for outcome in outcomes:
+        problem = outcome.problem
         words = " ".join(f"`{word}`" for word in problem.words.split())
         cells = listed(problem.right), listed(problem.open) if problem.open else ""
-        yield f"| {problem.name} | {words} | {cells[0]} | {cells[1]} | {listed(each.found)} |"
+        yield f"| {problem.name} | {words} | {cells[0]} | {cells[1]} | {listed(outcome.found)} |"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from goldilocks.cli import refusals
-from goldilocks.script import counted
+from goldilocks.waiting import shown_progress
 from guide.experiments import load
 from guide.measure import Store, jobs_of, measure
 
@@ -68,7 +68,7 @@ def train(experiments: list, store: Store, given: argparse.Namespace) -> None:
     }
     jobs = jobs_of(experiments, given.seeds, store)
     runs = measure(jobs, store, given.overrides, given.processes)
-    for _ in counted(runs, len(jobs), "runs"):
+    for _ in shown_progress(runs, len(jobs), "runs"):
         pass
 
 

@@ -28,6 +28,7 @@ from goldilocks.evidence import (
     Evidence,
     Rows,
     constant_prediction,
+    error_of_metric,
     look_at_rows,
     values_of,
 )
@@ -202,6 +203,20 @@ def test_rows_against_formulas():
     assert rows.error == pytest.approx(float(losses.std()) / math.sqrt(7), rel=1e-6)
     # Every class counts a row more: 3/7, 2/7, 2/7.
     assert rows.chance == pytest.approx(-(3 * math.log(3 / 7) + 4 * math.log(2 / 7)) / 7, rel=1e-6)
+
+
+def test_the_standard_error_of_a_metric_is_a_share_of_rows_own():
+    task = Task(Spec("multiclass", (2,), 3, class_names=("a", "b", "c"), class_counts=(2, 1, 1)))
+    network, targets = torch.nn.Linear(2, 3), torch.tensor([0, 1, 2, 0, 0, 1, 1, 2, 2, 0])
+    rows = torch.randn(10, 2), targets
+    right = (network(rows[0]).argmax(1) == targets).double()
+    values = values_of(task, network, rows[0])
+    error = error_of_metric(task, values, targets, "accuracy", total=10)
+    assert error == pytest.approx(float(right.std()) / math.sqrt(10), rel=1e-5)
+    many = values.repeat(300, 1), targets.repeat(300)  # half of the rows there are
+    error = error_of_metric(task, *many, "accuracy", total=6000)
+    assert error == pytest.approx(float(right.std()) / math.sqrt(6000), rel=0.5)
+    assert error_of_metric(task, values[:1], targets[:1], "accuracy", total=1) is None
 
 
 def test_constant_predictions_of_the_other_tasks():

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from conftest import ROOT
-from goldilocks import script
 
 WRONG = [
     ("lr_range --output x.foo", "x.foo: is no picture; write a name that ends in one of .png"),
@@ -40,11 +39,3 @@ def test_a_wrong_argument_is_one_line(words, line, tmp_path, monkeypatch, capsys
     assert line in printed
     assert len(printed.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken"]
-
-
-def test_a_long_script_says_how_far_it_is(monkeypatch, capsys):
-    now = iter(range(0, 1000, 6))
-    monkeypatch.setattr(script.time, "monotonic", lambda: next(now))
-    assert list(script.counted("abcde", 5, "splits")) == list("abcde")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["1 of 5 splits, 12 s", "3 of 5 splits, 24 s"]

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from conftest import SMALL, read_result
 from finished import command_of
+from goldilocks.results import write_result
 from goldilocks.sweeps.comparison import compare, paired_t
 from goldilocks.sweeps.conclusions import command_words, conclusions
 from goldilocks.sweeps.page import quoted, sections_of, trials_table, try_report, write_report
@@ -155,11 +156,104 @@ def test_a_win_inside_the_noise_is_not_called_one():
     )
     text = said(summary, "Second: trials 3, 4, 5")
     assert "inside the noise" in text and "this is no win" in text
-    text = said(summary, "2 configurations of 3 cannot be told from the best")
-    assert text.endswith(
-        "the smallest network among them is trials 3, 4, 5 (`optimizer.lr=0.1`), 10 parameters."
-    )
+    assert said(summary, "No winner: 2 of 3 configurations cannot be told apart")
     assert silent(summary, "more than the noise")
+    text = said(summary, "Taken as the best, as the smallest of them: trials 3, 4, 5")
+    assert ", mean ± standard deviation over 3 seeds, 10 parameters." in text
+    assert summary.best.number == 3
+
+
+def judged(*rows, error: float = 0.033, **more) -> list[Trial]:
+    """A trial for each (rate, width, value, parameters, seconds); all values are known to within `error`."""
+    return [
+        trial(
+            number,
+            value,
+            varied={"optimizer.lr": rate, "model.width": width},
+            num_parameters=size,
+            seconds=seconds,
+            diagnosis={"summary": "", "findings": [], "standard_error": error},
+            **more,
+        )
+        for number, (rate, width, value, size, seconds) in enumerate(rows)
+    ]
+
+
+NINE = [
+    (rate, width, 0.1226 - 0.0037 * (3 * i + j) / 8, 10 * width, 2.0 + j)
+    for i, rate in enumerate((0.01, 0.1, 0.9))
+    for j, width in enumerate((16, 64, 128))
+]
+
+
+def test_nine_within_a_standard_error_have_no_winner():
+    summary = summary_of(judged(*NINE), LR, WIDTH)
+    text = said(summary, "No winner: 9 of 9 configurations cannot be told apart.")
+    assert "Their `val/loss` is 0.1189 to 0.1226, which is within a standard error, 0.033" in text
+    assert "trial 6 (`optimizer.lr=0.9 model.width=16`): `val/loss` 0.1198" in said(
+        summary, "Taken as the best, as the smallest of them", "± 0.033", "160 parameters"
+    )
+    assert silent(summary, "Best:") and silent(summary, "end of what was searched")
+    assert said(summary, "First by value: trial 8", "write `data.folds=5`")
+    assert [table_row[0].text for table_row in trials_table(summary).rows[:2]] == ["6", "8"]
+    clear = summary_of(judged(*NINE, error=0.0001), LR, WIDTH)
+    assert "Best: trial 8" in conclusions(clear)[0] and said(clear, "`optimizer.lr`, 0.9, lies at")
+
+
+def test_the_importance_of_noise_is_not_told():
+    pytest.importorskip("optuna")
+    from goldilocks.sweeps.importance import importances_of
+
+    noise, clear = (summary_of(judged(*NINE, error=e), LR, WIDTH) for e in (0.033, 0.0001))
+    assert importances_of(clear) and not importances_of(noise)
+    listed = {"key": "optimizer.lr", "choices": ["0.01", "0.1", "0.9"]}
+    found = sections_of_all(summary_of(judged(*NINE), listed, WIDTH))
+    titles = {section.title: section for section in found}
+    assert "cannot be said" in titles["How much each parameter matters"].sentences[0]
+    assert "larger than the noise" in titles["The best of each value"].sentences[0]
+    half = judged(*NINE[:5], *((r, w, 0.9, s, t) for r, w, _, s, t in NINE[5:]))
+    assert next(iter(importances_of(summary_of(half, LR, WIDTH)))) == "optimizer.lr"
+
+
+def test_the_smallest_has_fewest_parameters_then_seconds():
+    rows = [(0.1, 8, 0.20, 80, 9.0), (0.2, 8, 0.21, 80, 3.1), (0.3, 8, 0.22, 80, 3.0)]
+    assert summary_of(judged(*rows), LR).best.number == 1  # 3.0 and 3.1 seconds are the same
+    rows += [(0.4, 4, 0.23, 40, 99.0), (0.5, 2, 0.3, 20, 1.0)]
+    assert summary_of(judged(*rows), LR).best.number == 3
+    assert summary_of(judged(*rows, error=None), LR).best.number == 0
+
+
+def test_seeds_do_not_lessen_what_few_rows_leave_open():
+    trials = seeded((0.300, 0.410, 0.520), (0.301, 0.412, 0.522))
+    assert said(summary_of(trials, LR, seeds=3), "Best: trials 0, 1, 2")
+    for one in trials:
+        one.result["diagnosis"] = {"findings": [], "standard_error": 0.05}
+    summary = summary_of(trials, LR, seeds=3)
+    assert summary.best.number == 3 and said(summary, "No winner: 2 of 2")
+    assert said(summary, "more than the noise of the seeds", "less than that of the validation")
+
+
+def test_folds_know_their_standard_error():
+    trials = [
+        trial(
+            i,
+            value,
+            varied={"optimizer.lr": 0.1 * (i + 1)},
+            folds=4,
+            spread={"val/loss": 0.04},
+            num_parameters=9 - i,
+        )
+        for i, value in enumerate((0.20, 0.21, 0.23))
+    ]
+    summary = summary_of(trials, LR)
+    assert summary.best.number == 1 and said(summary, "No winner: 2 of 3", "a standard error, 0.02")
+
+
+def test_a_search_that_found_nothing_new_is_not_told_to_go_on():
+    rows = [(0.01 + 0.001 * i, 8, 0.2 - 0.0001 * i, 80, 2.0) for i in range(20)]
+    known = {"sampler": "tpe"}
+    assert silent(summary_of(judged(*rows), LR, **known), "still getting somewhere")
+    assert said(summary_of(judged(*rows, error=1e-5), LR, **known), "still getting somewhere")
 
 
 def test_how_many_seeds_a_difference_takes():
@@ -526,6 +620,26 @@ def test_a_sweep_does_not_fail_because_of_its_report(tmp_path: Path, capsys, mon
         r"warning: no report was written \(.*\); python scripts/report.py .*/s\n",
         capsys.readouterr().err,
     )
+
+
+def test_what_cannot_be_told_apart_is_told_alike_everywhere(command, tmp_path: Path, capfd):
+    words = ["-m", *SMALL, "name=s", "logger=none", "model.width=16,8,32"]
+    assert command(*words).code == 0
+    folder = tmp_path / "logs/sweeps/s"
+    for number in range(3):
+        result = read_result(folder / str(number))
+        told = float(re.search(r"± (\S+),", result["diagnosis"]["summary"])[1])
+        assert result["diagnosis"]["standard_error"] == pytest.approx(told, rel=0.1)
+        result["diagnosis"]["standard_error"] = 9.0
+        write_result(folder / str(number), result)
+    ended = command(*words)
+    for text in (ended.out, *((folder / f"report.{kind}").read_text() for kind in ("md", "html"))):
+        assert "No winner: 3 of 3 configurations cannot be told apart." in text
+        assert "the smallest of them: trial 1" in text and "Best: trial" not in text
+        assert "end of what was searched" not in text
+    best = (folder / "experiment" / "best.yaml").read_text()
+    assert "# Trial 1 of s" in best and "the smallest of 3 that cannot be told apart" in best
+    assert "width: 8" in best
 
 
 def test_the_script_and_a_report_without_figures(command, tmp_path: Path, monkeypatch, capfd):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import read_result
+from conftest import SMALL, read_result
+from goldilocks.sweeps import waiting
 from goldilocks.sweeps.space import Dimension, Space
 
 QUICK = [
@@ -260,3 +261,32 @@ def test_asha_trains_half_the_epochs_and_finds_as_good_a_trial(command, tmp_path
 
 def results(folder: Path) -> list[dict]:
     return [read_result(path.parent) for path in folder.glob("*/result.json")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=range(0,1000000000)"],
+        ["sweep.seeds=1000000000", "model.width=1,2"],
+        ["seed=range(0,1000)", "model.width=range(1,1001)"],
+        ["sweep.sampler=qmc", "sweep.n_trials=1000000000", "model.width=1,2"],
+    ],
+)
+def test_a_huge_sweep_is_refused_before_anything_is_listed(command, tmp_path, words):
+    ended = command("-m", "data=iris", "name=s", *words)
+    assert ended.code == 2 and "20,000 are the most; write fewer" in ended.err
+    assert len(ended.err.splitlines()) == 1 and not (tmp_path / "logs").exists()
+
+
+def test_what_takes_long_is_told_without_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(waiting, "LOG_SECONDS", 0.0)
+    assert list(waiting.shown_progress("abc", 3, "planning trials")) == ["a", "b", "c"]
+    assert "planning trials: 1 of 3\n" in capsys.readouterr().err
+
+
+def test_what_is_done_is_neither_composed_nor_checked_again(command, tmp_path, monkeypatch):
+    words = ["-m", *SMALL, "name=s", "logger=none", "optimizer.lr=1e-2,0.1"]
+    assert command(*words).code == 0
+    monkeypatch.setattr("goldilocks.sweeps.planning.check", None)
+    ended = command(*words)
+    assert ended.code == 0 and "2 of 2 trials are done already" in ended.err

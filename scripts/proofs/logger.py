@@ -66,7 +66,7 @@ def tensorboard() -> Measured:
 def without(service: str) -> Measured:
     """What is said where the package is missing."""
     modules = {service: None, f"goldilocks.loggers.{service}": None}
-    with mock.patch.dict(sys.modules, modules):  # type: ignore[arg-type]
+    with mock.patch.dict(sys.modules, modules):
         del sys.modules[f"goldilocks.loggers.{service}"]
         said = refusal(f"logger={service}").partition(": ")[2]
     return f"the service not run here; refused: {said}", f"pip install -e '.[{service}]'" in said

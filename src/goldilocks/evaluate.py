@@ -18,7 +18,7 @@ from goldilocks.errors import Refused
 from goldilocks.interrupts import passed_on
 from goldilocks.parts import build_trainer, prepare
 from goldilocks.run import start, test_metrics
-from goldilocks.script import counted
+from goldilocks.waiting import shown_progress
 
 
 def evaluate_run(folder: Path) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def scores_by_split(
     scores: dict[str, list[float]] = {}
     failed: dict[int, str] = {}
     with TemporaryDirectory() as folder:
-        for seed in counted(range(seeds), seeds, "splits"):
+        for seed in shown_progress(range(seeds), seeds, "splits"):
             quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
             words = [
                 *quiet,

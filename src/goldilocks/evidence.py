@@ -15,6 +15,7 @@ from goldilocks.tasks import Task
 from goldilocks.verdict import Verdict
 
 MOST_ROWS = 4096  # of a stage that are looked at
+GROUPS = 20  # of rows that a jackknife leaves out in turn
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Evidence:
         classes: How the best weights do on each class; () for a regression.
         compare: Trains a plain network on the same rows, which takes a second; None where that would take long.
         signal: Whether the features tell anything about the target, which takes a second; None likewise.
+        error: The standard error of the objective: with other rows of the same kind it would differ by about so much.
+            None where it is not known.
     """
 
     task: str
@@ -111,6 +114,7 @@ class Evidence:
     classes: Sequence[ClassRows] = ()
     compare: Callable[[], Comparison | None] = unknown
     signal: Callable[[], Verdict | None] = unknown
+    error: float | None = None
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """The epochs that have a metric, and its values."""
@@ -201,6 +205,34 @@ def look_at_classes(
                 found.append(ClassRows(name, most / max(count, 1), len(own), recall))
                 break
     return found
+
+
+@torch.no_grad()
+def error_of_metric(task: Task, values: Tensor, y: Tensor, name: str, total: int) -> float | None:
+    """The standard error of any metric of all rows, by the jackknife that leaves out a group of them at a time.
+
+    See Efron and Tibshirani (1993), chapter 11. None where there are fewer than two rows, or the metric of some of
+    them is NaN.
+
+    Args:
+        task: Whose metric it is.
+        values: What a network says of rows spread evenly over all, see `values_of`.
+        y: Their targets as the loss takes them.
+        name: Of the metric, such as `accuracy`.
+        total: How many rows there are in all.
+    """
+    groups = min(GROUPS, len(y))
+    if groups < 2:
+        return None
+    # Rows may be sorted, and no other random numbers are touched.
+    own = torch.Generator().manual_seed(0)
+    group = (torch.randperm(len(y), generator=own) % groups).to(y.device)
+    kept = [group != left_out for left_out in range(groups)]
+    scores = torch.tensor(
+        [task.score(name, values[some], y[some], combined=True) for some in kept]
+    ).double()
+    error = float(scores.std(correction=0)) * math.sqrt(groups - 1)
+    return error * math.sqrt(len(y) / total) if math.isfinite(error) else None
 
 
 def constant_prediction(task: Task, targets: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def examine(
         overrides: The words of the command line that the run was started with.
 
     Returns:
-        For result.json: the `summary`, and of each of the `findings` its `name`, what was `measured`, the `advice` and
-        the `overrides` to try, if any help.
+        For result.json: the `summary`, of each of the `findings` its `name`, what was `measured`, the `advice` and the
+        `overrides` to try, if any help, and the `standard_error` of the objective, None where it is not known.
     """
     try:
         known, findings = gather(trainer, parts, folder, status), about_data(folder, parts.settings)
@@ -64,7 +65,7 @@ def examine(
             file=sys.stderr,
         )
         return None
-    return found
+    return {**found, "standard_error": known.error}
 
 
 def about_data(folder: Path, settings: Settings) -> list[dict[str, Any]]:
@@ -165,4 +166,20 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         classes=evidence.look_at_classes(task, said, diagnosis.FEW),
         compare=lambda: reference.compare(task, rows),
         signal=lambda: reference.signal(task, rows),
+        error=error_of_objective(parts, said, known),
     )
+
+
+def error_of_objective(
+    parts: Any, said: Mapping[str, Any], known: Mapping[str, Any]
+) -> float | None:
+    """The standard error of the objective, from what a network says of a stage's rows; None where it is not known."""
+    stage, _, name = parts.objective.metric.partition("/")
+    if stage not in said:
+        return None
+    values, y = said[stage]
+    total = len(parts.data.tensors[stage][0])
+    if name != "loss":
+        return evidence.error_of_metric(parts.module.task, values, y, name, total)
+    looked = known[stage]
+    return None if looked is None else looked.error * math.sqrt(looked.count / total)

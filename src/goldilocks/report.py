@@ -159,7 +159,7 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
     table = Table(
         "trial", *names, *columns, "status", "epochs", "seconds", box=None, pad_edge=False
     )
-    table.title = escape(f"{folder} (best first{'; * is best in its way' if front else ''})")
+    table.title = escape(f"{folder} (best value first{'; * is best in its way' if front else ''})")
 
     def place(trial: Any) -> tuple[bool, bool, float]:
         value = values[trial.number][0]

@@ -426,8 +426,8 @@ def log_end(trainer: Trainer, result: Mapping[str, Any], tested: Mapping[str, fl
         try:
             if tested:
                 logger.log_metrics(dict(tested), step=trainer.global_step)
-            if takers([logger], "close"):
-                logger.close(result["status"], result["metrics"])
+            for ours in takers([logger], "close"):
+                ours.close(result["status"], result["metrics"])
         except Exception as error:  # a server that is gone, a full disk
             name = type(logger).__name__
             print(f"warning: {name} was not closed: {one_line(error)}", file=sys.stderr)

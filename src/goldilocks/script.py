@@ -1,16 +1,11 @@
-"""What the scripts share: their arguments, checked before any work, and how far a long one is. Import-light."""
+"""What the scripts share: their arguments, checked before any work. Import-light."""
 
 import argparse
 import sys
-import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-SAY_EVERY = 10.0  # seconds, where no terminal shows a line that is written over
-
-T = TypeVar("T")
 
 
 class ScriptParser(argparse.ArgumentParser):
@@ -54,26 +49,3 @@ def picture(text: str) -> Path:
     if not above.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: {above} is no folder; write another place")
     return path
-
-
-def counted(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items, with a line on stderr that says how many are done: `3 of 15 splits, 12 s`.
-
-    Written over on a terminal; elsewhere a line now and then.
-    """
-    terminal = sys.stderr.isatty()
-    began = last = time.monotonic()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if terminal or now - last > SAY_EVERY:
-            last = now
-            show(f"{done} of {total} {what}, {now - began:.0f} s", terminal)
-        yield item
-    if terminal:
-        show("", terminal)
-
-
-def show(line: str, terminal: bool) -> None:
-    """A line on stderr; on a terminal over the one before."""
-    ending: dict[str, Any] = {"end": "\r" if line else ""} if terminal else {}
-    print(f"\r\x1b[2K{line}" if terminal else line, file=sys.stderr, flush=True, **ending)

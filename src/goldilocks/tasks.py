@@ -243,17 +243,23 @@ class Task(nn.Module):
         """Takes raw outputs, [B, C] or [B, K, C], and targets of a stage into its metrics."""
         self.give(self.metrics[stage].values(), output, target)
 
-    def score(self, name: str, output: Tensor, target: Tensor) -> float:
-        """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets."""
+    def score(self, name: str, output: Tensor, target: Tensor, *, combined: bool = False) -> float:
+        """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets; `combined`: see `combine`."""
         if name == "loss":
             return self.loss(output, target).item()
         metric = make_metric(name, self.spec)
-        self.give([metric], output, target)
+        self.give([metric], output, target, combined)
         return metric.compute().item()
 
-    def give(self, metrics: Iterable[Metric | Pooled], output: Tensor, target: Tensor) -> None:
+    def give(
+        self,
+        metrics: Iterable[Metric | Pooled],
+        output: Tensor,
+        target: Tensor,
+        combined: bool = False,
+    ) -> None:
         """Hands outputs and targets to metrics, in the form that they take."""
-        output = centred = self.combine(output.float())
+        output = centred = output if combined else self.combine(output.float())
         centred_target = target
         if self.spec.task == "regression":
             centred, centred_target = (

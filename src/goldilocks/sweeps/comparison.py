@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from goldilocks.sweeps.summary import Configuration, Summary
-from goldilocks.sweeps.wording import called, plural, shown, with_deviation
+from goldilocks.sweeps.wording import called, shown, with_deviation
 
 LEVEL = 0.05  # of the paired test
 MOST_SEEDS = 30  # that are worth suggesting
@@ -64,9 +64,16 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
     """Whether the best is better than the second, or was lucky with its seeds."""
     if len(summary.ranked) < 2 or len(summary.modes) > 1:
         return
-    best, second = summary.ranked[:2]
-    compared = compare(best, second, summary.signs[0])
+    first, second = summary.ranked[:2]
+    compared = compare(first, second, summary.signs[0])
     follows = f"Second: {called(second)}, {with_deviation(second.value(), second.deviation())}"
+    leader, tie = "The best", len(summary.alike) > 1
+    if tie:
+        leader = "The first"
+        follows = f"First by value: {called(first)}, {with_deviation(first.value(), first.deviation())}. {follows}"
+    if compared is None and tie:
+        yield f"{follows}.{more_rows(first)}"
+        return
     if compared is None:
         yield (
             f"{follows}. One seed cannot tell whether the difference is more than luck:"
@@ -77,34 +84,26 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
         f"by {shown(compared.gain)} in the mean and in {compared.wins} of {compared.seeds} seeds"
     )
     if compared.p < LEVEL:
+        less = f", but less than that of the validation rows.{more_rows(first)}" if tie else "."
         yield (
-            f"{follows}. The best is ahead {measured}, which is more than the noise of the seeds"
-            f" (paired t-test, p = {compared.p:.2g})."
+            f"{follows}. {leader} is ahead {measured}, which is more than the noise of the seeds"
+            f" (paired t-test, p = {compared.p:.2g}){less}"
         )
         return
     yield (
-        f"{follows}. The best is ahead {measured}, which is inside the noise of the seeds (paired t-test,"
+        f"{follows}. {leader} is ahead {measured}, which is inside the noise of the seeds (paired t-test,"
         f" p = {compared.p:.2g}): this is no win.{more_seeds(compared)}"
     )
-    alike = [one for one in summary.ranked if one is best or is_alike(best, one, summary.signs[0])]
-    small = min(alike, key=lambda one: (one.figure("num_parameters") or math.inf, alike.index(one)))
-    if len(alike) > 2 or small is not best:
-        size = (
-            f", {plural(int(parameters), 'parameter')}"
-            if (parameters := small.figure("num_parameters"))
-            else ""
-        )
-        named = f"the smallest network among them is {called(small)}{size}"
-        none = "none of them has a smaller network"
-        yield (
-            f"{plural(len(alike), 'configuration')} of {len(summary.ranked)} cannot be told from the best;"
-            f" {none if small is best else named}."
-        )
 
 
-def is_alike(best: Configuration, one: Configuration, sign: int) -> bool:
-    compared = compare(best, one, sign)
-    return compared is not None and compared.p >= LEVEL
+def more_rows(first: Configuration) -> str:
+    """What shows a difference that is smaller than the noise of the validation rows."""
+    if (first.trials[0].result or {}).get("folds"):
+        return " Only more rows would show a difference of this size."
+    return (
+        " To show a smaller difference write `data.folds=5` and another `name`, with fewer values: then every row that"
+        " is not a test row is validated on."
+    )
 
 
 def more_seeds(compared: Comparison) -> str:

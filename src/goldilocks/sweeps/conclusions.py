@@ -11,7 +11,15 @@ from goldilocks.sweeps.comparison import certainty_sentences
 from goldilocks.sweeps.edges import Allowed, edge_sentences, range_word
 from goldilocks.sweeps.launching import in_words
 from goldilocks.sweeps.settings import LEARNING
-from goldilocks.sweeps.summary import ENDED, Parameter, Summary, number_of, reasons_of
+from goldilocks.sweeps.summary import (
+    ENDED,
+    Configuration,
+    Parameter,
+    Summary,
+    noise,
+    number_of,
+    reasons_of,
+)
 from goldilocks.sweeps.wording import called, plural, shown, with_deviation
 
 
@@ -41,19 +49,42 @@ def best_sentences(summary: Summary) -> Iterator[str]:
         yield "No trial has ended with a value: there is no best one."
         return
     way = "less" if summary.signs[0] == 1 else "more"
-    spread = best.deviation()
-    text = f"Best: {called(best)}: `{summary.objective}` {with_deviation(best.value(), spread)}"
-    folds = (best.trials[0].result or {}).get("folds")
-    if spread is not None:
-        text += f", mean ± standard deviation over {len(best.by_seed)} seeds"
-    elif folds:
-        fold_spread = (best.trials[0].result or {}).get("spread", {}).get(summary.objective)
-        text += f", mean of {folds} folds" + (
-            f" with a standard deviation of {shown(fold_spread)}" if fold_spread else ""
-        )
-    yield f"{text}; {way} is better. It was chosen by the validation rows, so others will be a little worse."
+    chosen = "It was chosen by the validation rows, so others will be a little worse."
+    text = f"{called(best)}: `{summary.objective}` {with_deviation(best.value(), best.deviation())}"
+    if len(summary.alike) > 1:
+        yield f"No winner: {alike_in_words(summary)}; {way} is better."
+        yield f"Taken as the best, as the smallest of them: {text}{origin(summary, best)}. {chosen}"
+    else:
+        yield f"Best: {text}{origin(summary, best)}; {way} is better. {chosen}"
     if best.status != "done":
         yield f"No configuration is done yet: this one is {best.status}."
+
+
+def alike_in_words(summary: Summary) -> str:
+    """How many configurations cannot be told apart, between which values, and by how much these may be off."""
+    values = sorted(one.value() or 0.0 for one in summary.alike)
+    error = noise(summary.alike[0], summary.alike[-1])
+    return (
+        f"{len(summary.alike)} of {plural(len(summary.ranked), 'configuration')} cannot be told apart. Their"
+        f" `{summary.objective}` is {shown(values[0])} to {shown(values[-1])}, which is within a standard error,"
+        f" {error:.2g}, of the best value"
+    )
+
+
+def origin(summary: Summary, one: Configuration) -> str:
+    """What a configuration's value is the mean of, how far it may be off, and how large its network is."""
+    result = one.trials[0].result or {}
+    text = ""
+    if one.deviation() is not None:
+        text = f", mean ± standard deviation over {plural(len(one.by_seed), 'seed')}"
+    elif folds := result.get("folds"):
+        spread = (result.get("spread") or {}).get(summary.objective)
+        deviation = f" with a standard deviation of {shown(spread)}" if spread else ""
+        text = f", mean of {folds} folds{deviation}"
+    elif one.error is not None:
+        text = f" ± {one.error:.2g}, the standard error of so many validation rows"
+    size = one.figure("num_parameters") if len(summary.alike) > 1 else None
+    return text + (f", {plural(int(size), 'parameter')}" if size else "")
 
 
 def front_sentences(summary: Summary) -> Iterator[str]:
@@ -82,7 +113,7 @@ def late_sentences(summary: Summary) -> Iterator[str]:
     done = [one for one in summary.configurations if one.status in ENDED]
     if summary.best is None or summary.settings["sampler"] not in LEARNING or len(done) < 10:
         return
-    place = done.index(summary.best) + 1 if summary.best in done else 0
+    place = min((done.index(one) + 1 for one in summary.alike if one in done), default=0)
     if place > 0.9 * len(done):
         more = 2 * len(done)
         yield (

@@ -8,7 +8,7 @@ from typing import Any
 from goldilocks.sweeps.summary import Configuration, Parameter, Summary, number_of
 
 EDGE = 0.1  # share of a range that counts as its end
-TOP = 5  # one in so many configurations, the best ones, has to lie on that side too
+TOP = 5  # one in so many configurations, the best ones, has to lie on that side too, and all like the best
 
 Allowed = Callable[
     [str, float], bool
@@ -18,15 +18,15 @@ Allowed = Callable[
 def edge_sentences(summary: Summary, allowed: Allowed) -> Iterator[str]:
     """Parameters whose best value lies at the end of what was searched, and the wider range to write."""
     best = summary.best
-    if best is None or len(summary.ranked) < 3:
+    if best is None or len(summary.ranked) < 3 or summary.nothing_differs:
         return
+    leaders = summary.ranked[: max(len(summary.alike), len(summary.ranked) // TOP)]
     for parameter in summary.parameters:
         space = space_with(parameter, best)
         if parameter.key not in best.varied or not parameter.numeric or space is None:
             continue
         low, high = ends_of(space)
         place = share(space, number_of(best.varied[parameter.key]) or 0.0)
-        leaders = summary.ranked[: max(1, len(summary.ranked) // TOP)]
         others = [
             share(space, number_of(one.varied[parameter.key]) or 0.0)
             for one in leaders

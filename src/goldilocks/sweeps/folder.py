@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks import results
@@ -47,6 +48,33 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
     return folder, fresh
 
 
+def known_trials(cfg: DictConfig) -> dict[frozenset[str], str]:
+    """The configuration hashes of the trials that the sweep named in a configuration has planned, by their words."""
+    folder = Path(cfg.log_dir) / "sweeps" / str(cfg.name)
+    if cfg.name is None or not (folder / "sweep.yaml").exists():
+        return {}
+    planned = set(frozen_numbers(folder))
+    trials = Record(folder).stored["trials"].items()
+    return {
+        frozenset(trial["overrides"]): trial["config_hash"]
+        for number, trial in trials
+        if int(number) in planned
+    }
+
+
+class Dumper(yaml.CSafeDumper):
+    """Writes as OmegaConf does, which takes 1e-3 for a number where YAML does not."""
+
+
+def as_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    """A word, in quotes where it could be taken for a number."""
+    style = "'" if text[:1] in "+-.0123456789" else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Dumper.add_representer(str, as_text)
+
+
 class Record:
     """What sweep.yaml and trials/ know. Used under the lock `trials/sweep.lock`.
 
@@ -58,6 +86,7 @@ class Record:
         self.folder, self.path = folder, folder / "sweep.yaml"
         self.stored = read_or_restore(folder)
         listed = {int(number): trial for number, trial in self.stored["trials"].items()}
+        self.words = listed
         self.by_words = {frozenset(trial["overrides"]): number for number, trial in listed.items()}
         self.by_hash = {trial["config_hash"]: number for number, trial in listed.items()}
 
@@ -70,7 +99,7 @@ class Record:
         trials: dict[int, Trial] = {}
         hashes: set[str] = set()
         for trial in planned:
-            trial.config_hash = results.config_hash(trial.config)
+            trial.config_hash = trial.config_hash or results.config_hash(trial.config)
             if trial.config_hash in hashes:
                 continue
             hashes.add(trial.config_hash)
@@ -88,14 +117,21 @@ class Record:
         return list(trials.values())
 
     def known(self, number: int, planned: Trial) -> Trial | None:
-        """A trial as it was first planned; None if it is new, or its file is damaged and says the same as `planned`."""
+        """A trial as it was first planned; of one that is finished only what the tables need.
+
+        None if it is new, or its file is damaged and says the same as `planned`.
+        """
         path = self.folder / "trials" / f"{number}.json"
         if not path.exists():
             return None
+        entry = self.words.get(number)
+        known = earlier(self.folder, number, entry) if entry else None
+        if known is not None and known.finished:
+            return known
         try:
             return frozen(self.folder, number)
         except Refused as refusal:
-            if self.by_hash.get(planned.config_hash) != number:
+            if self.by_hash.get(planned.config_hash) != number or not planned.config:
                 raise
             print(f"warning: {refusal}; it is written again", file=sys.stderr)
             path.unlink()
@@ -124,7 +160,8 @@ class Record:
         """Adds trials to sweep.yaml."""
         self.stored["trials"] |= {trial.number: entry_of(trial) for trial in trials}
         temporary = self.path.with_suffix(".tmp")
-        OmegaConf.save(OmegaConf.create(self.stored), temporary)
+        text = yaml.dump(self.stored, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path)
 
 
@@ -157,8 +194,9 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     """
     where = f"{folder}: its sweep.yaml cannot be read"
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(folder / "sweep.yaml"))
-    except Exception as error:  # YAML's and OmegaConf's errors have no common base
+        text = (folder / "sweep.yaml").read_text(encoding="utf-8")
+        found: Any = yaml.load(text, yaml.CSafeLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise Refused(f"{where} ({one_line(error)})") from error
     if not isinstance(found, dict):
         raise Refused(f"{where} (it holds no keys)")

@@ -45,15 +45,18 @@ def distribution_of(parameter: Parameter) -> Any:
 def importances_of(summary: Summary) -> dict[str, float]:
     """How much of the differences between configurations each parameter explains alone: fANOVA (Hutter et al. 2014).
 
-    It is of ranks, not of objectives, so that a few that are far off do not decide. Empty with too few configurations.
+    It is of ranks, not of objectives, so that a few that are far off do not decide. Those that cannot be told from the
+    best share one rank. Empty with too few configurations, or where none of them can be told from the others.
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    if len(summary.parameters) < 2 or len(summary.ranked) < FEWEST * len(summary.parameters):
+    too_few = len(summary.ranked) < FEWEST * len(summary.parameters)
+    if len(summary.parameters) < 2 or too_few or summary.nothing_differs:
         return {}
     study = study_of(summary)
+    shared = len(summary.alike) - 1
     ranks = {
-        trial.number: place for place, trial in enumerate(study.trials)
+        trial.number: max(place, shared) for place, trial in enumerate(study.trials)
     }  # of the values: they are added in order
     trees = 64 if len(ranks) <= 100 else 16
     with warnings.catch_warnings():

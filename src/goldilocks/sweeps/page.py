@@ -11,7 +11,7 @@ from typing import Any
 from goldilocks.errors import missing
 from goldilocks.failures import summary as summary_of
 from goldilocks.sweeps.best import is_allowed, write, write_best
-from goldilocks.sweeps.conclusions import command_words, conclusions
+from goldilocks.sweeps.conclusions import best_sentences, command_words, conclusions
 from goldilocks.sweeps.edges import Allowed
 from goldilocks.sweeps.reading import mean_curve, read_summary, validation_curve
 from goldilocks.sweeps.rendering import Cell, Section, Table, markdown, page
@@ -34,24 +34,26 @@ WORDS = [
 
 
 def try_report(folder: Path, trials: Sequence[Trial]) -> None:
-    """Writes the report at the end of a sweep, which does not fail because of it."""
+    """Says what is best and writes the report at the end of a sweep, which does not fail because of it."""
     try:
-        print(f"report   {write_report(folder, trials)}")
+        summary = read_summary(folder, trials)
+        print(*(text.replace("`", "") for text in best_sentences(summary)), sep="\n")
+        print(f"report   {write_report(folder, summary)}")
     except Exception as error:  # of whatever library: the sweep is done
-        summary = summary_of(error)
-        reason = f"{summary['type']}: {summary['message']}"
+        told = summary_of(error)
+        reason = f"{told['type']}: {told['message']}"
         print(
             f"warning: no report was written ({reason}); python scripts/report.py {folder}",
             file=sys.stderr,
         )
 
 
-def write_report(folder: Path, trials: Sequence[Trial] | None = None) -> Path:
+def write_report(folder: Path, summary: Summary | None = None) -> Path:
     """Writes the report of a sweep and its best trial as an experiment.
 
     Args:
         folder: Of the sweep.
-        trials: Of the sweep, if they are known already.
+        summary: Of the sweep, if it is known already.
 
     Returns:
         The path of report.html.
@@ -59,11 +61,13 @@ def write_report(folder: Path, trials: Sequence[Trial] | None = None) -> Path:
     Raises:
         Refused: if the folder is not a sweep's or cannot be read.
     """
-    summary = read_summary(folder, trials)
+    summary = read_summary(folder) if summary is None else summary
     allowed: Allowed = lambda key, value: True  # noqa: E731
     if summary.best is not None:
         trial = frozen(folder, summary.best.number)
         about = f"Trial {trial.number} of {folder.name}: {summary.objective} {shown(summary.best.value())}"
+        if (count := len(summary.alike)) > 1:
+            about += f", the smallest of {count} that cannot be told apart"
         write_best(
             folder,
             trial,
@@ -117,7 +121,7 @@ def sections_of(
     sections += [
         Section(
             "Trials",
-            ["The best first; click a column to sort by it."],
+            ["The best first, then by value; click a column to sort by it."],
             tables=[trials_table(summary)],
         ),
         each_parameter(summary, drawn),
@@ -197,6 +201,9 @@ def how_much_each_matters(summary: Summary, drawn: dict[str, Any]) -> list[Secti
         sections.append(
             Section("How much each parameter matters", [text], [], [table], drawn["importance"])
         )
+    elif summary.nothing_differs and len(summary.parameters) > 1:
+        text = "That cannot be said: no two configurations differ by more than the noise."
+        sections.append(Section("How much each parameter matters", [text]))
     if drawn["pair"]:
         text = (
             "Colour is the objective, the best one is ringed. Where the good ones lie on a slope, the two have to be"
@@ -227,6 +234,8 @@ def each_value(summary: Summary) -> list[Section]:
     if not tables or len(summary.parameters) < 2:
         return []
     text = "Each value with the best that was found for all others. A value that was tried more often had more chances."
+    if summary.nothing_differs:
+        text += " No difference here is larger than the noise."
     return [Section("The best of each value", [text], tables=tables)]
 
 
@@ -322,7 +331,7 @@ def figures(summary: Summary) -> dict[str, Any]:
     make: dict[str, tuple[bool, Callable[[], Any]]] = {
         "importance": (bool(found), lambda: plots_of_parameters.importance_figure(found)),
         "pair": (
-            len(shared) > 1 and several,
+            len(shared) > 1 and several and not summary.nothing_differs,
             lambda: plots_of_parameters.pair_figure(summary, *shared[:2]),
         ),
         "parallel": (
@@ -338,7 +347,7 @@ def figures(summary: Summary) -> dict[str, Any]:
     ]
     metric = summary.objective
     curves = {}
-    for one in summary.ranked[:SHOWN]:
+    for one in summary.best_first[:SHOWN]:
         own = [validation_curve(summary.folder / str(trial.number), metric) for trial in one.trials]
         if curve := mean_curve(own):
             curves[one.number] = curve

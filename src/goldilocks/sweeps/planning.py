@@ -25,6 +25,7 @@ from goldilocks.sweeps.space import Space
 from goldilocks.sweeps.trials import Trial, freeze, frozen, frozen_numbers, tell
 from goldilocks.tasks import check_defined, check_objective
 from goldilocks.trainer import quiet_libraries
+from goldilocks.waiting import shown_progress
 
 TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose
 MOST_REASONS = 3  # for which combinations of a grid are refused, in a line
@@ -49,9 +50,12 @@ class Checker:
         self.defined: set[tuple[str, ...]] = set()  # data, and the metrics that they define
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
         self.sizes: dict[str, int] = {}  # parameters of the network, by configuration hash
+        self.known: dict[frozenset[str], str] = {}  # configuration hash, by the words of a trial
 
     def check(self, trial: Trial) -> None:
-        """Refuses a trial that cannot be trained."""
+        """Refuses a trial that cannot be trained. One that the sweep knows was checked when it was planned."""
+        if trial.config_hash:
+            return
         settings: Settings = check(trial.config)
         refuse_paths({"callbacks": settings.callbacks, "logger": settings.logger}, "a sweep", None)
         if not self.own_process and devices.plan(settings.trainer).strategy != "single":
@@ -118,10 +122,10 @@ def plan(
     trials: list[Trial] = []
     refused: list[tuple[str, dict[str, str]]] = []  # why, and which combination
     total = 0
-    for chosen in space.grid():
+    for chosen in shown_progress(space.grid(), space.size, "planning trials"):
         total += 1
         words, varied = space.trial(chosen)
-        own = seeded(composer, words, varied, settings)
+        own = seeded(composer, words, varied, settings, checker.known)
         try:
             for trial in own:
                 checker.check(trial)
@@ -201,9 +205,10 @@ def drawn(
     known: set[str] = set()
     refused: list[Refused] = []
     idle, count = 0, settings.n_trials or 0
-    for chosen in space.points(settings.sampler, settings.seed):
+    points = space.points(settings.sampler, settings.seed)
+    for chosen in shown_progress(points, count, "planning trials"):
         try:
-            trials = seeded(composer, *space.trial(chosen), settings)
+            trials = seeded(composer, *space.trial(chosen), settings, checker.known)
             for trial in trials:
                 checker.check(trial)
         except Refused as refusal:
@@ -231,16 +236,25 @@ def drawn(
 
 
 def seeded(
-    composer: Composer, words: list[str], varied: dict[str, str], settings: SweepSettings
+    composer: Composer,
+    words: list[str],
+    varied: dict[str, str],
+    settings: SweepSettings,
+    known: Mapping[frozenset[str], str] | None = None,
 ) -> list[Trial]:
-    """A trial, or one for each seed."""
+    """A trial, or one for each seed. Those that the sweep knows have their hash alone: they are frozen in its folder."""
+
+    def made(words: list[str], varied: dict[str, str]) -> Trial:
+        if config_hash := (known or {}).get(frozenset(words)):
+            return Trial(words, varied, DictConfig({}), {}, config_hash)
+        return Trial(words, varied, *composer.compose(words))
+
     if settings.seeds == 1:
-        return [Trial(words, varied, *composer.compose(words))]
-    trials = []
-    for seed in map(str, range(settings.seeds)):
-        own = [*words, f"seed={seed}"]
-        trials.append(Trial(own, varied | {"seed": seed}, *composer.compose(own)))
-    return trials
+        return [made(words, varied)]
+    return [
+        made([*words, f"seed={seed}"], varied | {"seed": str(seed)})
+        for seed in range(settings.seeds)
+    ]
 
 
 class Proposals:

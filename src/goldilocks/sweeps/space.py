@@ -4,20 +4,20 @@ An option's file may say under `search` what is worth searching in it. Its range
 `optimizer=sgd,adam` each has a rate of its own, `optimizer.lr@sgd` and `optimizer.lr@adam`.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import OmegaConf
 
 from goldilocks.errors import Refused, near_miss
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.settings import SweepSettings
 
+MOST_TRIALS = 20_000  # that are planned at once, and values that are listed at once
 DIGITS = 4  # of a number from a range
 SINGLE = ("name", "log_dir", "sweep")  # of a sweep, not of a trial
 
@@ -143,6 +143,17 @@ class Space:
                 chosen[dimension.name] = dimension.at(min(shares[dimension.name], 1 - 1e-9))
             yield chosen
 
+    @property
+    def size(self) -> int:
+        """How many combinations a grid has: a dimension that holds with one option only counts with that one."""
+
+        def weight(dimension: Dimension, option: str) -> int:
+            own = [d for d in self.dimensions if d.when == (dimension.name, option)]
+            return math.prod(len(d.choices) for d in own)
+
+        free = [dimension for dimension in self.dimensions if dimension.when is None]
+        return math.prod(sum(weight(d, option) for option in d.choices) for d in free)
+
     def grid(self) -> Iterator[dict[str, str]]:
         """Every combination, in the order of the words."""
         for dimension in self.dimensions:
@@ -151,12 +162,21 @@ class Space:
                     f"{dimension.key}: a range without steps; write values or range(start,stop,step), or"
                     " sweep.sampler=qmc sweep.n_trials=20"
                 )
-        for words in itertools.product(*(dimension.choices for dimension in self.dimensions)):
-            everything = dict(zip((d.name for d in self.dimensions), words, strict=True))
-            chosen: dict[str, str] = {}
-            for dimension in self.active(chosen):
-                chosen[dimension.name] = everything[dimension.name]
+        yield from self.combinations({}, self.dimensions)
+
+    def combinations(
+        self, chosen: dict[str, str], rest: Sequence[Dimension]
+    ) -> Iterator[dict[str, str]]:
+        """Every combination of further dimensions with those that are chosen."""
+        if not rest:
             yield chosen
+            return
+        first = rest[0]
+        if first.when is not None and chosen.get(first.when[0]) != first.when[1]:
+            yield from self.combinations(chosen, rest[1:])
+            return
+        for word in first.choices:
+            yield from self.combinations(chosen | {first.name: word}, rest[1:])
 
 
 def space_of(composer: Composer, arguments: Sequence[str], settings: SweepSettings) -> Space:
@@ -196,7 +216,9 @@ def space_of(composer: Composer, arguments: Sequence[str], settings: SweepSettin
         if "seed" in said:
             raise Refused("seed: is what sweep.seeds sets; leave one of them out")
         known.append("seed")
-    return Space(fixed, dimensions)
+    space = Space(fixed, dimensions)
+    check_size(space, settings)
+    return space
 
 
 def is_of_sweep(override: Override) -> bool:
@@ -216,6 +238,7 @@ def dimension_of(
     if key.partition(".")[0] in SINGLE:
         raise Refused(f"{override.input_line}: a sweep has one {key}; write a single value")
     if override.is_discrete_sweep():
+        check_count(override)
         return Dimension(name, key, tuple(override.sweep_string_iterator()), when=when)
     low, high, log = value.start, value.end, "log" in value.tags  # type: ignore[union-attr]
     if low is None or high is None or low >= high or (log and low <= 0):
@@ -227,6 +250,40 @@ def dimension_of(
     # Hydra makes floats of both ends: the value now tells whether whole numbers are meant.
     whole = not isinstance(now, float) and low == int(low) and high == int(high)
     return Dimension(name, key, low=low, high=high, log=log, whole=whole, when=when)
+
+
+def check_count(override: Override) -> None:
+    """Refuses a range that has too many values to list them, before that is done, or no way to its end."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return
+    start, stop, step = (float(number or 0) for number in (value.start, value.stop, value.step))
+    if not step or not all(map(math.isfinite, (start, stop, step))):
+        raise Refused(
+            f"{override.input_line}: a range from a number to another in steps is expected"
+        )
+    if (count := (stop - start) / step) > MOST_TRIALS:
+        raise Refused(
+            f"{override.input_line}: has {count:,.0f} values, and {MOST_TRIALS:,} are the most; write fewer, or"
+            f" {override.get_key_element()}=interval({start:.12g},{stop:.12g}) sweep.sampler=qmc sweep.n_trials=20"
+        )
+
+
+def check_size(space: Space, settings: SweepSettings) -> None:
+    """Refuses more trials than can be planned at once, before any of them is."""
+    grid = settings.sampler == "grid"
+    if settings.learns or (grid and not all(d.choices for d in space.dimensions)):
+        return
+    count = (space.size if grid else settings.n_trials or 0) * settings.seeds
+    if count > MOST_TRIALS:
+        raise Refused(
+            f"-m: these are {count:,} trials, and {MOST_TRIALS:,} are the most; write fewer values"
+            + (
+                ", or sweep.sampler=qmc sweep.n_trials=20"
+                if grid
+                else " of sweep.n_trials or sweep.seeds"
+            )
+        )
 
 
 def own_ranges(

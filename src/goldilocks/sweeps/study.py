@@ -27,7 +27,7 @@ from goldilocks.sweeps.asking import check_storage, create_study, import_optuna
 from goldilocks.sweeps.comparable import DATA, check_comparable
 from goldilocks.sweeps.compose import Composer
 from goldilocks.sweeps.elsewhere import launcher_of
-from goldilocks.sweeps.folder import Record, all_trials, sweep_folder, write_trials
+from goldilocks.sweeps.folder import Record, all_trials, known_trials, sweep_folder, write_trials
 from goldilocks.sweeps.forecast import print_forecast
 from goldilocks.sweeps.launching import Launch
 from goldilocks.sweeps.page import try_report
@@ -72,6 +72,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         checker.check(first)
         planned = []
     else:
+        checker.known = {} if settings.dry_run else known_trials(first.config)
         planned = plan(composer, space, settings, checker)
     if settings.dry_run:
         print_forecast(planned or [first], space, settings, checker, launcher)

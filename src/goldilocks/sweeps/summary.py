@@ -26,6 +26,7 @@ ORDER = (
     "done",
 )  # a configuration has the first
 PAUSE = 60  # seconds without a trial after which a sweep counts as paused
+CLOCK = 1.25  # times the fewest seconds up to which they are taken to be the same
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
 RATIO = 4  # likewise, of listed numbers that are a constant factor apart
 
@@ -38,11 +39,13 @@ class Configuration:
         varied: The words that tell it from the others, by key; without the seed.
         trials: One a seed, by number.
         by_seed: The objectives of the trials that are done, or were pruned, by seed.
+        errors: The standard errors of their first objective, by seed, where they are known.
     """
 
     varied: dict[str, str]
     trials: list[Trial]
     by_seed: dict[str, list[float]]
+    errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -69,6 +72,21 @@ class Configuration:
         """The standard deviation over the seeds, None with fewer than two."""
         values = [row[objective] for row in self.by_seed.values()]
         return statistics.stdev(values) if len(values) > 1 else None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the first objective by the rows that it is judged on, None if it is not known.
+
+        More seeds do not lessen it: they are judged on the same rows.
+        """
+        return statistics.fmean(self.errors.values()) if self.errors else None
+
+    @property
+    def seconds(self) -> float:
+        """Of its trials, together."""
+        return sum(
+            (trial.result or {}).get("seconds", {}).get("total") or 0.0 for trial in self.trials
+        )
 
     def figure(self, name: str) -> float | None:
         """A figure of result.json, of the first trial."""
@@ -174,9 +192,38 @@ class Summary:
         done = [one for one in valued if one.status == "done"]
         return sorted(done or valued, key=lambda one: self.signs[0] * (one.value() or 0.0))
 
+    @cached_property
+    def alike(self) -> list[Configuration]:
+        """What cannot be told from the best value: down to the first that is more than a standard error worse.
+
+        This is the rule of one standard error (Breiman et al. 1984). With several objectives there is one alone.
+        """
+        first, sign = self.ranked[0] if self.ranked else None, self.signs[0]
+        if first is None or len(self.modes) > 1:
+            return self.ranked[:1]
+
+        def close(one: Configuration) -> bool:
+            behind = sign * ((one.value() or 0.0) - (first.value() or 0.0))
+            return one is first or behind <= noise(first, one)
+
+        return list(itertools.takewhile(close, self.ranked))
+
     @property
+    def nothing_differs(self) -> bool:
+        """Whether there are several configurations and none of them can be told from the others."""
+        return len(self.alike) == len(self.ranked) > 1
+
+    @cached_property
     def best(self) -> Configuration | None:
-        return self.ranked[0] if self.ranked else None
+        """The smallest of those that cannot be told from the best value; see `smallest`."""
+        return smallest(self.alike) if self.alike else None
+
+    @property
+    def best_first(self) -> list[Configuration]:
+        """As `ranked`, but for the best, which may not have the best value."""
+        return [one for one in self.ranked if one is self.best] + [
+            one for one in self.ranked if one is not self.best
+        ]
 
     @cached_property
     def front(self) -> list[Configuration]:
@@ -221,6 +268,29 @@ class Summary:
         usual = round(statistics.median(lengths["done"])) if lengths["done"] else 0
         saved = sum(max(usual - epochs, 0) for epochs in lengths["pruned"])
         return saved, saved + sum(lengths["done"]) + sum(lengths["pruned"])
+
+
+def noise(first: Configuration, one: Configuration) -> float:
+    """The standard error of the difference between two configurations: by their rows, and by the seeds they share.
+
+    That of the rows is the first one's own. It is below zero where nothing is known of either.
+    """
+    shared = [seed for seed in first.by_seed if seed in one.by_seed]
+    gains = [one.by_seed[seed][0] - first.by_seed[seed][0] for seed in shared]
+    seeds = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+    known = [error for error in (first.error, seeds) if error is not None]
+    return math.hypot(*known) if known else -1.0
+
+
+def smallest(alike: Sequence[Configuration]) -> Configuration:
+    """The configuration with the fewest parameters; of several the one with the fewest seconds.
+
+    Seconds that are nearly the same are no reason: of those the first is taken.
+    """
+    fewest = min(one.figure("num_parameters") or math.inf for one in alike)
+    alike = [one for one in alike if (one.figure("num_parameters") or math.inf) == fewest]
+    quickest = min(one.seconds for one in alike)
+    return next(one for one in alike if one.seconds <= CLOCK * quickest)
 
 
 def number_of(word: str | None) -> float | None:
@@ -306,8 +376,20 @@ def configurations_of(trials: Iterable[Trial], objectives: Sequence[str]) -> lis
         one.trials.append(trial)
         values = objectives_of(trial.result or {}, objectives)
         if trial.status in ("done", "pruned") and None not in values:
-            one.by_seed[trial.varied.get(SEED, "0")] = [float(value or 0.0) for value in values]
+            seed = trial.varied.get(SEED, "0")
+            one.by_seed[seed] = [float(value or 0.0) for value in values]
+            if (error := error_of(trial.result or {}, objectives[0])) is not None:
+                one.errors[seed] = error
     return list(found.values())
+
+
+def error_of(result: Mapping[str, Any], metric: str) -> float | None:
+    """The standard error of a metric of a run, where its result has it: of its objective, or of a mean over folds."""
+    if folds := result.get("folds"):
+        spread = (result.get("spread") or {}).get(metric)
+        return None if spread is None else spread / math.sqrt(folds)
+    own = (result.get("objective") or {}).get("metric") == metric
+    return (result.get("diagnosis") or {}).get("standard_error") if own else None
 
 
 def parameters_of(

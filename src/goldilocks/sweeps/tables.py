@@ -14,7 +14,9 @@ def trials_table(summary: Summary) -> Table:
     names = list(summary.modes)
     keys = [parameter.key for parameter in summary.parameters]
     keys += [SEED] * any(SEED in trial.varied for trial in summary.trials)
-    order = {id(trial): place for place, one in enumerate(summary.ranked) for trial in one.trials}
+    order = {
+        id(trial): place for place, one in enumerate(summary.best_first) for trial in one.trials
+    }
     failed = any((trial.result or {}).get("error") for trial in summary.trials)
 
     def place(trial: Trial) -> tuple[float, ...]:
