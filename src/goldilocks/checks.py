@@ -35,7 +35,7 @@ ALPHA_DROPOUT = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 LIVE = {
     "data": (),
     "model": ("input_shape", "num_outputs"),
-    "callbacks": ("dirpath", "save_dir"),
+    "callbacks": ("dirpath", "save_dir", "is_trial"),
     "logger": ("save_dir", "resume_step"),
 }  # what the run adds to an option's own keywords
 

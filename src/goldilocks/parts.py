@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from goldilocks import devices
+from goldilocks import devices, results
 from goldilocks.acceleration import set_matmul
 from goldilocks.callbacks import Recorder
 from goldilocks.callbacks.pruning import Pruning, Report
@@ -101,6 +101,7 @@ def build_trainer(
         "save_dir": str(folder),
         "resume_step": resume_step,
         "dirpath": str(folder / "checkpoints"),
+        "is_trial": results.is_trial(folder),
     }
     loggers = [
         build(node, cast("Any", Logger), f"logger.{key}", packages=packages, offered=offered)

@@ -60,13 +60,15 @@ class EvaluationFigures(pl.Callback):
     Args:
         save_dir: Live: the run folder.
         trials: Whether the trials of a sweep draw too; a trial of a second would take a fifth longer.
+        is_trial: Live: whether this run is one.
     """
 
-    def __init__(self, save_dir: str, trials: bool = False) -> None:
-        self.folder, self.trials = Path(save_dir), trials
+    def __init__(self, save_dir: str, trials: bool = False, is_trial: bool = False) -> None:
+        self.folder = Path(save_dir)
+        self.draws = trials or not is_trial
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not alone(pl_module) or (results.is_trial(self.folder) and not self.trials):
+        if not alone(pl_module) or not self.draws:
             return
         try:
             with uninterrupted():

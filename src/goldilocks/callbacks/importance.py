@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from goldilocks import figures, results
+from goldilocks import figures
 from goldilocks.callbacks.evaluation import alone, best_network
 from goldilocks.callbacks.recorder import recorder_of
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
@@ -46,19 +46,21 @@ class FeatureImportance(pl.Callback):
         save_dir: Live: the run folder.
         repeats: Times that each column is shuffled. 0: none.
         trials: Whether the trials of a sweep do it too.
+        is_trial: Live: whether this run is one.
     """
 
     def __init__(
-        self, save_dir: str, repeats: Annotated[int, Field(ge=0)] = 5, trials: bool = False
+        self,
+        save_dir: str,
+        repeats: Annotated[int, Field(ge=0)] = 5,
+        trials: bool = False,
+        is_trial: bool = False,
     ) -> None:
-        self.folder, self.repeats, self.trials = Path(save_dir), repeats, trials
+        self.folder, self.repeats = Path(save_dir), repeats
+        self.measures = repeats > 0 and (trials or not is_trial)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if (
-            not self.repeats
-            or not alone(pl_module)
-            or (results.is_trial(self.folder) and not self.trials)
-        ):
+        if not self.measures or not alone(pl_module):
             return
         try:
             self.measure(trainer, pl_module)
