@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SMALL, read_result
-from goldilocks.sweeps import waiting
+from goldilocks import waiting
 from goldilocks.sweeps.space import Dimension, Space
 
 QUICK = [
