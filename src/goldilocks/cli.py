@@ -261,11 +261,11 @@ def explain(error: BaseException) -> str:
     """One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
     if isinstance(error, Refused):
         return str(error)
+    text = " ".join(str(error).split())
+    if missing := getattr(error, "missing_cfg_file", None):  # Hydra's, which is an OSError too
+        return explain_option(str(missing))
     if isinstance(error, OSError):
         return of_system(error)
-    text = " ".join(str(error).split())
-    if missing := getattr(error, "missing_cfg_file", None):
-        return explain_option(str(missing))
     if match := re.search(r"Could not override '([^']+)'", text):
         return explain_key(match[1].split("@")[0])
     if match := re.search(r"Could not delete '([^']+)'\. No match in the defaults list", text):
