@@ -27,9 +27,9 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from goldilocks.cli import cli, refusals
-from goldilocks.interrupts import passed_on
-from goldilocks.waiting import shown_progress
+from goldilocks.cli.main import cli, refusals
+from goldilocks.machine.interrupts import passed_on
+from goldilocks.machine.progress import shown_progress
 from stopwatch import Watch, after, before
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,8 +148,8 @@ def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def our_run(name: str, epochs: int) -> dict[str, float]:
     """Seconds of a whole fit, everything on, without validation, of which the bare loop has none."""
-    from goldilocks.parts import prepare
-    from goldilocks.run import run
+    from goldilocks.runs.run import run
+    from goldilocks.training.components import prepare
 
     cfg, choices = compose_case(name, epochs)
     parts = prepare(cfg)
@@ -169,9 +169,9 @@ def bare_loop(name: str, epochs: int) -> dict[str, float]:
     import torch
     from torch import nn
 
-    from goldilocks.optimizers import build_optimizer
-    from goldilocks.parts import prepare
-    from goldilocks.threads import threads_for
+    from goldilocks.machine.threads import threads_for
+    from goldilocks.optimizers.optimizer import build_optimizer
+    from goldilocks.training.components import prepare
 
     parts = prepare(compose_case(name, epochs)[0])
     network, size = parts.module.network, parts.data.batch_size
@@ -198,7 +198,7 @@ def bare_loop(name: str, epochs: int) -> dict[str, float]:
 
 
 def compose_case(name: str, epochs: int) -> Any:
-    from goldilocks.evaluate import compose
+    from goldilocks.config.compose import compose
 
     return compose([*COMMON.split(), *CASES[name].split(), f"trainer.max_epochs={epochs}"])
 
@@ -217,7 +217,7 @@ def sweep_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def sweep_overhead(trials: int) -> float:
-    from goldilocks.module import TrainingModule
+    from goldilocks.training.module import TrainingModule
 
     sys.path.insert(0, str(ROOT))
     import train
@@ -275,9 +275,9 @@ def data_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def epoch_seconds(rows: int, epochs: int) -> float:
     """Seconds of an epoch, validation left out: the median of all but the first."""
-    from goldilocks.evaluate import compose
-    from goldilocks.parts import prepare
-    from goldilocks.run import run
+    from goldilocks.config.compose import compose
+    from goldilocks.runs.run import run
+    from goldilocks.training.components import prepare
 
     words = f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam trainer.max_epochs={epochs}"
     cfg, choices = compose([*words.split(), *QUIET.split()])
@@ -320,7 +320,7 @@ def shown(row: dict[str, Any]) -> str:
 
 def machine() -> dict[str, str]:
     """What the figures were measured on."""
-    from goldilocks.results import environment
+    from goldilocks.runs.environment import environment
 
     found = environment()
     versions = ", ".join(

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from goldilocks import failures
-from goldilocks import parts as assembly
+from goldilocks.config.compose import compose
 from goldilocks.errors import Refused, one_line
-from goldilocks.evaluate import compose
-from goldilocks.interrupts import passed_on
-from goldilocks.optimizers import build_optimizer
-from goldilocks.run import run
+from goldilocks.machine.interrupts import passed_on
+from goldilocks.optimizers.optimizer import build_optimizer
+from goldilocks.runs import failures
+from goldilocks.runs.run import run
+from goldilocks.training import components
+from goldilocks.training.components import build_data, check, prepare
 from stopwatch import Watch, before
 
 ROWS, IMAGES, CLASSES = 140_000, 70_000, 10
@@ -49,9 +50,9 @@ def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 f"trainer={given.device}",
                 *source(model, Path(folder), given),
             ]
-            data = assembly.build_data(assembly.check(compose(words)[0]))
+            data = build_data(check(compose(words)[0]))
             with mock.patch.object(
-                assembly, "build_data", lambda settings, *_, data=data: sized(data, settings)
+                components, "build_data", lambda settings, *_, data=data: sized(data, settings)
             ):
                 for rows, precision, compiled in itertools.product(
                     STEPS, ("32", "bf16-mixed"), (False, True)
@@ -134,7 +135,7 @@ def figures(
 def our_speed(words: list[str], rows: int) -> tuple[float, float]:
     """Rows a second of a run behind its first epoch, validation left out; and the peak of the GPU's memory in GiB."""
     cfg, choices = compose(words)
-    parts, watch = assembly.prepare(cfg, warn=False), Watch()
+    parts, watch = prepare(cfg, warn=False), Watch()
 
     def from_the_second_on(act: Callable[[], None]) -> Callable[[], None]:
         return lambda: act() if parts.module.current_epoch > 0 else None
@@ -164,7 +165,7 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
 
 def bare_speed(words: list[str], steps: int, epochs: int, rows: int) -> float:
     """Rows a second of the loop that one would write by hand, behind its first epoch."""
-    parts = assembly.prepare(compose(words)[0], warn=False)
+    parts = prepare(compose(words)[0], warn=False)
     options, size = parts.settings.trainer, parts.data.batch_size
     device = torch.device("cuda" if options["accelerator"] == "gpu" else "cpu")
     network, compiled = parts.module.network.to(device), options["compile"]

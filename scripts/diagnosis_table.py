@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from diagnosis_problems import Columns, Problem, problems
-from goldilocks.cli import refusals
+from goldilocks.cli.main import refusals
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
 HEADING = "## How often it is right"
@@ -117,9 +117,9 @@ def told(chosen: Sequence[Problem]) -> Iterator[Outcome]:
 
 def diagnosed(problem: Problem, words: Sequence[str] = ()) -> Outcome:
     """Trains a problem in a folder that is removed afterwards."""
-    from goldilocks.evaluate import compose
-    from goldilocks.interrupts import passed_on
-    from goldilocks.run import start
+    from goldilocks.config.compose import compose
+    from goldilocks.machine.interrupts import passed_on
+    from goldilocks.runs.run import start
 
     with TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         path = Path(folder) / "table.csv"

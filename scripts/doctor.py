@@ -7,8 +7,8 @@ warning or failed, with what was measured, and below it what to write instead. E
 import sys
 import time
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser
 
 
 def main() -> int:
@@ -16,9 +16,9 @@ def main() -> int:
     given = parser.parse_args()
     began = time.perf_counter()
     with refusals() as outcome:
-        from goldilocks.doctor import examine
-        from goldilocks.evaluate import compose
-        from goldilocks.verdict import lines_of, summary
+        from goldilocks.config.compose import compose
+        from goldilocks.data.verdict import lines_of, summary
+        from goldilocks.diagnosis.before import examine
 
         verdicts = []
         for verdict in examine(compose(given.overrides)[0]):

@@ -6,8 +6,8 @@ not (trials of a sweep, interrupted runs) or to check the numbers again.
 
 import sys
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser
 
 
 def main() -> int:
@@ -16,11 +16,11 @@ def main() -> int:
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
     with refusals() as outcome:
-        from goldilocks import results
-        from goldilocks.evaluate import evaluate_run
-        from goldilocks.report import print_result
+        from goldilocks.runs.evaluate import evaluate_run
+        from goldilocks.runs.folder import find_run
+        from goldilocks.runs.printing import print_result
 
-        folder = results.find_run(given.run, given.log_dir)
+        folder = find_run(given.run, given.log_dir)
         print_result(folder, evaluate_run(folder))
     return outcome.code
 

@@ -7,8 +7,8 @@ graph's input. The graph is compared with the checkpoint's predictions; exit cod
 import sys
 from pathlib import Path
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser
 
 
 def main() -> int:
@@ -21,11 +21,11 @@ def main() -> int:
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
     with refusals() as outcome:
-        from goldilocks import results
-        from goldilocks.export import TOLERANCE, export
-        from goldilocks.predict import load
+        from goldilocks.inference.export import TOLERANCE, export
+        from goldilocks.inference.predict import load
+        from goldilocks.runs.folder import find_run
 
-        folder = results.find_run(given.run, given.log_dir)
+        folder = find_run(given.run, given.log_dir)
         done = export(load(folder), given.output or folder / "export", given.format)
         rows = f"{done.rows:,} {'of the rows' if done.real else 'rows drawn from the ranges of the training rows'}"
         print(

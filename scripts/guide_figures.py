@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from goldilocks.cli import refusals
-from goldilocks.waiting import shown_progress
+from goldilocks.cli.main import refusals
+from goldilocks.machine.progress import shown_progress
 from guide.experiments import load
 from guide.measure import Store, jobs_of, measure
 
@@ -55,7 +55,7 @@ def main() -> int:
 
 def train(experiments: list, store: Store, given: argparse.Namespace) -> None:
     """Trains what is missing; a line for each hundred runs."""
-    from goldilocks.results import environment
+    from goldilocks.runs.environment import environment
 
     found = environment()
     packages = ", ".join(

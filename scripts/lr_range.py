@@ -6,8 +6,8 @@ Prints the rate that every rule suggests, the one that `optimizer.lr=auto` would
 import sys
 from pathlib import Path
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser, picture
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser, picture
 
 MEANINGS = {
     "fall": "two thirds of the first rate at which nine tenths of the fall are done",
@@ -31,10 +31,10 @@ def main() -> int:
         from rich.console import Console
         from rich.table import Table
 
-        from goldilocks.evaluate import compose
-        from goldilocks.lr_range import range_test
-        from goldilocks.lr_rules import draw_range_test
-        from goldilocks.parts import prepare
+        from goldilocks.config.compose import compose
+        from goldilocks.training.components import prepare
+        from goldilocks.training.lr_range.rules import draw_range_test
+        from goldilocks.training.lr_range.sweep import range_test
 
         words = [word for word in given.overrides if not word.startswith("optimizer.lr=")]
         parts = prepare(compose([*words, "optimizer.lr=auto"])[0])

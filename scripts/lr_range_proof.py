@@ -84,10 +84,9 @@ def measure(key: str, known: dict[str, float | None]) -> dict[str, Any]:
     """Trains one case with one seed at every rate whose loss is not known; losses that are not finite become null."""
     import torch
 
-    from goldilocks.cli import register_resolvers
-    from goldilocks.evaluate import compose
-    from goldilocks.lr_range import range_test
-    from goldilocks.parts import prepare
+    from goldilocks.config.compose import compose, register_resolvers
+    from goldilocks.training.components import prepare
+    from goldilocks.training.lr_range.sweep import range_test
 
     torch.set_num_threads(1)
     register_resolvers()
@@ -115,8 +114,9 @@ def measure(key: str, known: dict[str, float | None]) -> dict[str, Any]:
 def lowest_loss(words: list[str]) -> float | None:
     """The lowest validation loss of a run; None where it ends before the last epoch or is not finite."""
     from goldilocks.callbacks import recorder_of
-    from goldilocks.evaluate import compose
-    from goldilocks.parts import build_trainer, prepare
+    from goldilocks.config.compose import compose
+    from goldilocks.runs.assembly import build_trainer
+    from goldilocks.training.components import prepare
 
     parts = prepare(compose(words)[0], warn=False)
     with tempfile.TemporaryDirectory() as folder:

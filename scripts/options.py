@@ -24,7 +24,7 @@ def main() -> int:
         parser.error("--write needs all rows: leave --only out")
     import torch
 
-    from goldilocks.trainer import quiet_libraries
+    from goldilocks.training.trainer import quiet_libraries
     from proofs import table
     from proofs.guide import ADVICE, LATER
 

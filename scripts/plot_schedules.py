@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from goldilocks.cli import options, refusals
-from goldilocks.script import ScriptParser, picture
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser, picture
+from goldilocks.config.options import options
 
 STEPS = 20  # in an epoch
 
@@ -37,10 +38,10 @@ def rates(name: str, overrides: list[str]) -> tuple[list[float], list[float]]:
     """The epoch (as a fraction) and the rate of every step of a run with a schedule."""
     import torch
 
-    from goldilocks.checks import check
-    from goldilocks.evaluate import compose
-    from goldilocks.optimizers import learning_rate, try_optimizer
-    from goldilocks.schedulers import build_schedule
+    from goldilocks.config.compose import compose
+    from goldilocks.optimizers.optimizer import learning_rate, try_optimizer
+    from goldilocks.schedulers.schedule import build_schedule
+    from goldilocks.training.checks import check
 
     words = [word for word in overrides if not word.startswith("scheduler=")]
     settings = check(compose([f"scheduler={name}", *words])[0])

@@ -8,8 +8,8 @@ did not have are told by column: numbers and dates that cannot be read or are ou
 import sys
 from pathlib import Path
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser
 
 
 def main() -> int:
@@ -36,8 +36,8 @@ def main() -> int:
     with refusals() as outcome:
         from dataclasses import replace
 
-        from goldilocks.predict import load
-        from goldilocks.predict_file import layout_of, predict_file
+        from goldilocks.inference.predict import load
+        from goldilocks.inference.predict_file import layout_of, predict_file
 
         predictor = load(given.run, given.log_dir, given.strict)
         said = {

@@ -6,8 +6,8 @@ its end; this is for one that was killed, or is still running.
 
 import sys
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser
 
 
 def main() -> int:
@@ -16,8 +16,8 @@ def main() -> int:
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
     with refusals() as outcome:
-        from goldilocks.sweeps.page import write_report
-        from goldilocks.sweeps.reading import find_sweep
+        from goldilocks.sweeps.report.page import write_report
+        from goldilocks.sweeps.report.reading import find_sweep
 
         print(write_report(find_sweep(given.sweep, given.log_dir)))
     return outcome.code

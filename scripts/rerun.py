@@ -6,8 +6,8 @@ if the numbers are identical or equal within the tolerance, 1 if they differ.
 
 import sys
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser
 
 
 def main() -> int:
@@ -27,11 +27,11 @@ def main() -> int:
     )
     given = parser.parse_args()
     with refusals() as outcome:
-        from goldilocks import results
-        from goldilocks.evaluate import rerun
-        from goldilocks.report import print_comparison, print_result
+        from goldilocks.runs.evaluate import rerun
+        from goldilocks.runs.folder import find_run
+        from goldilocks.runs.printing import print_comparison, print_result
 
-        before = results.find_run(given.run, given.log_dir)
+        before = find_run(given.run, given.log_dir)
         after, result = rerun(before, given.overrides, given.log_dir)
         print_result(after, result)
         verdict = print_comparison(before, after, given.tolerance)

@@ -8,8 +8,8 @@ import math
 import statistics
 import sys
 
-from goldilocks.cli import refusals
-from goldilocks.script import ScriptParser, positive
+from goldilocks.cli.main import refusals
+from goldilocks.cli.script import ScriptParser, positive
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
         from rich.console import Console
         from rich.table import Table
 
-        from goldilocks.evaluate import scores_by_split
+        from goldilocks.runs.evaluate import scores_by_split
 
         scores, failed = scores_by_split(given.overrides, given.seeds)
         table = Table("metric", "mean", "sd", "by seed of the split", box=None, pad_edge=False)

@@ -55,8 +55,9 @@ def compose() -> Callable[..., DictConfig]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from goldilocks.cli import CONF, register_resolvers
-    from goldilocks.composed import of_run
+    from goldilocks.config.compose import register_resolvers
+    from goldilocks.config.places import CONF
+    from goldilocks.config.search_ranges import of_run
 
     def composed(*overrides: str, whole: bool = False) -> DictConfig:
         """Of a run; the whole of it has what is a sweep's too."""
@@ -76,7 +77,7 @@ def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     import sklearn.datasets
 
-    from goldilocks.data import idx, openml
+    from goldilocks.data.sources import idx_images, openml
 
     def fetch_openml(name: str, **options: object) -> SimpleNamespace:
         random = np.random.default_rng(0)
@@ -95,11 +96,11 @@ def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     def forget() -> None:
-        for remembered in (openml.load_openml, idx.fetch_images, idx.read_folder):
+        for remembered in (openml.load_openml, idx_images.fetch_images, idx_images.read_folder):
             remembered.cache_clear()
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)
-    monkeypatch.setattr(idx, "TEST_ROWS", 60)
+    monkeypatch.setattr(idx_images, "TEST_ROWS", 60)
     forget()
     yield
     forget()
@@ -116,7 +117,7 @@ def command(
     def run(*words: str) -> SimpleNamespace:
         import train
 
-        from goldilocks.cli import cli
+        from goldilocks.cli.main import cli
 
         before = set(tmp_path.glob("logs/runs/*"))
         monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *words])

@@ -3,7 +3,7 @@
 import torch
 
 from goldilocks.data.spec import Spec
-from goldilocks.tasks import Task
+from goldilocks.tasks.task import Task
 
 ROWS = {"train": 6, "val": 2, "test": 2}
 

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 
 from conftest import ROOT
-from goldilocks.cli import register_resolvers
+from goldilocks.config.compose import register_resolvers
 from tables import cars, write
 
 QUIET = [
@@ -43,8 +43,8 @@ TABLES = {
 
 def finished(folder, *words):
     """The run folder of a training with these words."""
-    from goldilocks.evaluate import compose
-    from goldilocks.run import start
+    from goldilocks.config.compose import compose
+    from goldilocks.runs.run import start
 
     register_resolvers()
     cfg, choices = compose([*QUIET, f"log_dir='{folder.as_posix()}'", *words])

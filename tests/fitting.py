@@ -9,15 +9,16 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from goldilocks.callbacks import Recorder
-from goldilocks.config import build
+from goldilocks.config.build import build
 from goldilocks.data.base import Table, TableData
 from goldilocks.models.mlp import MLP
-from goldilocks.module import TrainingModule
-from goldilocks.optimizers import split_parameters
-from goldilocks.regularization import Regularization
-from goldilocks.schedulers import build_schedule
-from goldilocks.tasks import Objective, Task
-from goldilocks.trainer import Trainer, quiet_libraries
+from goldilocks.optimizers.optimizer import split_parameters
+from goldilocks.regularization.strengths import Regularization
+from goldilocks.schedulers.schedule import build_schedule
+from goldilocks.tasks.objective import Objective
+from goldilocks.tasks.task import Task
+from goldilocks.training.module import TrainingModule
+from goldilocks.training.trainer import Trainer, quiet_libraries
 
 FEATURES, CLASSES = 6, 3
 LR = "torch.optim.lr_scheduler."
@@ -145,7 +146,7 @@ def make(
     recorder, history, log = Recorder(Objective(*objective)), History(), StepLog()
     live = {"callbacks": [recorder, log, *callbacks, history], "shuffle_seed": seed}
     node = {
-        "_target_": "goldilocks.trainer.Trainer",
+        "_target_": "goldilocks.training.trainer.Trainer",
         "accelerator": "cpu",
         "max_epochs": 3,
         **options,

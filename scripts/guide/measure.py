@@ -122,8 +122,7 @@ def results(
 
 @cache
 def composed(words: tuple[str, ...]) -> Any:
-    from goldilocks.cli import register_resolvers
-    from goldilocks.evaluate import compose
+    from goldilocks.config.compose import compose, register_resolvers
 
     register_resolvers()
     return compose(list(words))
@@ -133,10 +132,10 @@ def train(
     words: tuple[str, ...], seed: int, curve: str | None, gradients: bool, extra: list[str]
 ) -> dict[str, Any]:
     """One run: split, weights and order by the seed; tested once, at its end, on its best checkpoint."""
-    from goldilocks.evaluate import evaluate_run
-    from goldilocks.interrupts import passed_on
-    from goldilocks.parts import prepare
-    from goldilocks.run import run
+    from goldilocks.machine.interrupts import passed_on
+    from goldilocks.runs.evaluate import evaluate_run
+    from goldilocks.runs.run import run
+    from goldilocks.training.components import prepare
 
     logger = "logger=csv" if curve else "logger=none"
     cfg, choices = copy.deepcopy(composed((*COMMON, logger, *words, *extra)))

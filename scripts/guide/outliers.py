@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from goldilocks.data.embedded import EmbeddedData
+from goldilocks.data.sources.sklearn_sets import EmbeddedData
 
 
 class SpoiltTargets(EmbeddedData):

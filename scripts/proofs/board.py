@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from goldilocks.results import load_checkpoint
+from goldilocks.training.checkpoints import load_checkpoint
 from proofs.drive import finished, prepared
 from proofs.table import Measured, proof, within
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from goldilocks.callbacks import ProgressBar
-from goldilocks.parts import prepare
-from goldilocks.run import run
+from goldilocks.runs import assembly
+from goldilocks.runs.run import run
+from goldilocks.training.components import prepare
 from proofs.drive import composed, finished
 from proofs.table import Measured, proof
 from proofs.task import with_curve
@@ -164,7 +165,7 @@ def written(*words: str) -> int:
     import tempfile
     from unittest import mock
 
-    from goldilocks.trainer import Trainer
+    from goldilocks.training.trainer import Trainer
 
     save = Trainer.save_checkpoint
     with (
@@ -193,9 +194,9 @@ def figures_of(*words: str) -> list[str]:
 def evaluation() -> Measured:
     from unittest import mock
 
-    from goldilocks import figures
+    from goldilocks.figures import charts
 
-    with mock.patch.object(figures, "draw_confusion", side_effect=figures.draw_confusion) as drawn:
+    with mock.patch.object(charts, "draw_confusion", side_effect=charts.draw_confusion) as drawn:
         classes = figures_of()
     values, without = figures_of("data=diabetes"), figures_of("callbacks.evaluation=null")
     rows = int(drawn.call_args.args[0].sum())
@@ -216,10 +217,8 @@ def evaluation() -> Measured:
 def trials() -> Measured:
     from unittest import mock
 
-    from goldilocks import results
-
     found = [len(figures_of())]
-    with mock.patch.object(results, "is_trial", return_value=True):
+    with mock.patch.object(assembly, "is_trial", return_value=True):
         found += [len(figures_of(*words)) for words in ((), ("callbacks.evaluation.trials=true",))]
     return " ".join(map(str, found)), found == [4, 0, 4]
 
@@ -284,10 +283,8 @@ def importance_repeats() -> Measured:
 def importance_trials() -> Measured:
     from unittest import mock
 
-    from goldilocks import results
-
     found = [len(importance_of()[0])]
-    with mock.patch.object(results, "is_trial", return_value=True):
+    with mock.patch.object(assembly, "is_trial", return_value=True):
         found += [
             len(importance_of(*words)[0]) for words in ((), ("callbacks.importance.trials=true",))
         ]

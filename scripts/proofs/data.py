@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn import datasets
 from torch import nn
 
-from goldilocks.results import read_result
+from goldilocks.runs.folder import read_result
 from proofs.drive import finished, prepared, train
 from proofs.table import Measured, proof, within
 

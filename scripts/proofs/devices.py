@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 
-from goldilocks.devices import has_gpu
+from goldilocks.machine.devices import has_gpu
 from proofs.drive import prepared, refusal
 from proofs.runs import command, empty_folder
 from proofs.table import Measured, proof

@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
 
-from goldilocks import evaluate
-from goldilocks.cli import register_resolvers
+from goldilocks.config.compose import compose, register_resolvers
 from goldilocks.errors import Refused
-from goldilocks.parts import Parts, build_trainer, prepare
-from goldilocks.run import run
-from goldilocks.trainer import Trainer
+from goldilocks.runs.assembly import build_trainer
+from goldilocks.runs.run import run
+from goldilocks.training.components import Parts, prepare
+from goldilocks.training.trainer import Trainer
 
 QUIET = ("data=iris", "trainer=cpu", "callbacks=none", "logger=none", "trainer.max_epochs=1")
 
@@ -38,7 +38,7 @@ def composed(*words: str) -> DictConfig:
 def chosen(*words: str) -> DictConfig:
     """A composition, whose values may not be changed."""
     register_resolvers()
-    cfg, _ = evaluate.compose(list(words))
+    cfg, _ = compose(list(words))
     return cfg
 
 

@@ -1,6 +1,6 @@
 """Experiments: worked examples."""
 
-from goldilocks.parts import prepare
+from goldilocks.training.components import prepare
 from proofs.drive import composed, finished
 from proofs.table import Measured, proof
 

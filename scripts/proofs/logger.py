@@ -73,7 +73,7 @@ def without(service: str) -> Measured:
 
 
 KEPT = "curves, options, figures, final metrics and the end of a run"
-SEEN = "without the package; with it tests/test_services.py reads them back"
+SEEN = "without the package; with it tests/loggers/test_services.py reads them back"
 
 
 @proof("logger=wandb", "G29", KEPT, SEEN)

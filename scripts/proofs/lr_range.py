@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from goldilocks.lr_range import range_test
-from goldilocks.lr_rules import RangeTest
+from goldilocks.training.lr_range.rules import RangeTest
+from goldilocks.training.lr_range.sweep import range_test
 from proofs.drive import finished, prepared
 from proofs.table import Measured, proof
 

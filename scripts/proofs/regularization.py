@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from goldilocks.checks import warnings_for
-from goldilocks.parts import Parts
+from goldilocks.training.checks import warnings_for
+from goldilocks.training.components import Parts
 from proofs.drive import (
     Fit,
     composed,

@@ -15,7 +15,9 @@ from unittest import mock
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from goldilocks.cli import CONF, cli
+from goldilocks.cli.main import cli
+from goldilocks.config.places import CONF
+from goldilocks.runs import folder as run_folder
 from proofs.drive import prepared, train, vector
 from proofs.table import Measured, proof
 
@@ -117,13 +119,13 @@ def resume() -> Measured:
     "the changes that a run keeps, of a file and of one that looks like a secret",
 )
 def record_changes() -> Measured:
-    from goldilocks import privacy, results
+    from goldilocks.config import privacy
 
     both = [f"diff --git a/{name} b/{name}\n+x\n" for name in ("net.py", "keys.pem")]
     diff, left_out = privacy.shareable("".join(both))
     git = {"commit": "0", "diff": diff, "left_out": left_out}
     kept = []
-    with mock.patch.object(results, "environment", return_value={"git": git}):
+    with mock.patch.object(run_folder, "environment", return_value={"git": git}):
         for words in ((), ("record_changes=false",)):
             with empty_folder() as folder:
                 command(*TINY, *words)

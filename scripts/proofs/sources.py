@@ -11,7 +11,7 @@ from urllib.error import URLError
 
 import numpy as np
 
-from goldilocks.data.openml import load_openml
+from goldilocks.data.sources.openml import load_openml
 from proofs.drive import prepared, refusal
 from proofs.table import Measured, proof
 

@@ -14,10 +14,10 @@ from unittest import mock
 
 from omegaconf import OmegaConf
 
-from goldilocks.cli import CONF
-from goldilocks.sweeps.asking import Study, create_study
-from goldilocks.sweeps.settings import SweepSettings, sweep_settings
-from goldilocks.sweeps.space import Dimension, Space
+from goldilocks.config.places import CONF
+from goldilocks.sweeps.search.settings import SweepSettings, sweep_settings
+from goldilocks.sweeps.search.space import Dimension, Space
+from goldilocks.sweeps.search.study import Study, create_study
 from proofs.runs import command, empty_folder
 from proofs.table import Measured, proof
 
@@ -306,7 +306,7 @@ def timeout() -> Measured:
 
 def failing(*words: str) -> SimpleNamespace:
     """A sweep whose training steps raise."""
-    from goldilocks.module import TrainingModule
+    from goldilocks.training.module import TrainingModule
 
     with mock.patch.object(TrainingModule, "training_step", side_effect=OSError("made up")):
         return swept(*words)
@@ -334,7 +334,7 @@ def failures() -> Measured:
     "status of a failed trial after the same command, without and with it",
 )
 def retry() -> Measured:
-    from goldilocks.module import TrainingModule
+    from goldilocks.training.module import TrainingModule
 
     words = ("-m", *QUICK, "name=s", "seed=0,1")
     with empty_folder() as folder:

@@ -119,12 +119,13 @@ def needed() -> dict[str, set[str]]:
     """
     from omegaconf import OmegaConf
 
-    from goldilocks.cli import CONF
-    from goldilocks.lr_rules import RangeOptions
-    from goldilocks.regularization import Regularization
-    from goldilocks.schedulers import check_schedule
-    from goldilocks.sweeps.settings import SweepSettings
-    from goldilocks.tasks import Objective, Task
+    from goldilocks.config.places import CONF
+    from goldilocks.regularization.strengths import Regularization
+    from goldilocks.schedulers.schedule import check_schedule
+    from goldilocks.sweeps.search.settings import SweepSettings
+    from goldilocks.tasks.objective import Objective
+    from goldilocks.tasks.task import Task
+    from goldilocks.training.lr_range.rules import RangeOptions
 
     found: dict[str, set[str]] = {}
     for path in sorted(CONF.rglob("*.yaml")):
@@ -166,8 +167,8 @@ def targets(group: str, option: str) -> list[Any]:
     """The class that an option file names, itself or through the file that it stands on."""
     from omegaconf import OmegaConf
 
-    from goldilocks.cli import CONF
-    from goldilocks.config import import_path
+    from goldilocks.config.build import import_path
+    from goldilocks.config.places import CONF
 
     node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
     if "_target_" in node:
@@ -181,7 +182,7 @@ def targets(group: str, option: str) -> list[Any]:
 
 def keys_of(where: str, node: dict[str, Any], kinds: Iterable[Any]) -> set[str]:
     """The dotted keys of a node; with each word where words are what may be written."""
-    from goldilocks.config import hints_of
+    from goldilocks.config.signatures import hints_of
 
     hints = {key: hint for kind in kinds for key, hint in hints_of(kind).items()}
     found = set()

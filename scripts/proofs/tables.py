@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from goldilocks.cli import register_resolvers
+from goldilocks.config.compose import compose, register_resolvers
 from goldilocks.data.base import TableData
-from goldilocks.evaluate import compose
-from goldilocks.parts import Parts, prepare
+from goldilocks.training.components import Parts, prepare
 from proofs.drive import QUIET
 from proofs.table import Measured, proof, within
 

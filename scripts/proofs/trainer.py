@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from goldilocks.devices import has_gpu
+from goldilocks.machine.devices import has_gpu
 from proofs.drive import Fit, composed, finished, prepared, refusal, train, vector
 from proofs.runs import command, empty_folder
 from proofs.table import Measured, proof, within
@@ -83,7 +83,7 @@ def smoke() -> Measured:
 
 def _without_epochs(*words: str) -> Any:
     """Prepared without the epochs that drive.QUIET asks for."""
-    from goldilocks.parts import prepare
+    from goldilocks.training.components import prepare
 
     return prepare(composed("callbacks=none", "logger=none", *words), warn=False)
 

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 import torch
 
 from goldilocks.callbacks.probe import at_rest, has_board, probe_rows, show
+from goldilocks.config.metric_directions import FIRST, board_tag
 from goldilocks.errors import one_line
-from goldilocks.metric_names import FIRST, board_tag
-from goldilocks.tasks import metric_names
+from goldilocks.tasks.metrics import metric_names
 
 Layout = dict[str, dict[str, list[Any]]]
 

@@ -16,8 +16,8 @@ import pytorch_lightning as pl
 from pydantic import Field
 from pytorch_lightning.callbacks import Checkpoint
 
-from goldilocks import devices
 from goldilocks.callbacks.recorder import recorder_of, save_logs
+from goldilocks.machine import devices
 
 
 class BestCheckpoint(Checkpoint):

@@ -16,17 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from goldilocks import devices, figures, results
-from goldilocks.averaging import evaluated_weights
 from goldilocks.callbacks.recorder import recorder_of
+from goldilocks.config.metric_directions import FIRST
 from goldilocks.data.scaling import undo_scaling
 from goldilocks.data.spec import Spec
 from goldilocks.errors import one_line
-from goldilocks.interrupts import uninterrupted
+from goldilocks.figures import charts
 from goldilocks.loggers import takers
-from goldilocks.metric_names import FIRST
-from goldilocks.module import TrainingModule, batches_of
-from goldilocks.sharding import is_sharded
+from goldilocks.machine import devices
+from goldilocks.machine.interrupts import uninterrupted
+from goldilocks.training.checkpoints import evaluated_weights, load_checkpoint
+from goldilocks.training.module import TrainingModule, batches_of
+from goldilocks.training.sharding import is_sharded
 
 Array = NDArray[Any]
 
@@ -101,9 +102,9 @@ class EvaluationFigures(pl.Callback):
             for name in wanted
         ]
         if frames := [frame for frame in frames if frame]:
-            figure, step = figures.draw_curves(frames, recorder.best_epoch), trainer.global_step
+            figure, step = charts.draw_curves(frames, recorder.best_epoch), trainer.global_step
             tag = "evaluation/curves"
-            figures.save_figure(figure, self.folder, tag, trainer.loggers, max(step - 1, 0))
+            charts.save_figure(figure, self.folder, tag, trainer.loggers, max(step - 1, 0))
 
     def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
         """Draws all figures of the task."""
@@ -129,7 +130,7 @@ class EvaluationFigures(pl.Callback):
         for logger in takers(trainer.loggers, "log_text"):
             logger.log_text("most_wrong", table, step)
         for name, figure in drawn.items():
-            figures.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
+            charts.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
 
 
 def alone(module: TrainingModule) -> bool:
@@ -144,9 +145,7 @@ def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
     """A copy, in evaluation mode, of the network that is tested: of the checkpoint, where there is one."""
     network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
     if checkpoint.exists():
-        network.load_state_dict(
-            evaluated_weights(results.load_checkpoint(checkpoint)["state_dict"])
-        )
+        network.load_state_dict(evaluated_weights(load_checkpoint(checkpoint)["state_dict"]))
     return network
 
 
@@ -180,27 +179,27 @@ def class_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
     """The confusion matrix and the curves, by their file's name."""
     true, said = outcome.true, outcome.predicted.argmax(1)
     rows = f"{len(true):,} validation rows"
-    counts = figures.count_confusions(true, said, len(names))
+    counts = charts.count_confusions(true, said, len(names))
     lines = {
-        name: figures.precision_recall(positive, scores)
+        name: charts.precision_recall(positive, scores)
         for name, positive, scores in curves(outcome, names)
     }
     two = len(names) == 2
     sure = outcome.predicted[:, 1] if two else outcome.predicted.max(1)
-    name = figures.shortened(names)[-1]
+    name = charts.shortened(names)[-1]
     labels = (
         (f"probability of {name}", f"share that is {name}")
         if two
         else ("probability of the predicted class", "share that is right")
     )
     return {
-        "confusion": figures.draw_confusion(
+        "confusion": charts.draw_confusion(
             counts, names, f"Confusion matrix: {rows}, {np.mean(true == said):.3f} right"
         ),
-        "calibration": figures.draw_calibration(
+        "calibration": charts.draw_calibration(
             sure, true == (1 if two else said), labels, f"Calibration: {rows}"
         ),
-        "precision_recall": figures.draw_precision_recall(lines, f"Precision and recall: {rows}"),
+        "precision_recall": charts.draw_precision_recall(lines, f"Precision and recall: {rows}"),
     }
 
 
@@ -235,13 +234,13 @@ def wrong_classes(outcome: Outcome, order: Array, numbers: Array, names: tuple[s
 def wrong_pictures(outcome: Outcome, order: Array, pictures: Array, names: tuple[str, ...]) -> Any:
     """The rows of the table as pictures."""
     said, true = outcome.predicted[order].argmax(1), outcome.true[order]
-    short = figures.shortened(names)
+    short = charts.shortened(names)
     captions = [
         (f"{short[right]} → {short[taken]}", f"{outcome.predicted[row, taken]:.2f}")
         for row, right, taken in zip(order, true, said, strict=True)
     ]
     title = f"Highest loss of {len(outcome.true):,} rows: true → predicted, probability"
-    return figures.draw_pictures(pictures, captions, (said != true).tolist(), title)
+    return charts.draw_pictures(pictures, captions, (said != true).tolist(), title)
 
 
 def as_pictures(values: Array) -> Array:
@@ -262,8 +261,8 @@ def regression_figures(outcome: Outcome, spec: Spec) -> dict[str, Any]:
     )
     rows = f"{len(true):,} validation rows"
     return {
-        "predicted": figures.draw_predicted(true, said, names, f"Predicted and true: {rows}"),
-        "residuals": figures.draw_residuals(true, said, names, f"Residuals: {rows}"),
+        "predicted": charts.draw_predicted(true, said, names, f"Predicted and true: {rows}"),
+        "residuals": charts.draw_residuals(true, said, names, f"Residuals: {rows}"),
     }
 
 

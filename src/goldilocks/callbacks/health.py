@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from goldilocks.callbacks.probe import Every, has_board, is_due, probe, show
-from goldilocks.health import Health
+from goldilocks.training.layer_health import Health
 
 
 class NetworkHealth(pl.Callback):

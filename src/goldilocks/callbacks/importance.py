@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from goldilocks import figures
 from goldilocks.callbacks.evaluation import alone, best_network
 from goldilocks.callbacks.recorder import recorder_of
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
 from goldilocks.errors import one_line
-from goldilocks.interrupts import uninterrupted
-from goldilocks.tasks import Task
+from goldilocks.figures import charts
+from goldilocks.machine.interrupts import uninterrupted
+from goldilocks.tasks.task import Task
 
 Array = NDArray[Any]
 
@@ -121,8 +121,8 @@ class FeatureImportance(pl.Callback):
         shown, step = order[:MOST_SHOWN], trainer.global_step
         title = f"Importance: {rows:,} validation rows, shuffled {self.repeats} times"
         names = [columns[place] for place in shown]
-        figure = figures.draw_importance(names, means[shown], spreads[shown], label, title)
-        figures.save_figure(figure, self.folder, "evaluation/importance", trainer.loggers, step)
+        figure = charts.draw_importance(names, means[shown], spreads[shown], label, title)
+        charts.save_figure(figure, self.folder, "evaluation/importance", trainer.loggers, step)
 
 
 @torch.no_grad()

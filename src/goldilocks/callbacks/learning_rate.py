@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from goldilocks.callbacks.probe import show
-from goldilocks.optimizers import rates
+from goldilocks.optimizers.optimizer import rates
 
 POINTS = 100  # an epoch at most, of a schedule of steps
 

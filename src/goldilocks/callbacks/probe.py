@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from goldilocks.callbacks.checkpoint import is_last_epoch
-from goldilocks.health import PROBE_ROWS, Health, measure_health
-from goldilocks.interrupts import uninterrupted
 from goldilocks.loggers import takers
-from goldilocks.sharding import is_sharded
+from goldilocks.machine.interrupts import uninterrupted
+from goldilocks.training.layer_health import PROBE_ROWS, Health, measure_health
+from goldilocks.training.sharding import is_sharded
 
 PROBE_ELEMENTS = 2**18  # of inputs: 256 rows of 1,024
 Every = Annotated[int, Field(ge=1)] | Literal["auto"]

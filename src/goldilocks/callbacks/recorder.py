@@ -8,10 +8,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from goldilocks import devices
-from goldilocks.interrupts import uninterrupted
-from goldilocks.metric_names import STAGES
-from goldilocks.tasks import Objective
+from goldilocks.config.metric_directions import STAGES
+from goldilocks.machine import devices
+from goldilocks.machine.interrupts import uninterrupted
+from goldilocks.tasks.objective import Objective
 
 SAVE_SECONDS = 1.0  # between two times that the loggers' files are written, which takes as long as a few small steps
 

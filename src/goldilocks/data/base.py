@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from goldilocks import devices
 from goldilocks.data.fingerprint import fingerprint
 from goldilocks.data.loaders import Batches, TensorLoader
 from goldilocks.data.prefetch import PrefetchingLoader
@@ -21,6 +20,7 @@ from goldilocks.data.spec import Spec, TaskName
 from goldilocks.data.splitting import split_folds
 from goldilocks.data.targets import TargetScaling, encode_target, infer_task, scale_target
 from goldilocks.errors import Refused
+from goldilocks.machine import devices
 
 # Rows in a batch where no gradient is needed. On the CPU more of them leave the processor's cache: measured with layers
 # of 64 to 2,048 units, 1,024 rows take 0.8 to 1.0 of the time of 8,192.

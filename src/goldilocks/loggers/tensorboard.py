@@ -12,8 +12,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+from goldilocks.config.metric_directions import board_tag
 from goldilocks.loggers.base import NONE, RunLogger, plain
-from goldilocks.metric_names import board_tag
 
 ENDED = {
     "done": 1,

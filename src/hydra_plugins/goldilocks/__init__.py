@@ -15,7 +15,7 @@ DEVICES = re.compile(rf"{DEVICE}(?:,{DEVICE})*")
 
 
 class StudySweeper(Sweeper):
-    """Runs what a command line searches; see goldilocks.sweeps.study."""
+    """Runs what a command line searches; see goldilocks.sweeps.sweep."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -26,8 +26,8 @@ class StudySweeper(Sweeper):
         )  # a trial is not Hydra's task: it is frozen beforehand
 
     def sweep(self, arguments: list[str]) -> Any:
-        from goldilocks.strangers import said_to_processes
-        from goldilocks.sweeps.study import run_study
+        from goldilocks.config.strangers import said_to_processes
+        from goldilocks.sweeps.sweep import run_study
 
         assert self.config is not None
         with said_to_processes(self.config.packages, self.config.sweep.storage):
@@ -35,7 +35,7 @@ class StudySweeper(Sweeper):
 
 
 class ProcessLauncher(Launcher):
-    """A fresh process for each trial; the sweeper drives it, see goldilocks.sweeps.processes."""
+    """A fresh process for each trial; the sweeper drives it, see goldilocks.sweeps.execution.processes."""
 
     def __init__(self, slots: int, devices: Any, trials_per_device: int) -> None:
         self.slots, self.devices, self.trials_per_device = slots, devices, trials_per_device

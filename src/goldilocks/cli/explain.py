@@ -1,0 +1,143 @@
+"""One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+
+from goldilocks.config.options import groups, options, options_with
+from goldilocks.config.places import CONF
+from goldilocks.errors import Refused, near_miss
+
+FROM_LIGHTNING = {
+    "fast_dev_run": "trainer=smoke",
+    "overfit_batches": "trainer.limit_train_batches=N",
+    "val_check_interval": "trainer.check_val_every_n_epoch=N",
+    "gpus": "trainer=gpu trainer.devices=N",
+    "ckpt_path": "resume=RUN",
+    "learning_rate": "optimizer.lr",
+}  # keys of other projects
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
+    if isinstance(error, Refused):
+        return str(error)
+    text = " ".join(str(error).split())
+    if missing := getattr(error, "missing_cfg_file", None):  # Hydra's, which is an OSError too
+        return explain_option(str(missing))
+    if isinstance(error, OSError):
+        return of_system(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return explain_key(match[1].split("@")[0])
+    if match := re.search(r"Could not delete '([^']+)'\. No match in the defaults list", text):
+        return f"~{match[1]}: cannot be left out; write {match[1].split('=')[0]}=none, or choose another option"
+    if match := re.search(r"Could not delete from config\. '([^']+)'", text):
+        return explain_key(match[1])
+    if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):
+        return f"{match[2] or 'the configuration'} refers to {match[1]}, which does not exist"
+    if match := re.search(r"Sweep parameters '([^']+)' requires --multirun", text):
+        return f"{match[1]}: stands for several values; write one, or -m for a sweep over them"
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{match[1]}: several values; write -m for a sweep over them, or [a,b] for a list"
+    if (
+        type(error).__name__ == "OverrideParseException"
+        or "mismatched input" in text
+        or "token recognition" in text
+    ):
+        return explain_override(getattr(error, "override", None) or text)
+    return text
+
+
+def of_system(error: OSError) -> str:
+    """One line for what the system refuses."""
+    where = f"{error.filename}: " if error.filename else ""
+    said = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{where}{said}; {FULL_ERROR}=1 shows where it was met"
+
+
+def explain_option(missing: str) -> str:
+    """`optimizer/nadm` was asked for: names the group's options."""
+    group, _, option = missing.removesuffix(".yaml").rstrip("/").rpartition("/")
+    if missing.startswith("data/") and "." in option:
+        path = missing.removeprefix("data/").removesuffix(".yaml")
+        return (
+            f"data={path}: no such option; a file is data=table data.path={path} data.target=COLUMN"
+        )
+    if group.startswith("hydra/"):
+        known = ["basic", *(options(group) if (CONF / group).is_dir() else [])]
+        return f"{group}={option}: no such option, or its plugin is not installed; {near_miss(option, known)}"
+    if not group or not (CONF / group).is_dir():
+        return f"{option or missing}: no such configuration; " + near_miss(
+            option or missing, groups()
+        )
+    known = options(group)
+    text = near_miss(option, known)
+    return f"{group}={option}: no such option; {text}" + (
+        "" if "one of" in text else f" ({', '.join(known)})"
+    )
+
+
+def explain_key(key: str) -> str:
+    """`optimizer.lrr` is not in the configuration: names the nearest key that is."""
+    if other := FROM_LIGHTNING.get(key.rpartition(".")[2]):
+        return f"{key}: no such key; write {other}"
+    known = set(composed_keys())
+    parent = key.rpartition(".")[0]
+    if not parent and (
+        longer := sorted(
+            name for name in known if name.endswith(f".{key}") and ".search." not in name
+        )
+    ):
+        return (
+            f"{key}: no such key; write {'one of: ' if len(longer) > 1 else ''}{', '.join(longer)}"
+        )
+    if others := options_with(parent, key.rpartition(".")[2]):
+        which = "" if len(others) == 1 else "one of: "
+        return f"{key}: no such key in the {parent} chosen; write {which}{', '.join(others)}"
+    top, _, rest = parent.partition(".")
+    if others := options_with(top, rest.partition(".")[0]) if rest else []:
+        which = "" if len(others) == 1 else "one of: "
+        return f"{key}: no such key in the {top} chosen; write {which}{', '.join(others)}"
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    within = f" in {parent}" if parent and siblings else ""
+    return f"{key}: no such key{within}; " + near_miss(key, siblings or known | set(groups()))
+
+
+def explain_override(override: str) -> str:
+    """The word could not be read as key=value."""
+    word = override.split("\n")[0].strip()
+    return f"{word}: cannot be read; write key=value, group=option or group=[option,option], without spaces around ="
+
+
+def composed_keys() -> Iterator[str]:
+    """Every dotted key of the configuration that the given options compose (without the given values)."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    chosen = [
+        word for word in sys.argv[1:] if re.fullmatch(rf"({'|'.join(groups())})=[\w-]+", word)
+    ]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            cfg = compose("train", overrides=chosen)
+        except HydraException:
+            cfg = compose("train")
+    yield from dotted_keys(cfg)
+
+
+def dotted_keys(node: Iterable, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a nested mapping, the inner nodes' included."""
+    from omegaconf import DictConfig
+
+    assert isinstance(node, DictConfig)
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from dotted_keys(child, f"{prefix}{key}.")

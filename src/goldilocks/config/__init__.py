@@ -1,0 +1,1 @@
+"""From overrides and YAML to checked values and objects."""

@@ -1,0 +1,92 @@
+"""Which options a run chose, and the hash by which a configuration is known."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from goldilocks.config.places import ROOT
+from goldilocks.config.search_ranges import SWEEP, of_run
+
+NOT_HASHED = ("name", "log_dir", "resume", "record_changes")  # what does not change the numbers
+
+
+def plain_words(words: Any) -> list[str]:
+    """Overrides as they were written: `${...}` in them is not for this list to resolve."""
+    return [str(word) for word in OmegaConf.to_container(words, resolve=False) or []]
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Twelve hex digits of the resolved configuration, without what does not change the numbers."""
+    container = OmegaConf.to_container(of_run(cfg), resolve=True)
+    assert isinstance(container, dict)
+    relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
+    if isinstance(data := relevant.get("data"), dict):
+        relevant["data"] = {key: same_place(key, value) for key, value in data.items()}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[
+        :12
+    ]
+
+
+def same_place(key: str, value: Any) -> Any:
+    """A path in one way, whether it was given as a relative or an absolute one: seen from the project, if it is in it."""
+    if isinstance(value, list):
+        return [same_place(key, word) for word in value]
+    if not isinstance(value, str) or not (key in ("path", "root") or key.endswith("_path")):
+        return value
+    path = Path(value).expanduser().absolute().resolve()
+    project = ROOT.resolve()
+    return str(path.relative_to(project) if path.is_relative_to(project) else path)
+
+
+def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
+    single = {
+        group: option
+        for group, option in choices.items()
+        if option is not None and "/" not in group
+    }
+    single.pop(SWEEP, None)
+    several = {
+        "regularization": [
+            key for key, strength in cfg.get("regularization", {}).items() if strength
+        ],
+        "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
+    }
+    return {**single, **several}
+
+
+def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run by dotted key, for HPARAMS and tables: choices, then values that are not references.
+
+    A name that only repeats the choice is left out: `data=iris` says `data.name: iris` too.
+    """
+    flat: dict[str, Any] = {
+        group: "+".join(value) if isinstance(value, list) else value
+        for group, value in choices.items()
+    }
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for key in map(str, node):
+            child = node._get_node(key)
+            if isinstance(child, DictConfig):
+                walk(child, f"{prefix}{key}.")
+            elif key != "_target_" and child is not None and not child._is_interpolation():
+                value = node[key]
+                if key != "name" or value != flat.get(prefix[:-1]):
+                    flat[f"{prefix}{key}"] = (
+                        OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+                    )
+
+    for group in map(str, cfg):
+        if group in (*NOT_HASHED, "packages", "logger"):
+            continue
+        child = cfg._get_node(group)
+        if isinstance(child, DictConfig):
+            walk(child, f"{group}.")
+        else:
+            flat[group] = cfg[group]
+    return flat

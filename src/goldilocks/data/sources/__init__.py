@@ -1,0 +1,1 @@
+"""What a `data=` option names: each source loads rows."""

@@ -1,0 +1,1 @@
+"""How a file of a table becomes numbers."""

@@ -1,0 +1,1 @@
+"""What is wrong, before training and after."""

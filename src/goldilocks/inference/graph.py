@@ -1,0 +1,250 @@
+"""Everything from numbers to predictions as one module of torch, for exporters that know tensors only.
+
+Legend: N rows, M inputs, F features, Q quantiles.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from goldilocks.data.tables.preparation import (
+    PIECE_CENTRE,
+    Preparation,
+    flag_names,
+    gap_names,
+    number_names,
+)
+from goldilocks.inference.predict import both_classes
+from goldilocks.tasks.task import Task
+
+EDGE = 1e-7  # of scikit-learn's QuantileTransformer: the least probability, and how near to an end is at it
+# Wichura 1988, algorithm AS 241, PPND16: numerators and denominators of the normal distribution's quantiles, in the
+# centre and in the tails down to 1e-11; the highest power first. Right to 16 digits.
+CENTRE = (
+    (
+        *(
+            2509.0809287301226727,
+            33430.575583588128105,
+            67265.770927008700853,
+            45921.953931549871457,
+        ),
+        *(
+            13731.693765509461125,
+            1971.5909503065514427,
+            133.14166789178437745,
+            3.387132872796366608,
+        ),
+    ),
+    (
+        *(5226.495278852545925, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867),
+        *(5394.1960214247511077, 687.1870074920579083, 42.313330701600911252, 1.0),
+    ),
+)
+TAIL = (
+    (
+        *(
+            7.7454501427834140764e-4,
+            0.0227238449892691845833,
+            0.24178072517745061177,
+            1.27045825245236838258,
+        ),
+        *(
+            3.64784832476320460504,
+            5.7694972214606914055,
+            4.6303378461565452959,
+            1.42343711074968357734,
+        ),
+    ),
+    (
+        *(
+            1.05075007164441684324e-9,
+            5.475938084995344946e-4,
+            0.0151986665636164571966,
+            0.14810397642748007459,
+        ),
+        *(0.68976733498510000455, 1.6763848301838038494, 2.05319162663775882187, 1.0),
+    ),
+)
+
+
+class Graph(nn.Module):
+    """Scaling and the rest of the preparation, network, output function, the target's own units.
+
+    **Shape**: input [N, M] in double precision, as `export.matrix_of` makes it, or [N, *input_shape] of a source that
+    loads numbers; output [N, classes] probabilities or [N, targets] values.
+
+    Args:
+        network: In evaluation mode.
+        task: What was learnt.
+        preparation: Of a table's columns, if it has one.
+        scaler: Of other sources.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        preparation: Preparation | None,
+        scaler: Mapping[str, Tensor],
+    ) -> None:
+        super().__init__()
+        self.spec = task.spec
+        self.prepare = (
+            TableFeatures(preparation) if preparation else Scale(scaler, len(task.spec.input_shape))
+        )
+        self.network, self.task = network, task
+
+    def forward(self, x: Tensor) -> Tensor:
+        return both_classes(self.task.predict(self.network(self.prepare(x))), self.spec)
+
+
+class TableFeatures(nn.Module):
+    """What `Preparation.transform` does once words are numbers.
+
+    **Shape**: input [N, M], numbers first, then places of categories; output [N, F] in single precision.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        super().__init__()
+        columns = preparation.columns
+        wide = [len(number_names(column)) for column in columns]
+        firsts = [sum(wide[:place]) for place in range(len(columns))]
+        self.numbers = sum(wide)
+        self.scale = Scale(preparation.scaler, 1)
+        self.register_buffer("medians", preparation.medians)
+        self.keep(
+            "gaps",
+            [first for column, first in zip(columns, firsts, strict=True) if gap_names(column)],
+        )
+        cut = [
+            (first, low, high)
+            for column, first in zip(columns, firsts, strict=True)
+            for low, high in zip(column.edges, column.edges[1:], strict=False)
+        ]
+        self.keep("cut", [first for first, _, _ in cut])
+        self.register_buffer("low", torch.tensor([low for _, low, _ in cut], dtype=torch.double))
+        self.register_buffer(
+            "step", torch.tensor([high - low for _, low, high in cut], dtype=torch.double)
+        )
+        worded = [column for column in columns if column.categories]
+        flags = [
+            (at, place, column.kind == "binary")
+            for at, column in enumerate(worded)
+            for place in range(column.kind == "binary", len(column.categories))
+            if flag_names(column)
+        ]
+        self.keep("flagged", [at for at, _, _ in flags])
+        self.register_buffer(
+            "places", torch.tensor([place for _, place, _ in flags], dtype=torch.double)
+        )
+        self.has_halves = any(
+            half for _, _, half in flags
+        )  # a tensor's value is unknown to an exporter
+        self.register_buffer(
+            "halved", torch.tensor([half for _, _, half in flags], dtype=torch.bool)
+        )
+        self.keep("embedded", [at for at, column in enumerate(worded) if column.embedded])
+
+    def keep(self, name: str, places: list[int]) -> None:
+        """Registers numbers of columns."""
+        self.register_buffer(name, torch.tensor(places, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = []
+        known: Any = self
+        if self.numbers:
+            numbers = x[:, : self.numbers]
+            missing = torch.isnan(numbers)
+            numbers = torch.where(missing, known.medians, numbers)
+            blocks.append(self.scale(numbers))
+            if len(known.gaps):
+                blocks.append(missing[:, known.gaps].float())
+            if len(known.cut):
+                below = ((numbers[:, known.cut] - known.low) / known.step).clamp(0.0, 1.0)
+                blocks.append((below - PIECE_CENTRE).float())
+        categories = x[:, self.numbers :]
+        if len(known.flagged):
+            chosen = categories[:, known.flagged]
+            flags = (chosen == known.places).float()
+            if self.has_halves:
+                flags = torch.where(known.halved & (chosen < 0), 0.5, flags)
+            blocks.append(flags)
+        if len(known.embedded):
+            blocks.append((categories[:, known.embedded] + 1).float())
+        return torch.cat(blocks, dim=1)
+
+
+class Scale(nn.Module):
+    """What `scaling.apply_scaler` does.
+
+    **Shape**: input [N, F] or [N, F, height, width] in double precision; output the same in single precision.
+
+    Args:
+        scaler: As it was fitted.
+        dimensions: Of a row.
+    """
+
+    def __init__(self, scaler: Mapping[str, Tensor], dimensions: int) -> None:
+        super().__init__()
+        self.dimensions, self.names = dimensions, sorted(scaler)
+        for name, values in scaler.items():
+            shaped = (
+                values.reshape(-1, *[1] * (dimensions - 1))
+                if name in ("shift", "scale", "clip")
+                else values
+            )
+            self.register_buffer(name, shaped)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fitted: Any = self
+        if "quantiles" in self.names:
+            values = x.movedim(1, -1)
+            flat = values.reshape(-1, values.shape[-1])
+            return to_normal(flat, fitted.quantiles).reshape(values.shape).movedim(-1, 1).float()
+        if "shift" in self.names:
+            x = (x - fitted.shift) / fitted.scale
+        if "clip" in self.names:
+            x = x / torch.sqrt(1 + (x / fitted.clip) ** 2)
+        return x.float()
+
+
+def to_normal(values: Tensor, quantiles: Tensor) -> Tensor:
+    """What `scaling.to_normal` does, without what exporters do not know. Both [N, F] and [Q, F] in double precision."""
+    last = len(quantiles) - 1
+    features = torch.arange(values.shape[1])
+    above = values[:, None, :]
+    low = ((above >= quantiles).sum(1) - 1).clamp(0, last - 1)
+    high = (above > quantiles).sum(1).clamp(1, last)
+    forward, backward = quantiles[low, features], quantiles[high, features]
+    up = low + (values - forward) / widths(quantiles[low + 1, features] - forward)
+    down = high - (backward - values) / widths(backward - quantiles[high - 1, features])
+    p = (up + down) / (2 * last)
+    # As tensors: ONNX's exporter rounds a number to single precision.
+    edge = torch.full_like(p, EDGE)
+    p = torch.where(values + edge > quantiles[-1], 1.0, p)
+    p = torch.where(values - edge < quantiles[0], 0.0, p)
+    p = torch.minimum(torch.maximum(p, edge), 1 - edge)
+    return torch.where(quantiles[0] == quantiles[-1], 0.0, normal_quantile(p))
+
+
+def widths(steps: Tensor) -> Tensor:
+    """Widths to divide by, none of them zero."""
+    return torch.where(steps == 0, 1.0, steps)
+
+
+def normal_quantile(p: Tensor) -> Tensor:
+    """Where the normal distribution has the probability p, from EDGE to 1 - EDGE, in double precision."""
+    q = p - 0.5
+    central = q * ratio(CENTRE, 0.180625 - q * q)
+    tail = ratio(TAIL, torch.sqrt(-torch.log(torch.minimum(p, 1 - p))) - 1.6)
+    return torch.where(q.abs() <= 0.425, central, torch.where(q < 0, -tail, tail))
+
+
+def ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], r: Tensor) -> Tensor:
+    """A ratio of two polynomials."""
+    over, under = (torch.full_like(r, powers[0]) for powers in coefficients)
+    for a, b in zip(coefficients[0][1:], coefficients[1][1:], strict=True):
+        over, under = over * r + a, under * r + b
+    return over / under

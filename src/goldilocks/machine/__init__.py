@@ -1,0 +1,1 @@
+"""This machine: devices, threads, compilation, signals, locks, files written atomically."""

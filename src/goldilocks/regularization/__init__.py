@@ -1,0 +1,1 @@
+"""What holds weights back: penalties, limits, augmentation, averages."""

@@ -1,0 +1,1 @@
+"""A run and its folder, from configuration to result.json."""

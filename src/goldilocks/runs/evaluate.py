@@ -1,0 +1,112 @@
+"""A finished run again: tested from its checkpoint, or trained again and compared."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from goldilocks.config.compose import compose, composed_differently
+from goldilocks.data.fingerprint import check_same
+from goldilocks.errors import Refused
+from goldilocks.machine.devices import ONE_DEVICE
+from goldilocks.machine.interrupts import passed_on
+from goldilocks.machine.progress import shown_progress
+from goldilocks.runs.assembly import build_trainer
+from goldilocks.runs.folder import read_config, read_overrides, read_result, write_result
+from goldilocks.runs.run import start, test_metrics
+from goldilocks.training.checkpoints import load_checkpoint, load_weights
+from goldilocks.training.components import prepare
+
+
+def evaluate_run(folder: Path) -> dict[str, Any]:
+    """Tests the best checkpoint of a run folder and writes the metrics into its result.json.
+
+    Returns:
+        The result, with `test/...` among its metrics.
+
+    Raises:
+        Refused: if the run has no best checkpoint, no test set, or the checkpoint is damaged or of another network.
+    """
+    result = read_result(folder)
+    path = folder / "checkpoints" / "best.ckpt"
+    if result["status"] == "running" and not path.exists():
+        raise Refused(
+            f"{folder}: has no checkpoint yet; resume it with: python train.py resume={folder}"
+        )
+    checkpoint = load_checkpoint(path)
+    parts = prepare(read_config(folder), fitted=checkpoint)
+    check_same(result.get("data_hash"), parts.data.fingerprint, folder)
+    if not parts.data.spec.num_rows["test"]:
+        raise Refused(f"{folder}: data.test_fraction=0 leaves no test set")
+    load_weights(parts.module, checkpoint, path)
+    parts.settings.logger.clear()
+    parts.settings.callbacks.clear()
+    parts.settings.trainer |= ONE_DEVICE
+    trainer = build_trainer(parts, folder)
+    trainer.test(parts.module, parts.data, verbose=False)
+    result["metrics"] = {**(result.get("metrics") or {}), **test_metrics(parts.module)}
+    write_result(folder, result)
+    return result
+
+
+def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Path, dict[str, Any]]:
+    """Trains a run again in a new folder: from its stored configuration, or composed again where overrides are given.
+
+    Args:
+        folder: Of the run.
+        overrides: Beside its own.
+        log_dir: Where the new folder is made, unless the overrides say it or the run's own is in its `log_dir`.
+
+    Raises:
+        Refused: if its files cannot be read, an override is wrong, or the options have changed since.
+    """
+    before = read_result(folder)
+    cfg, words, choices = (
+        read_config(folder),
+        read_overrides(folder),
+        before.get("choices", {}),
+    )
+    if overrides:
+        if changed := composed_differently(cfg, words):
+            raise Refused(
+                f"{folder}: the options in conf/ have changed since ({changed});"
+                " write python train.py with all overrides"
+            )
+        cfg, choices = compose([*words, *overrides])
+        words = [*words, *overrides]
+    cfg.resume = None
+    beside = {Path(cfg.log_dir).resolve() / kind for kind in ("runs", "sweeps")}
+    if not beside & set(folder.resolve().parents) and not any(
+        word.startswith("log_dir=") for word in overrides
+    ):
+        cfg.log_dir = log_dir
+    asked = any(word.lstrip("+~").startswith("data") for word in overrides)  # for other rows
+    return start(cfg, words, choices, again=None if asked else folder)
+
+
+def scores_by_split(
+    overrides: list[str], seeds: int
+) -> tuple[dict[str, list[float]], dict[int, str]]:
+    """Trains a run for each seed of the split, `data.seed` from 0, in a folder that is removed afterwards.
+
+    Returns:
+        The test metrics by name, one value a seed; and the status of the runs that did not end well, by seed.
+    """
+    scores: dict[str, list[float]] = {}
+    failed: dict[int, str] = {}
+    with TemporaryDirectory() as folder:
+        for seed in shown_progress(range(seeds), seeds, "splits"):
+            quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
+            words = [
+                *quiet,
+                f"log_dir='{Path(folder).as_posix()}'",
+                *overrides,
+                f"data.seed={seed}",
+            ]
+            cfg, choices = compose(words)
+            result = passed_on(start(cfg, words, choices)[1])
+            if result["status"] != "done":
+                failed[seed] = result["status"]
+            for name, value in result["metrics"].items():
+                if name.startswith("test/"):
+                    scores.setdefault(name, []).append(value)
+    return scores, failed

@@ -1,0 +1,1 @@
+"""Trials are planned, run and recorded."""

@@ -1,0 +1,64 @@
+"""A sweep's table of trials in the terminal."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from goldilocks.runs.printing import rounded
+from goldilocks.sweeps.objectives import objectives_of, pareto_front
+
+MOST_COLUMNS = 5  # of what varies in a sweep; more do not fit on a screen
+
+
+def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) -> Table:
+    """All trials of a sweep, best first; those without a value last, and those that were given up behind the others.
+
+    Args:
+        folder: Of the sweep.
+        trials: With `varied` and `result`.
+        modes: Min or max by objective; the first one sorts. With several, a star marks what no other trial beats.
+    """
+    names, signs = list(modes), [1 if mode == "min" else -1 for mode in modes.values()]
+    values = {trial.number: objectives_of(trial.result or {}, names) for trial in trials}
+    front = pareto_front(values, signs) if len(names) > 1 else set()
+    columns = varied_columns(trials)
+    table = Table(
+        "trial", *names, *columns, "status", "epochs", "seconds", box=None, pad_edge=False
+    )
+    table.title = escape(f"{folder} (best value first{'; * is best in its way' if front else ''})")
+
+    def place(trial: Any) -> tuple[bool, bool, float]:
+        value = values[trial.number][0]
+        return (
+            value is None,
+            (trial.result or {}).get("status") != "done",
+            signs[0] * (value or 0.0),
+        )
+
+    for trial in sorted(trials, key=place):
+        result = trial.result or {"status": "waiting"}
+        seconds = (result.get("seconds") or {}).get("total")
+        table.add_row(
+            f"{trial.number}{'*' * (trial.number in front)}",
+            *("" if value is None else f"{value:.4g}" for value in values[trial.number]),
+            *(escape(cell(trial.varied)) for cell in columns.values()),
+            result["status"],
+            str(result.get("epochs", "")),
+            "" if seconds is None else f"{seconds:.1f}",
+        )
+    return table
+
+
+def varied_columns(trials: Sequence[Any]) -> dict[str, Callable[[Mapping[str, str]], str]]:
+    """The columns that show what varies between trials: one for each key, or one for all where they are many."""
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.varied))
+    if len(keys) > MOST_COLUMNS:
+        return {
+            "varied": lambda varied: " ".join(
+                f"{key}={rounded(value)}" for key, value in varied.items()
+            )
+        }
+    return {key: lambda varied, key=key: rounded(varied.get(key, "")) for key in keys}  # type: ignore[misc]

@@ -1,0 +1,209 @@
+"""The trials of a sweep: what is known of one, frozen in the sweep folder, and run by whoever gets hold of it.
+
+`trials/<number>.json` keeps a trial's configuration from the moment it is planned: files that are edited later change
+nothing, and any process can run it. Whoever runs it holds the lock `trials/<number>.lock`, which the system gives up
+with the process, so a killed trial is free at once.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from goldilocks.config.build import check_arguments
+from goldilocks.config.choices import chosen
+from goldilocks.config.strangers import judged, judged_choices, judged_words, settled
+from goldilocks.errors import Refused
+from goldilocks.machine.files import read_json, write_json
+from goldilocks.machine.locks import held
+from goldilocks.runs import failures
+from goldilocks.runs.folder import can_resume, read_result, write_result
+from goldilocks.runs.run import run
+from goldilocks.sweeps.search import study
+
+FINISHED = ("done", "diverged", "pruned")
+ENDED = (*FINISHED, "failed")
+
+
+@dataclass
+class Trial:
+    """One run of a sweep."""
+
+    overrides: list[str]
+    varied: dict[str, str]  # the overrides that differ between trials, by key
+    config: DictConfig
+    choices: dict[str, Any]  # option by group
+    config_hash: str = ""
+    number: int = -1  # until the sweep's folder is known
+    study_number: int | None = None  # where a study proposed it
+    siblings: list[int] = field(
+        default_factory=list
+    )  # trials with other seeds of the same proposal, itself included
+    result: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    @property
+    def status(self) -> str:
+        return self.result["status"] if self.result is not None else "waiting"
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+
+def freeze(folder: Path, trial: Trial) -> None:
+    """Writes what a trial is, if the sweep does not know it yet."""
+    path = folder / "trials" / f"{trial.number}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        kept = ("overrides", "varied", "config_hash", "study_number", "siblings", "choices")
+        config = settled(trial.config)
+        write_json(path, {key: getattr(trial, key) for key in kept} | {"config": config})
+
+
+def frozen(folder: Path, number: int) -> Trial:
+    """A trial as it was when it was planned, with the result that it has by now.
+
+    Raises:
+        Refused: if its file is missing or damaged.
+    """
+    path = folder / "trials" / f"{number}.json"
+    where = f"{folder}: what trial {number} is"
+    known = read_json(path, where)
+    try:
+        known = check_arguments(frozen_keys, known, "")
+    except Refused as refusal:
+        raise Refused(f"{where} cannot be read ({refusal})") from refusal
+    place = f"{folder}/trials/{number}.json"
+    judged_words(known["overrides"], place)
+    judged_choices(known["choices"], place)
+    config = OmegaConf.create(judged(known.pop("config"), place, folder))
+    return Trial(**known, config=config, number=number, result=trial_result(folder, number))
+
+
+def frozen_keys(
+    *,
+    overrides: list[str],
+    varied: dict[str, str],
+    config_hash: str,
+    study_number: int | None,
+    siblings: list[int],
+    choices: dict[str, Any],
+    config: dict[str, Any],
+) -> None:
+    """The signature is the schema of `trials/<number>.json`."""
+
+
+def readable(folder: Path) -> Iterator[Trial]:
+    """The trials that are planned, ascending, without those whose file is damaged."""
+    for number in frozen_numbers(folder):
+        try:
+            yield frozen(folder, number)
+        except Refused:
+            continue
+
+
+def frozen_numbers(folder: Path) -> list[int]:
+    """The numbers of the trials that are planned, ascending."""
+    names = [path.stem for path in (folder / "trials").glob("*.json")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
+    """The result of a trial's folder, if it has one that can be read; else the trial is trained again."""
+    own = folder / str(number)
+    if not (own / "result.json").exists():
+        return None
+    try:
+        return read_result(own)
+    except Refused as refusal:
+        print(f"warning: {refusal}; trial {number} counts as waiting", file=sys.stderr)
+        return None
+
+
+def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
+    """Runs a trial unless another process does; an interrupted or killed one goes on from its last checkpoint.
+
+    Args:
+        folder: Of the sweep.
+        trial: Gets its result.
+        wait: Whether to wait for a process that runs it, and to take it over if that was killed.
+
+    Returns:
+        Whether the trial has an outcome now. False: another process runs it.
+
+    Raises:
+        KeyboardInterrupt: if the run was interrupted.
+    """
+    with held(folder / "trials" / f"{trial.number}.lock", wait=wait) as mine:
+        if not mine:
+            return False
+        known = trial_result(folder, trial.number)
+        status = known["status"] if known is not None else "waiting"
+        if status in FINISHED or (status == "failed" and known != trial.result):
+            trial.result = known  # another process has run it meanwhile
+        else:
+            run_here(folder, trial)
+    if trial.status == "interrupted":
+        raise KeyboardInterrupt
+    return True
+
+
+def run_here(folder: Path, trial: Trial) -> None:
+    """Runs a trial in its folder, and tells the study, if there is one."""
+    own, study = folder / str(trial.number), study_of(folder)
+    choices, resumed = chosen(trial.choices, trial.config), can_resume(own)
+    number = trial.study_number
+    try:
+        if not resumed:
+            shutil.rmtree(own, ignore_errors=True)
+            own.mkdir()
+        report = None
+        if study is not None and study.known["pruner"] != "none":
+            number = begun = study.begin(trial.number, trial.varied) if number is None else number
+            report = lambda epochs, value: study.report(begun, epochs, value)  # noqa: E731
+        words: dict[str, Any] = {"folder": own, "test": False, "resumed": resumed}
+        words["rows"] = rows_of(folder, trial)
+        trial.result = run(
+            trial.config,
+            trial.overrides,
+            choices,
+            **words,
+            **({"report": report} if report else {}),
+        )
+    except Exception as error:  # before training: the data are gone, or the folder cannot be made
+        trial.result = {"status": "failed", "error": failures.summary(error)}
+        if own.is_dir():
+            with suppress(OSError):  # on a full disk
+                write_result(own, trial.result)
+    if trial.status == "failed":
+        failures.give_back_memory()
+    if study is not None and number is not None:
+        tell(study, folder, number, trial.siblings or [trial.number])
+
+
+def rows_of(folder: Path, trial: Trial) -> str | None:
+    """The fingerprint of the rows that the first trial with a result was trained on, if it has the same data."""
+    for first in readable(folder):
+        if first.result is not None and first.result.get("data_hash") is not None:
+            same = first.config.get("data") == trial.config.get("data")
+            return first.result["data_hash"] if same else None
+    return None
+
+
+def study_of(folder: Path) -> study.Study | None:
+    """The study of a sweep, if it has one."""
+    return study.open_study(folder) if (folder / study.FILE).exists() else None
+
+
+def tell(study: study.Study, folder: Path, number: int, siblings: list[int]) -> None:
+    """Tells the study what a proposal has come to, once all its seeds have."""
+    outcomes = [trial_result(folder, sibling) for sibling in siblings]
+    known = [outcome for outcome in outcomes if outcome and outcome["status"] in ENDED]
+    if len(known) == len(siblings):
+        with held(folder / "trials" / "study.lock", wait=True):
+            study.tell(number, known)

@@ -1,0 +1,1 @@
+"""What a sweep has found: page, tables, plots, conclusions."""

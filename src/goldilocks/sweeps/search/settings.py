@@ -1,0 +1,157 @@
+"""What is said of a sweep: the group `sweep`."""
+
+import re
+from typing import Annotated, Any, Literal, cast
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+
+from goldilocks.config.build import check_arguments
+from goldilocks.config.metric_directions import direction
+from goldilocks.config.privacy import without_passwords
+from goldilocks.errors import Refused
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+LEARNING = ("tpe", "cmaes", "gp")  # samplers that learn from the trials before
+COUNTS = ("num_parameters",)  # of result.json, beside the metrics; fewer are better
+
+
+class SweepSettings:
+    """The signature is the schema of conf/sweep."""
+
+    called = "sweep"
+
+    def __init__(
+        self,
+        *,
+        sampler: Literal["grid", "random", "qmc", "tpe", "cmaes", "gp"],
+        n_trials: Annotated[int, Field(ge=1)] | None,
+        search: list[str],
+        params: dict[str, Any],
+        scientific: list[str],
+        objectives: list[str],
+        seeds: Annotated[int, Field(ge=1)],
+        pruner: Literal["none", "asha", "hyperband", "median"],
+        min_epochs: Annotated[int, Field(ge=1)],
+        reduction_factor: Annotated[int, Field(ge=2)],
+        timeout: str | float | None,
+        max_failures: Annotated[int, Field(ge=1)] | None,
+        retry_failed: bool,
+        skip_refused: bool,
+        dry_run: bool,
+        seed: Annotated[int, Field(ge=0, lt=2**32)],
+        storage: str | None,
+    ) -> None:
+        self.sampler, self.n_trials, self.seed = sampler, n_trials, seed
+        self.search, self.params, self.scientific = search, params, scientific
+        self.objectives, self.seeds = objectives, seeds
+        self.pruner, self.min_epochs, self.reduction_factor = pruner, min_epochs, reduction_factor
+        self.timeout = None if timeout is None else seconds(timeout)
+        self.max_failures, self.retry_failed, self.dry_run = max_failures, retry_failed, dry_run
+        self.storage, self.skip_refused = storage, skip_refused
+        self.check()
+
+    def check(self) -> None:
+        """Refuses what does not go together."""
+        for metric in self.objectives:
+            better(metric, "sweep.objectives")
+            if self.objectives.count(metric) > 1:
+                raise Refused(f"sweep.objectives: {metric} is named twice; write each once")
+        if self.sampler == "grid" and self.n_trials is not None:
+            raise Refused(
+                f"sweep.n_trials={self.n_trials}: a grid has all its combinations; add sweep.sampler=qmc"
+            )
+        if self.sampler != "grid" and self.n_trials is None:
+            raise Refused(
+                f"sweep.sampler={self.sampler}: needs a number of trials; write sweep.n_trials=20"
+            )
+        if self.sampler != "grid" and self.skip_refused:
+            raise Refused(
+                f"sweep.skip_refused=true: is for a grid; {self.sampler} takes others in place of"
+                " trials that cannot be trained; leave it out"
+            )
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise Refused(
+                f"sweep.pruner={self.pruner}: goes by one metric, and there are several objectives; leave it out"
+            )
+        if len(self.objectives) > 1 and self.sampler in ("cmaes", "gp"):
+            raise Refused(
+                f"sweep.sampler={self.sampler}: takes one objective; write sweep.sampler=tpe"
+            )
+        if self.seeds > 1 and self.pruner != "none" and self.learns:
+            raise Refused(
+                f"sweep.seeds={self.seeds}: sampler={self.sampler} learns from their mean, which a pruner would cut;"
+                " write sweep.pruner=none, or sweep.sampler=qmc"
+            )
+
+    @property
+    def learns(self) -> bool:
+        """Whether each trial depends on those before."""
+        return self.sampler in LEARNING
+
+    @property
+    def needs_study(self) -> bool:
+        """Whether Optuna keeps a study."""
+        return self.learns or self.pruner != "none"
+
+    def as_plain(self) -> dict[str, Any]:
+        """What sweep.yaml keeps of it."""
+        kept = (
+            "sampler",
+            "n_trials",
+            "scientific",
+            "objectives",
+            "seeds",
+            "pruner",
+            "min_epochs",
+            "reduction_factor",
+        )
+        storage = self.storage and without_passwords(self.storage)
+        return {key: getattr(self, key) for key in (*kept, "seed")} | {"storage": storage}
+
+
+def sweep_settings(cfg: DictConfig) -> SweepSettings:
+    """Reads them off a composed configuration.
+
+    Raises:
+        Refused: for a key or value that the schema does not have.
+    """
+    node = cast("dict[str, Any]", OmegaConf.to_container(cfg.sweep, resolve=True))
+    return SweepSettings(**check_arguments(SweepSettings, node, "sweep"))
+
+
+def seconds(text: str | float) -> float:
+    """A span of time.
+
+    >>> seconds("1h30m"), seconds("90s"), seconds(20)
+    (5400.0, 90.0, 20.0)
+
+    Raises:
+        Refused: if it cannot be read.
+    """
+    words = (
+        re.findall(r"(\d+(?:\.\d+)?)([smhd])", str(text))
+        if not isinstance(text, int | float)
+        else [(text, "s")]
+    )
+    total = sum(float(number) * UNITS[unit] for number, unit in words)
+    if total <= 0 or (isinstance(text, str) and "".join(map("".join, words)) != text):
+        raise Refused(
+            f"sweep.timeout={text}: a time above zero is expected, such as 90s, 30m or 2h"
+        )
+    return total
+
+
+def better(metric: str, where: str) -> str:
+    """Whether less or more of an objective is better: min or max.
+
+    Raises:
+        Refused: if there is no such objective.
+    """
+    if metric in COUNTS:
+        return "min"
+    try:
+        return direction(metric)
+    except Refused as refusal:
+        hint = str(refusal).partition(": ")[2]
+        raise Refused(f"{where}=[{metric}]: {hint}; or {', '.join(COUNTS)}") from refusal

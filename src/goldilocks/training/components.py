@@ -1,0 +1,108 @@
+"""What a run is made of, built from a configuration before any folder is.
+
+configuration -> data -> spec -> network -> module -> trainer
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from torch import nn
+
+from goldilocks.config.build import build
+from goldilocks.data.base import TableData
+from goldilocks.data.spec import Spec
+from goldilocks.errors import Refused, one_line
+from goldilocks.machine import devices
+from goldilocks.machine.compilation import set_matmul
+from goldilocks.models.embedding import CategoryVectors, WithVectors
+from goldilocks.optimizers.optimizer import build_optimizer
+from goldilocks.regularization.strengths import Regularization
+from goldilocks.schedulers.schedule import build_schedule
+from goldilocks.tasks.objective import Objective, check_defined
+from goldilocks.tasks.task import Task
+from goldilocks.training.checks import check, check_network, check_with_data, followed, warnings_for
+from goldilocks.training.module import TrainingModule
+from goldilocks.training.settings import Settings
+from goldilocks.training.trainer import quiet_libraries
+
+
+def build_network(settings: Settings, spec: Spec) -> nn.Module:
+    """Builds the network for the data."""
+    vectors = CategoryVectors(spec.category_counts) if spec.category_counts else None
+    input_shape = (vectors.width(*spec.input_shape),) if vectors else spec.input_shape
+    live: dict[str, Any] = {"input_shape": input_shape, "num_outputs": spec.num_outputs}
+    network = build(
+        settings.model,
+        nn.Module,
+        "model",
+        packages=settings.packages,
+        offered={"numbers": spec.numbers},
+        **live,
+    )
+    check_network(settings, network)
+    return WithVectors(vectors, network) if vectors else network
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    settings: Settings
+    data: TableData
+    module: TrainingModule
+    objective: Objective
+    figures: dict[str, Any] = field(default_factory=dict)  # of matplotlib, to be shown
+
+
+def prepare(
+    cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True
+) -> Parts:
+    """Builds everything that needs no folder. What can be refused is refused here, before anything is written.
+
+    Args:
+        cfg: The composed configuration.
+        fitted: A checkpoint whose scaler the data take, instead of fitting one.
+        warn: Whether to print what is probably not meant.
+    """
+    quiet_libraries()
+    settings = check(cfg)
+    set_matmul(settings.trainer.get("matmul", "high"))
+    data = build_data(settings, fitted)
+    spec = data.spec
+    check_with_data(settings, spec)
+    check_defined(followed(settings), spec, data.judged)
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    network = build_network(settings, spec)
+    for warning in warnings_for(settings, network) if warn and devices.is_first() else []:
+        print(f"warning: {warning}", file=sys.stderr)
+    regularization = Regularization(**settings.regularization)
+    packages = settings.packages
+    module = TrainingModule(
+        network,
+        Task(spec, **settings.task, label_smoothing=regularization.label_smoothing),
+        lambda network: build_optimizer(settings.optimizer, network, packages),
+        lambda optimizer, **steps: build_schedule(
+            settings.scheduler, optimizer, packages=packages, **steps
+        ),
+        regularization,
+        seed=settings.seed,
+    )
+    return Parts(settings, data, module, Objective(**settings.objective))
+
+
+def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> TableData:
+    """Builds and loads the data."""
+    data = build(settings.data, TableData, "data", packages=settings.packages)
+    if fitted is not None and type(data).__qualname__ in fitted:
+        data.load_state_dict(fitted[type(data).__qualname__])
+    try:
+        data.setup()
+    except Refused:
+        raise
+    except (ValueError, OSError, MemoryError) as error:  # what a source of data says about a file
+        raise Refused(f"data: {one_line(error)}") from error
+    return data

@@ -1,0 +1,141 @@
+"""docs/options.md: every option has a row, every row holds, and a row fails where its option does nothing."""
+
+import sys
+
+import pytest
+import torch
+
+from conftest import ROOT, ours
+from goldilocks.callbacks import EarlyStopping, EvaluationFigures, Recorder
+from goldilocks.data import base
+from goldilocks.models import mlp
+from goldilocks.optimizers import optimizer
+from goldilocks.optimizers.muon import MuonWithAdamW
+from goldilocks.regularization.augmentation import Augmentation
+from goldilocks.regularization.averaging import WeightAverage
+from goldilocks.schedulers import schedule
+from goldilocks.tasks import task
+from goldilocks.tasks.task import Task
+from goldilocks.training import layer_health, module
+from goldilocks.training.clipping import Gradients
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from proofs import table
+from proofs.guide import ADVICE, LATER
+
+ROWS = table.rows()
+PAGE = ROOT / "docs" / "options.md"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.option)
+def test_every_row_holds(row):
+    measured, holds = row.result()
+    assert holds, f"{row.option}: {row.observable}: {measured}"
+
+
+@ours
+def test_every_option_has_a_row():
+    needed = table.needed()
+    assert len(needed) > 100
+    assert table.without_row(needed, ROWS) == []
+
+
+@ours
+def test_an_option_without_a_row_is_found():
+    needed = {**table.needed(), "optimizer=new": {"optimizer.lr"}}
+    assert table.without_row(needed, ROWS) == ["optimizer=new: has no row"]
+    rest = [row for row in ROWS if row.option != "model.init=he_normal"]
+    assert table.without_row(table.needed(), rest) == ["model.init=he_normal: has no row"]
+    gone = {option: keys for option, keys in table.needed().items() if option != "logger=csv"}
+    assert table.without_row(gone, ROWS) == ["logger=csv: has a row but is no option"]
+
+
+def test_the_page_lists_these_rows():
+    """Not the digits, which may differ from machine to machine: `python scripts/options.py --write` makes it anew."""
+    expected = {
+        (row.option, " ".join(row.guide), row.observable.replace("|", "\\|")) for row in ROWS
+    }
+    assert table.listed(PAGE) == expected
+    assert "`python scripts/options.py --write`" in PAGE.read_text(encoding="utf-8").split("##")[0]
+    assert " | NO |" not in PAGE.read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_guide_names_its_options():
+    assert list(ADVICE) == [f"G{number}" for number in range(1, 31)]
+    carried = {guide for row in ROWS for guide in row.guide}
+    assert carried <= ADVICE.keys()
+    assert ADVICE.keys() - carried <= LATER.keys()
+    assert all(words.startswith("Not there yet") for words in LATER.values())
+    lines = table.summary(ROWS, ADVICE, LATER)
+    assert all(line in PAGE.read_text(encoding="utf-8") for line in lines)
+
+
+def test_the_links_of_the_page_lead_to_its_rows():
+    anchors = [table.anchor(row.option) for row in ROWS]
+    assert len(set(anchors)) == len(anchors)
+    text = PAGE.read_text(encoding="utf-8")
+    assert all(f'<a id="{anchor}"></a>' in text for anchor in anchors)
+
+
+# --- the table can fail -----------------------------------------------------------------------------------------------
+
+
+def nothing(*_, **__):
+    """What an option does that does nothing."""
+
+
+BROKEN = {
+    "trainer.gradient_clip_val": (Gradients, "clip", nothing),
+    "trainer.gradient_clip_algorithm=norm": (Gradients, "clip", nothing),
+    "regularization=l2": (module, "add_penalty_gradients", nothing),
+    "scheduler=cosine": (schedule.Schedule, "on_step", nothing),
+    "scheduler=step": (schedule.Schedule, "on_epoch_end", nothing),
+    "callbacks.best_checkpoint": (Recorder, "is_best", lambda *_: True),
+    "callbacks.evaluation": (EvaluationFigures, "draw", nothing),
+    "regularization=mixup": (Augmentation, "__call__", lambda self, x, y: (x, y)),
+    "regularization=ema": (WeightAverage, "update", nothing),
+    "regularization=max_norm": (module, "limit_norms", nothing),
+    "model=realmlp": (optimizer, "factors_of", lambda network: {}),
+    "optimizer=muon": (MuonWithAdamW, "group_keys", lambda network: {}),
+    "task.class_weight=balanced": (
+        task,
+        "balanced_weights",
+        lambda counts: torch.ones(len(counts)),
+    ),
+    "task.output=sigmoid": (Task, "combine", lambda self, output: output),
+    "data.scaling=standard": (
+        base,
+        "apply_scaler",
+        lambda features, scaler, rows: features[rows].astype("float32"),
+    ),
+    "data.batch_size": (base.TableData, "limit", lambda *_: 1),
+    "model.init=he_normal": (mlp, "init_linear", nothing),
+    "regularization=label_smoothing": (
+        Task,
+        "loss",
+        lambda self, output, target, smooth: self.loss_function(output, target),
+    ),
+    "callbacks.health": (
+        layer_health,
+        "layer_health",
+        lambda name, pairs: layer_health.LayerHealth(name, 1.0, 1.0),
+    ),
+    "callbacks.early_stopping": (EarlyStopping, "_run_early_stopping_check", nothing),
+}
+
+
+@pytest.mark.parametrize("option", BROKEN)
+def test_an_option_that_does_nothing_fails(option, monkeypatch):
+    table.rows()
+    monkeypatch.setattr(*BROKEN[option])
+    assert not table.ROWS[option].result()[1]
+
+
+def test_decaying_biases_fail(monkeypatch):
+    """Every parameter taken for a weight."""
+    monkeypatch.setattr(
+        "goldilocks.optimizers.optimizer.split_parameters",
+        lambda network: (list(network.parameters()), []),
+    )
+    assert not table.ROWS["optimizer.weight_decay"].result()[1]
+    assert not table.ROWS["optimizer=adamw"].result()[1]
