@@ -368,7 +368,7 @@ def default() -> Measured:
     early = result["epochs"] == result["best_epoch"] + 21 < 200
     return (
         f"{' '.join(files)}; {'20 epochs after the best' if early else result['epochs']}",
-        files == ["best.ckpt", "last.ckpt"] and early,
+        files == ["best.ckpt", "history.jsonl", "last.ckpt"] and early,
     )
 
 

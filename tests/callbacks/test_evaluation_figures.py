@@ -75,7 +75,7 @@ CLASSES, REGRESSION = {"confusion", "precision_recall", "calibration"}, {"predic
 )
 def test_a_run_leaves_figures_in_its_folder_and_in_tensorboard(data, drawn, train):
     parts, result, folder = train(f"data={data}", "logger=[tensorboard,csv]")
-    assert files(folder) == {f"{name}.png" for name in drawn} | {"most_wrong.txt"}
+    assert files(folder) == {f"{name}.png" for name in {*drawn, "curves"}} | {"most_wrong.txt"}
     events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0}).Reload()
     assert set(events.Tags()["images"]) == {f"evaluation/{name}" for name in drawn}
     for name in drawn:
@@ -273,7 +273,7 @@ def test_the_best_weights_are_shown_if_there_are_any_else_the_last(averaging, tr
 
 def test_without_a_validation_set_nothing_is_drawn(train, capsys):
     _, result, folder = train("data=iris", "data.val_fraction=0", "objective.metric=train/loss")
-    assert (result["status"], files(folder)) == ("done", set())
+    assert (result["status"], files(folder)) == ("done", {"curves.png"})
     assert "figures" not in capsys.readouterr().err
 
 
@@ -283,7 +283,7 @@ def test_two_rows_are_enough(data, drawn, train, capsys):
     parts, result, folder = train(f"data={data}", f"data.val_fraction={fraction}")
     assert len(parts.data.tensors["val"][0]) == 2
     assert result["status"] == "done"
-    assert files(folder) == {f"{name}.png" for name in drawn} | {"most_wrong.txt"}
+    assert files(folder) == {f"{name}.png" for name in {*drawn, "curves"}} | {"most_wrong.txt"}
     assert len((folder / "figures" / "most_wrong.txt").read_text().splitlines()) == 3
     assert "warning" not in capsys.readouterr().err
 
@@ -333,14 +333,14 @@ def test_only_the_rows_that_are_validated_are_shown(train, given_to):
 @pytest.mark.parametrize("data", ["iris", "diabetes"])
 def test_every_precision_draws(data, precision, train, capsys):
     _, _, folder = train(f"data={data}", f"trainer.precision={precision}")
-    assert len(files(folder)) == {"iris": 4, "diabetes": 3}[data]
+    assert len(files(folder)) == {"iris": 5, "diabetes": 4}[data]
     assert "warning" not in capsys.readouterr().err
 
 
 # --- when nothing is drawn --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("words", "count"), [([], 0), (["callbacks.evaluation.trials=true"], 4)])
+@pytest.mark.parametrize(("words", "count"), [([], 0), (["callbacks.evaluation.trials=true"], 5)])
 def test_trials_of_a_sweep_draw_only_if_asked(words, count, train, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.yaml").touch()
@@ -364,5 +364,5 @@ def test_a_run_does_not_fail_with_its_figures(train, monkeypatch, capsys):
 
 def test_a_run_that_diverges_at_once_has_none(train, capsys):
     _, result, folder = train("data=diabetes", "optimizer=sgd", "optimizer.lr=1e30")
-    assert (result["status"], files(folder)) == ("diverged", set())
+    assert (result["status"], files(folder)) == ("diverged", {"curves.png"})
     assert "figures" not in capsys.readouterr().err

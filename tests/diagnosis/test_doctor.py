@@ -279,7 +279,7 @@ def test_the_command_prints_a_line_each_and_writes_nothing(tmp_path, tmp_path_fa
         ("optimizer=nadm", "error: optimizer=nadm: no such option; did you mean nadam?"),
         (
             "resume=last",
-            "error: resume=last: the check is for a run that has not begun; leave it out",
+            "error: resume=last: is for python train.py alone; leave it out",
         ),
     ],
 )

@@ -259,11 +259,9 @@ def test_a_rule_that_finds_nothing_ends_the_run_with_a_line_that_says_what_to_wr
     ended = command(
         *SMALL, "optimizer.lr=auto", "lr_range.rule=half_divergence", "lr_range.max_lr=1e-5"
     )
-    assert ended.code == 1
-    assert (
-        "there is no half_divergence; write a rate, or another lr_range.rule"
-        in ended.out.replace("\n", " ")
-    )
+    assert ended.code == 2
+    assert "there is no half_divergence; write a rate, or another lr_range.rule" in ended.err
+    assert ended.new == []
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class EvaluationFigures(pl.Callback):
         if frames := [frame for frame in frames if frame]:
             figure, step = charts.draw_curves(frames, recorder.best_epoch), trainer.global_step
             tag = "evaluation/curves"
-            charts.save_figure(figure, self.folder, tag, trainer.loggers, max(step - 1, 0))
+            charts.save_figure(figure, self.folder, tag, trainer.loggers, step)
 
     def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
         """Draws all figures of the task."""

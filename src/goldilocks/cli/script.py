@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
@@ -22,6 +22,14 @@ class ScriptParser(argparse.ArgumentParser):
         """Adds the overrides of one configuration."""
         self.add_argument("overrides", nargs="*", help="as of train.py")
         return self
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """The arguments; overrides of a run that resumes are refused: the scripts begin with a configuration."""
+        given = super().parse_args(*args, **kwargs)
+        for word in getattr(given, "overrides", []):
+            if word.startswith("resume="):
+                self.error(f"{word}: is for python train.py alone; leave it out")
+        return given
 
     def error(self, message: str) -> NoReturn:
         if {"-m", "--multirun"} & set(sys.argv[1:]) and "unrecognized" in message:

@@ -12,7 +12,6 @@ from goldilocks.config.choices import chosen
 from goldilocks.config.grammar import read_as_typed
 from goldilocks.config.places import CONF
 from goldilocks.config.search_ranges import of_run
-from goldilocks.errors import Refused
 
 
 def register_resolvers() -> None:
@@ -61,8 +60,6 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 
 def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     """Composes conf/train.yaml as the command line does; returns the configuration and the choices."""
-    if resumed := next((word for word in words if word.startswith("resume=")), None):
-        raise Refused(f"{resumed}: is for python train.py alone; leave it out")
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):

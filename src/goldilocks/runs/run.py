@@ -235,7 +235,7 @@ def run(
     """
     parts = parts or prepare(cfg, warn=False)
     if rows is None and resumed:
-        rows = read_result(folder).get("data_hash")
+        rows = read_result(folder).get("data_hash") if (folder / "result.json").exists() else None
     check_same(rows, parts.data.fingerprint, folder)
     job = {
         "cfg": OmegaConf.to_container(of_run(cfg), resolve=True),
@@ -418,7 +418,7 @@ def log_start(
     parts: Parts,
     choices: Mapping[str, Any],
     folder: Path,
-    resumed: bool,
+    resumed: bool = False,
 ) -> None:
     """Tells the loggers the options and, once, the network; shows what was found out before training.
 

@@ -195,7 +195,9 @@ class TableFile(TableData):
                 seen[column.name] = read[column.kind](seen[column.name], column.form)
         once = ~seen.duplicated(keep="last").to_numpy()
         if not once.all():
-            self.said.append(f"{np.count_nonzero(~once):,} rows that equal another are left out")
+            equal = f"{np.count_nonzero(~once):,} rows that equal another one are left out"
+            self.notes.append(equal)
+            self.said.append(equal)
         return once
 
     def check_names(self, frame: Any, first: Sequence[str]) -> None:
