@@ -13,6 +13,7 @@ import torch
 from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import OmegaConf
 
+from goldilocks.config.choices import NOT_HASHED
 from goldilocks.errors import Refused, near_miss
 from goldilocks.sweeps.search.compose import Composer
 from goldilocks.sweeps.search.settings import SweepSettings
@@ -114,7 +115,10 @@ class Space:
     def as_plain(self) -> dict[str, Any]:
         """As study.json has it."""
         searched = {dimension.name: dimension.as_plain() for dimension in self.dimensions}
-        return {"fixed": sorted(self.fixed), "searched": searched}
+        fixed = [
+            word for word in self.fixed if word.partition("=")[0].lstrip("+") not in NOT_HASHED
+        ]
+        return {"fixed": sorted(fixed), "searched": searched}
 
     def first(self) -> list[str]:
         """The words of a trial with what comes first of everything that is searched."""

@@ -161,15 +161,16 @@ def open_study(folder: Path) -> "Study":
 
 
 @cache
-def study_in(folder: Path, described: str) -> "Study":
-    """The study that study.json describes in these words."""
+def study_in(folder: Path, described: str, new: bool = False) -> "Study":
+    """The study that study.json describes in these words; `new`: it need not be there yet."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     known = json.loads(described)
     storage = storage_of(known["storage"], folder)
     try:
-        check_not_lost(folder, known, optuna.get_all_study_names(storage))
+        if not new:
+            check_not_lost(folder, known, optuna.get_all_study_names(storage))
         study = optuna.create_study(
             study_name=known["name"],
             storage=storage,

@@ -37,7 +37,7 @@ def follow(
     if study.known["space"] == space.as_plain():
         return study
     known = {**study.known, "name": new_name(folder), "space": space.as_plain()}
-    fresh = study_in(folder.resolve(), json.dumps(known))
+    fresh = study_in(folder.resolve(), json.dumps(known), new=True)
     proposed = {trial.study_number: trial for trial in reversed(trials)}  # the first of siblings
     count = 0
     for old in study.study.get_trials(deepcopy=False):
