@@ -122,8 +122,10 @@ def begin(
     ):  # the same command may start twice at a time
         record = Record(folder)
         check_kind(record, settings, folder)
-        one = planned[0].config if planned else composer.compose(space.first())[0]
-        check_problem(one, folder, settings, checker)
+        fresh = next((trial.config for trial in planned if trial.config), None)
+        one = fresh or composer.compose(space.first())[0]
+        if fresh or not planned:  # what the sweep knows already was checked when it was planned
+            check_problem(one, folder, settings, checker)
         if settings.needs_study:
             epochs = one.trainer.max_epochs
             folds = one.data.folds if are_asked(one) else None
