@@ -50,6 +50,11 @@ def can_be_flat(optimizer: Optimizer) -> bool:
     )
 
 
+def flattened(optimizer: Optimizer) -> "FlatParameters | None":
+    """Lets an optimizer move vectors, where that gives the same; else it is left as it is."""
+    return FlatParameters(optimizer) if can_be_flat(optimizer) else None
+
+
 class FlatParameters:
     """Lets an optimizer move one vector for each of its groups; the network's parameters become views into it.
 
