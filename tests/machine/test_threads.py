@@ -151,7 +151,6 @@ def test_measuring_changes_nothing_that_is_trained(compose, monkeypatch, tmp_pat
     parts = prepare(compose(*SMALL, *words))
     before = {key: value.clone() for key, value in parts.module.state_dict().items()}
     monkeypatch.setattr(threads, "ALL_THREADS", 2)
-    monkeypatch.setattr("goldilocks.training.threads.ALL_THREADS", 2)
     monkeypatch.setattr(threads, "SMALL_WORK", 0)
     monkeypatch.setattr(threads, "seconds", lambda step, count: (step(), 1.0)[1])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -138,7 +138,8 @@ def folded(
         found: The results of the folds so far.
     """
     bad = next((result for result in found if result["status"] != "done"), None)
-    ended, error = len(found) == cfg.data.folds, bad["error"] if bad else None
+    ended = len(found) == cfg.data.folds
+    error = bad["error"] if bad else None
     metrics = [] if bad else [result["metrics"] for result in found]
     names = (
         [name for name in metrics[0] if all(known(of, name) for of in metrics)] if metrics else []

@@ -22,9 +22,9 @@ class RunRequest:
         choices: Option by group.
         test: Whether the test set is touched, once, at the end. Never in a trial of a sweep.
         resumed: Whether the folder holds an interrupted run to continue.
-        report: Is told the objective after each epoch, or of folds the mean after each of them, and says whether to
-            give up; of a sweep with a pruner.
-        rows: The fingerprint that the rows must have; None: any, or where it resumes, that of its own.
+        report: Is told the objective after each epoch, or its mean after each fold, and says
+            whether to give up; of a sweep with a pruner.
+        rows: The fingerprint that the rows must have; None: any, or of a resumed run, its own.
     """
 
     cfg: DictConfig

@@ -158,10 +158,12 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
             f"{ignored[0]}: a resumed run keeps its own configuration; only {', '.join(LENGTHS)} and"
             " data.path may be given"
         )
-    before, own = read_result(folder), read_config(folder)
+    before = read_result(folder)
+    own = read_config(folder)
     move_data(own, cfg, moved)
     cross_validation.check_longer(own, list(longer.values()), folder)
-    done, stopped = {unit: before.get(unit) or 0 for unit in LENGTHS.values()}, False
+    done = {unit: before.get(unit) or 0 for unit in LENGTHS.values()}
+    stopped = False
     if longer and (last := folder / "checkpoints" / "last.ckpt").exists():
         done, stopped = progress(load_training(last))
     limits = reached(own, done)
@@ -340,7 +342,7 @@ def finish(
 
 
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
-    """Has the network trained at the rate that the range test suggests, or suggested before the run was resumed."""
+    """Gives the module the rate that the range test suggests, or did before the run was resumed."""
     if result["lr_range"] is None:
         result["lr_range"] = devices.share(lambda: measure_rates(parts))
     rate = suggested_rate(result["lr_range"])
@@ -368,7 +370,8 @@ def record_failure(
 
     result.json comes first: on a full disk there may be no room for the traceback.
     """
-    summary, trace = failures.summary(error, parts.settings), traceback.format_exc()
+    summary = failures.summary(error, parts.settings)
+    trace = traceback.format_exc()
     result |= {"status": "failed", "error": summary}
     write_result(folder, result)
     tell_failure(folder, summary, trace)

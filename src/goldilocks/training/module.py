@@ -1,8 +1,9 @@
-"""The one LightningModule: a network, its task, and how its weights are moved.
+"""The one LightningModule: a network, its task, and how it is trained and evaluated.
 
-Lightning costs about 0.3 ms a call of `training_step`, more than a small network's own step. So one call takes several
-batches and makes several optimizer steps, with the same result as one at a time. Clipping, accumulation and schedules
-therefore belong to this module (manual optimization), never to Lightning's trainer.
+Lightning costs about 0.3 ms a call of `training_step`, more than a small network's own step. So
+one call takes several batches and makes several optimizer steps, with the same result as one at a
+time. The step of the optimizer (step.py) therefore belongs to this module (manual optimization),
+never to Lightning's trainer.
 """
 
 import math
@@ -46,7 +47,7 @@ class TrainingModule(pl.LightningModule):
         network: From inputs to raw outputs, [B, C].
         task: Loss, output function, metrics.
         make_optimizer: Builds the optimizer on a network, at a rate; None: at the option's.
-        make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the number of epochs.
+        make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the epochs.
         regularization: Strengths of penalties, augmentation and averaging.
         seed: Every epoch draws its randomness from (seed, epoch), so a resumed run repeats it without saved states.
     """
@@ -151,8 +152,11 @@ class TrainingModule(pl.LightningModule):
         self.swa_start = epochs - math.ceil(self.regularization.swa * epochs)
 
     def make_step(self) -> OptimizerStep:
-        """What moves the weights. Lightning leaves the unscaling to an optimizer whose fused step does it by itself:
-        too late for penalties and clipping."""
+        """What moves the weights.
+
+        Lightning leaves unscaling to an optimizer whose fused step does it by itself: too late for
+        penalties and clipping.
+        """
         optimizer = self.trainer.optimizers[0]
         unscales = getattr(optimizer, "_step_supports_amp_scaling", False)
         return OptimizerStep(
@@ -245,11 +249,11 @@ class TrainingModule(pl.LightningModule):
         self.step.after_optimizer()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Lightning's wrapper calls this within the step, after unscaling, unless the optimizer's own step does that."""
+        """Called by Lightning's wrapper within the step, after its unscaling."""
         self.step.before_optimizer()
 
     def average_epoch(self) -> None:
-        """Stochastic weight averaging at the end of an epoch; BatchNorm's statistics are taken anew."""
+        """Stochastic weight averaging at the end of an epoch; BatchNorm's statistics are taken again."""
         if (
             self.average is None
             or not self.regularization.swa
@@ -267,7 +271,7 @@ class TrainingModule(pl.LightningModule):
         self.trainer.align_log_step()
 
     def publish_training(self) -> None:
-        """Publishes what the epoch has come to in training; `PublishedMetrics` calls it before any other callback."""
+        """Publishes an epoch's training metrics; `PublishedMetrics` calls it before other callbacks."""
         loss, self.rows_in_epoch = devices.mean_over_rows(self.losses, self.sizes)
         found = {"train/loss": loss, **self.task.compute_metrics("train")}
         self.publish_metrics({**found, **self.gradients.metrics()})
@@ -310,20 +314,21 @@ class TrainingModule(pl.LightningModule):
                 targets.append(y)
         if not outputs:
             return
-        output, target = torch.cat(outputs), torch.cat(targets)
+        output = torch.cat(outputs)
+        target = torch.cat(targets)
         self.evaluated_losses.append(self.task.loss(output, target))
         self.evaluated_sizes.append(len(target))
         self.task.update_metrics(stage, output, target)
 
     def publish_evaluation(self, stage: str) -> None:
-        """Publishes what a stage has come to; `PublishedMetrics` calls it before any other callback."""
+        """Publishes the metrics of `val` or `test`; `PublishedMetrics` calls it likewise."""
         loss, self.evaluated_rows = devices.mean_over_rows(
             self.evaluated_losses, self.evaluated_sizes
         )
         self.publish_metrics({f"{stage}/loss": loss, **self.task.compute_metrics(stage)})
 
     def publish_metrics(self, metrics: dict[str, float]) -> None:
-        """Hands metrics to early stopping and the Recorder, which writes an epoch's metrics to the loggers at once.
+        """Hands metrics to callbacks; the Recorder writes those of an epoch to the loggers at once.
 
         `self.log` would do the same, at about 0.2 ms a metric: as long as a small network's step.
         """

@@ -1,4 +1,7 @@
-"""A training of copies, as the run would train: for the range test, the health check and the measurement of threads."""
+"""A training of copies, as the run would train.
+
+For the range test, the health check and the measurement of threads.
+"""
 
 import copy
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """One step of the optimizer: all that happens between the gradients of a batch and the next batch.
 
-unscaling -> penalties -> clipping -> optimizer -> limits of norms -> mean of the weights -> schedule
+unscaling -> penalties -> clipping -> optimizer -> limits of norms -> mean of weights -> schedule
 
-The module trains with it, and a rehearsal (the range test, the health check, the measurement of threads) takes the same
-one: what is added here holds for all of them.
+The module trains with it, and a rehearsal (the range test, the health check, the measurement of
+threads) takes the same one: what is added here holds for all of them.
 """
 
 from typing import Any
@@ -28,9 +28,9 @@ class OptimizerStep:
         regularization: Strengths of the penalties and of the limit of norms.
         gradients: Clips them, and keeps their norms.
         flat: The vectors that the optimizer moves in place of the parameters; None: it moves these.
-        schedule: Is stepped with the optimizer; None: the rate is set by whoever takes the steps.
-        average: The mean of the weights over the steps; None: there is none, or it is taken over epochs.
-        scaler: Of the losses of a training in 16 bits; None: there is none, or gradients come unscaled.
+        schedule: Is stepped with the optimizer; None: whoever takes the steps sets the rate.
+        average: The mean of the weights over the steps; None: none, or one over epochs.
+        scaler: Of the losses, in 16 bits; None: none, or the gradients come unscaled.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How many threads train the network of a run: as many as the option says, or as pay on the run's own step."""
+"""How many threads train a run's network: as the option says, or as its own step is fastest."""
 
 import itertools
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from goldilocks.machine import threads
 from goldilocks.machine.devices import plan, trains_on_cpu
-from goldilocks.machine.threads import ALL_THREADS, choose_threads
 from goldilocks.training.components import Parts
 from goldilocks.training.rehearsal import Rehearsal
 
@@ -18,7 +18,7 @@ def threads_for(parts: Parts) -> int:
     if option != "auto":
         return option
     # Each process of this machine has its share.
-    most = max(ALL_THREADS // plan(parts.settings.trainer).devices, 1)
+    most = max(threads.ALL_THREADS // plan(parts.settings.trainer).devices, 1)
     if not trains_on_cpu(parts.settings.trainer.get("accelerator", "auto")):
         return most
     network = parts.module.network
@@ -31,7 +31,7 @@ def threads_for(parts: Parts) -> int:
     ]
     description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
     with isolate_rng(include_cuda=False):
-        return choose_threads(work, description, lambda: step_to_measure(parts), most)
+        return threads.choose_threads(work, description, lambda: step_to_measure(parts), most)
 
 
 def step_to_measure(parts: Parts) -> Callable[[], None]:

@@ -156,8 +156,10 @@ def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
 
 def run_here(folder: Path, trial: Trial) -> None:
     """Runs a trial in its folder, and tells the study, if there is one."""
-    own, study = folder / str(trial.number), study_of(folder)
-    choices, resumed = chosen(trial.choices, trial.config), can_resume(own)
+    own = folder / str(trial.number)
+    study = study_of(folder)
+    choices = chosen(trial.choices, trial.config)
+    resumed = can_resume(own)
     number = trial.study_number
     try:
         if not resumed:
