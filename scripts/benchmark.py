@@ -148,6 +148,7 @@ def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def our_run(name: str, epochs: int) -> dict[str, float]:
     """Seconds of a whole fit, everything on, without validation, of which the bare loop has none."""
+    from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
     from goldilocks.training.components import prepare
 
@@ -159,7 +160,7 @@ def our_run(name: str, epochs: int) -> dict[str, float]:
     for hook, note in {"on_validation_end": watch.resume, "on_train_end": watch.pause}.items():
         setattr(parts.module, hook, after(getattr(parts.module, hook), note))
     with tempfile.TemporaryDirectory() as folder:
-        result = passed_on(run(cfg, [], choices, folder=Path(folder), parts=parts, test=False))
+        result = passed_on(run(RunRequest(cfg, Path(folder), [], choices, test=False), parts))
     assert result["epochs"] == epochs
     return {"wall": watch.wall, "cpu": watch.cpu, "steps": result["steps"]}
 
@@ -169,9 +170,9 @@ def bare_loop(name: str, epochs: int) -> dict[str, float]:
     import torch
     from torch import nn
 
-    from goldilocks.machine.threads import threads_for
     from goldilocks.optimizers.optimizer import build_optimizer
     from goldilocks.training.components import prepare
+    from goldilocks.training.threads import threads_for
 
     parts = prepare(compose_case(name, epochs)[0])
     network, size = parts.module.network, parts.data.batch_size
@@ -276,6 +277,7 @@ def data_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 def epoch_seconds(rows: int, epochs: int) -> float:
     """Seconds of an epoch, validation left out: the median of all but the first."""
     from goldilocks.config.compose import compose
+    from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
     from goldilocks.training.components import prepare
 
@@ -288,7 +290,7 @@ def epoch_seconds(rows: int, epochs: int) -> float:
         parts.module.on_train_epoch_start = before(watch.start, hook)  # type: ignore[method-assign]
         parts.module.on_validation_start = watch.pause  # type: ignore[method-assign]
         parts.module.on_validation_end = lambda: seconds.append(watch.wall)  # type: ignore[method-assign]
-        run(cfg, [], choices, folder=Path(folder), parts=parts, test=False)
+        run(RunRequest(cfg, Path(folder), [], choices, test=False), parts)
     return statistics.median(end - start for start, end in itertools.pairwise(seconds))
 
 

@@ -24,6 +24,7 @@ from goldilocks.errors import Refused, one_line
 from goldilocks.machine.interrupts import passed_on
 from goldilocks.optimizers.optimizer import build_optimizer
 from goldilocks.runs import failures
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training import components
 from goldilocks.training.components import build_data, check, prepare
@@ -154,7 +155,7 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
-        result = passed_on(run(cfg, [], choices, folder=Path(folder), parts=parts, test=False))
+        result = passed_on(run(RunRequest(cfg, Path(folder), [], choices, test=False), parts))
     if result["status"] != "done":
         raise RuntimeError(f"{result['status']}: {result['error']}")
     return (

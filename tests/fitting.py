@@ -138,7 +138,9 @@ def make(
     module = TrainingModule(
         network,
         Task(data.spec, label_smoothing=regularization.label_smoothing),
-        lambda network: optimizer([{"params": group} for group in split_parameters(network)]),
+        lambda network, lr=None: optimizer(
+            [{"params": group} for group in split_parameters(network)]
+        ),
         lambda optimizer, **steps: build_schedule(schedule, optimizer, **steps),
         regularization,
         seed=seed,

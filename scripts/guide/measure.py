@@ -134,6 +134,7 @@ def train(
     """One run: split, weights and order by the seed; tested once, at its end, on its best checkpoint."""
     from goldilocks.machine.interrupts import passed_on
     from goldilocks.runs.evaluate import evaluate_run
+    from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
     from goldilocks.training.components import prepare
 
@@ -144,7 +145,7 @@ def train(
     record: dict[str, Any] = {"gradients": first_gradients(parts)} if gradients else {}
     with TemporaryDirectory() as name:
         folder = Path(name)
-        result = passed_on(run(cfg, list(words), choices, folder=folder, parts=parts))
+        result = passed_on(run(RunRequest(cfg, folder, list(words), choices), parts))
         if result["status"] == "failed":
             raise RuntimeError(f"{' '.join(words)}: {result['error']}")
         if result["status"] == "diverged" and (folder / "checkpoints" / "best.ckpt").exists():

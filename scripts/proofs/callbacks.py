@@ -8,6 +8,7 @@ import torch
 
 from goldilocks.callbacks import ProgressBar
 from goldilocks.runs import assembly
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 from proofs.drive import composed, finished
@@ -86,7 +87,7 @@ def folder_with_curve(folder: Path, *words: str, curve: list[float]) -> list[tor
         ),
         warn=False,
     )
-    report, biases = parts.module.report, []
+    report, biases = parts.module.publish_metrics, []
 
     def made_up(metrics: dict[str, float]) -> None:
         if "val/loss" in metrics:
@@ -94,11 +95,11 @@ def folder_with_curve(folder: Path, *words: str, curve: list[float]) -> list[tor
             metrics = {**metrics, "val/loss": curve[len(biases) - 1]}
         report(metrics)
 
-    parts.module.report = made_up  # type: ignore[method-assign]
+    parts.module.publish_metrics = made_up  # type: ignore[method-assign]
     cfg = composed(
         "data=iris", "trainer=cpu", "logger=none", f"trainer.max_epochs={len(curve)}", *LEFT, *words
     )
-    run(cfg, [], {}, folder=folder, parts=parts)
+    run(RunRequest(cfg, folder), parts)
     return biases
 
 

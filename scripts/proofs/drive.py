@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from goldilocks.config.compose import compose, register_resolvers
 from goldilocks.errors import Refused
 from goldilocks.runs.assembly import build_trainer
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import Parts, prepare
 from goldilocks.training.trainer import Trainer
@@ -172,7 +173,7 @@ def probabilities(output: np.ndarray) -> np.ndarray:
 def finished(*words: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A whole run: the folder that it leaves, and its result."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder), run(composed(*QUIET, *words), [], {}, folder=Path(folder))
+        yield Path(folder), run(RunRequest(composed(*QUIET, *words), Path(folder)))
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:

@@ -189,14 +189,14 @@ weight_row("balanced", "a row counts as n / (classes * rows of its class)")
 def with_curve(metric: str, curve: list[float], *words: str) -> Fit:
     """A training whose metric is made to follow a curve."""
     parts = prepared(f"objective.metric={metric}", f"trainer.max_epochs={len(curve)}", *words)
-    report = parts.module.report
+    report = parts.module.publish_metrics
 
     def made_up(metrics: dict[str, float]) -> None:
         report(
             {k: curve[parts.module.current_epoch] if k == metric else v for k, v in metrics.items()}
         )
 
-    parts.module.report = made_up  # type: ignore[method-assign]
+    parts.module.publish_metrics = made_up  # type: ignore[method-assign]
     return train(parts=parts)
 
 

@@ -184,10 +184,11 @@ def test_the_graph_has_the_networks_layers(looked):
     ids=lambda words: words[0],
 )
 def test_every_network_is_drawn_and_looked_at(words, compose, tmp_path, capfd):
+    from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
 
     small = ["data=digits", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
-    run(compose(*small, *words, "callbacks.progress_bar=null"), [], {}, folder=tmp_path)
+    run(RunRequest(compose(*small, *words, "callbacks.progress_bar=null"), tmp_path))
     tags = read_back(tmp_path).Tags()
     assert tags["graph"]
     assert any(tag.startswith("gradients/") for tag in tags["scalars"])
@@ -298,10 +299,13 @@ def test_every_precision_is_looked_at(precision, tmp_path):
 
 
 def test_only_tensorboard_is_told_and_metrics_stay_metrics(compose, tmp_path):
+    from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
 
     words = ["data=iris", "trainer=cpu", "trainer.max_epochs=3", "logger=[tensorboard,csv]"]
-    result = run(compose(*words, "callbacks.progress_bar=null"), [], {"a": "b"}, folder=tmp_path)
+    result = run(
+        RunRequest(compose(*words, "callbacks.progress_bar=null"), tmp_path, [], {"a": "b"})
+    )
     assert {key.partition("/")[0] for key in result["metrics"]} == {"train", "val", "test"}
     columns = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
     kept = {column.partition("/")[0] for column in columns}
@@ -489,6 +493,7 @@ def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeyp
     """Six epochs; a second run is stopped after three by an error and resumed."""
     from goldilocks.runs import run as whole_run
     from goldilocks.runs.assembly import build_trainer
+    from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
 
     whole, halves = tmp_path / "whole", tmp_path / "halves"
@@ -512,13 +517,13 @@ def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeyp
 
     for folder in (whole, halves):
         folder.mkdir()
-    run(compose(*words), [], {}, folder=whole)
+    run(RunRequest(compose(*words), whole))
     with monkeypatch.context() as patched:
         patched.setattr(whole_run, "build_trainer", stopped)
-        assert run(compose(*words), [], {}, folder=halves)["error"]["message"] == "as asked"
+        assert run(RunRequest(compose(*words), halves))["error"]["message"] == "as asked"
     (written,) = halves.glob("events*")
     written.rename(halves / "events.out.tfevents.1000000000.host.1.0")  # files are read by name
-    result = run(compose(*words), [], {}, folder=halves, resumed=True)
+    result = run(RunRequest(compose(*words), halves, resumed=True))
     assert result["status"] == "done"
     one, other = read_back(whole), read_back(halves)
     assert one.Tags()["scalars"] and set(one.Tags()["scalars"]) == set(other.Tags()["scalars"])

@@ -13,6 +13,7 @@ from goldilocks.callbacks import EvaluationFigures, evaluation
 from goldilocks.data.base import Table
 from goldilocks.data.sources.synthetic import SyntheticData
 from goldilocks.figures import charts
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.checkpoints import load_checkpoint, load_weights
 from goldilocks.training.components import prepare
@@ -40,7 +41,7 @@ def train(compose, tmp_path):
         folder.mkdir(parents=True)
         cfg = compose(*QUIET, *words)
         parts = prepare(cfg)
-        return parts, run(cfg, [], {}, folder=folder, parts=parts, test=test), folder
+        return parts, run(RunRequest(cfg, folder, test=test), parts), folder
 
     return trained
 

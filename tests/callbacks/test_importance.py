@@ -9,6 +9,7 @@ from sklearn.inspection import permutation_importance
 
 from drawing import make
 from goldilocks.callbacks import importance
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 from tables import cars, write
@@ -25,7 +26,7 @@ def train(compose, tmp_path):
         folder.mkdir()
         cfg = compose(*QUIET, *words)
         parts = prepare(cfg)
-        assert run(cfg, [], {}, folder=folder, parts=parts)["status"] == "done"
+        assert run(RunRequest(cfg, folder), parts)["status"] == "done"
         path = folder / "figures" / "importance.csv"
         assert path.exists() == (folder / "figures" / "importance.png").exists()
         return parts, list(

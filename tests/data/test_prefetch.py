@@ -8,6 +8,7 @@ import torch
 from goldilocks.data import base, prefetch
 from goldilocks.data.loaders import TensorLoader
 from goldilocks.data.prefetch import PrefetchingLoader
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 
@@ -69,7 +70,7 @@ def trained(compose, folder, *words):
     folder.mkdir()
     cfg = compose("data=wine", "model=deep", "trainer.max_epochs=2", "logger=none", *words)
     parts = prepare(cfg)
-    result = run(cfg, [], {}, folder=folder, parts=parts)
+    result = run(RunRequest(cfg, folder), parts)
     assert result["status"] == "done"
     assert result["diagnosis"] is not None
     return parts

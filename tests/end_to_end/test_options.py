@@ -34,6 +34,7 @@ from goldilocks.models.activations import CLASSES, Activation
 from goldilocks.models.init import Init
 from goldilocks.runs.assembly import build_trainer
 from goldilocks.runs.folder import read_result
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.sweeps.search.settings import sweep_settings
 from goldilocks.tasks.outputs import Output
@@ -73,7 +74,7 @@ def train_two_steps(tmp_path):
             name: weight.detach().clone()
             for name, weight in parts.module.network.named_parameters()
         }
-        result = run(cfg, [], {}, folder=tmp_path, parts=parts)
+        result = run(RunRequest(cfg, tmp_path), parts)
         assert result["error"] is None
         assert (result["status"], result["steps"], result["epochs"]) == ("done", 2, 1)
         assert read_result(tmp_path) == result

@@ -35,7 +35,7 @@ class SaveAt(Checkpoint):
 
 def prepared(optimizer, schedule, factored=False, callbacks=()):
     made = make(schedule=schedule, max_epochs=4, callbacks=callbacks)
-    made.module.make_optimizer = lambda network: build_optimizer(optimizer, network)
+    made.module.make_optimizer = lambda network, lr: build_optimizer(optimizer, network)
     if factored:
         torch.manual_seed(0)
         made.network = made.module.network = Factored(

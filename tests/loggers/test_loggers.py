@@ -22,6 +22,7 @@ from goldilocks.loggers.base import plain
 from goldilocks.loggers.tensorboard import ENDED
 from goldilocks.runs.assembly import build_trainer
 from goldilocks.runs.folder import STATUSES
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import log_start
 from goldilocks.training.components import prepare
 
@@ -217,7 +218,8 @@ def in_its_first_epoch(folder, cfg):
     folder.mkdir(parents=True)
     parts = prepare(cfg)
     trainer = build_trainer(parts, folder)
-    log_start(trainer, cfg, parts, {"data": "iris", "optimizer": "sgd"}, folder)
+    request = RunRequest(cfg, folder, choices={"data": "iris", "optimizer": "sgd"})
+    log_start(trainer, request, parts, resumed=False)
     return trainer
 
 

@@ -12,6 +12,7 @@ import goldilocks.training.module
 from fitting import fit, make, sgd, vector
 from goldilocks.errors import Refused
 from goldilocks.machine.devices import Plan
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 from goldilocks.training.trainer import check_compile, check_precision
@@ -71,7 +72,7 @@ COMPILED = [
 def trained_weights(compose, tmp_path, *words):
     cfg = compose("logger=none", *words)
     parts = prepare(cfg)
-    result = run(cfg, [], {}, folder=tmp_path, parts=parts)
+    result = run(RunRequest(cfg, tmp_path), parts)
     assert result["status"] == "done"
     return {key: value.cpu() for key, value in parts.module.network.state_dict().items()}, result
 

@@ -19,6 +19,7 @@ from goldilocks.machine import devices
 from goldilocks.machine.files import write_json
 from goldilocks.runs import peers
 from goldilocks.runs.folder import read_config
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.checkpoints import load_checkpoint, load_weights
 from goldilocks.training.components import prepare
@@ -339,7 +340,7 @@ def test_what_a_device_said_before_it_was_resumed_is_forgotten(compose, tmp_path
     cfg = compose(
         "data=iris", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"
     )
-    assert run(cfg, [], {}, folder=tmp_path, resumed=True)["status"] == "done"
+    assert run(RunRequest(cfg, tmp_path, resumed=True))["status"] == "done"
     assert not list(tmp_path.glob("failure_*"))
 
 

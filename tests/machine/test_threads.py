@@ -3,16 +3,19 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import SMALL
 from fitting import make_network
 from goldilocks.machine import threads
-from goldilocks.machine.threads import SMALL_WORK, choose_threads, measure, memory, threads_for
+from goldilocks.machine.threads import SMALL_WORK, choose_threads, measure, memory
 from goldilocks.runs.environment import recorded_threads
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
+from goldilocks.training.threads import threads_for
 
 WORDS = ["data=iris", "trainer=smoke", "callbacks=none", "logger=none", "model.width=8"]
 CLOCK = [0.0]
@@ -121,11 +124,11 @@ def test_a_run_takes_and_records_what_pays_and_a_resumed_one_keeps_it(
         threads, "SMALL_WORK", 67 * 32
     )  # 4 x 8 + 8 weights and biases, 8 x 3 + 3: 67
     monkeypatch.setattr(threads, "seconds", lambda step, count: (step(), 1 / count)[1])
-    assert run(cfg, WORDS, {}, folder=folder, parts=prepare(cfg))["status"] == "done"
+    assert run(RunRequest(cfg, folder, WORDS), prepare(cfg))["status"] == "done"
     assert machine[-1] == recorded_threads(folder) == 12
     monkeypatch.setattr(threads, "SMALL_WORK", 67 * 32 + 1)
     assert threads_for(prepare(cfg)) == 1
-    assert run(cfg, WORDS, {}, folder=folder, parts=prepare(cfg), resumed=True)["status"] == "done"
+    assert run(RunRequest(cfg, folder, WORDS, resumed=True), prepare(cfg))["status"] == "done"
     assert machine[-1] == recorded_threads(folder) == 12
 
 
@@ -143,14 +146,18 @@ def test_trials_that_differ_in_rates_share_one_measurement(machine, compose, mon
     assert len(json.loads(memory().read_text())) == 2
 
 
-def test_measuring_changes_nothing_that_is_trained(compose):
-    parts = prepare(compose(*SMALL, "model.norm=batch", "regularization.dropout=0.5"))
+def test_measuring_changes_nothing_that_is_trained(compose, monkeypatch, tmp_path):
+    words = ["model.norm=batch", "regularization=[dropout,cutmix]"]
+    parts = prepare(compose(*SMALL, *words))
     before = {key: value.clone() for key, value in parts.module.state_dict().items()}
-    state = torch.get_rng_state()
-    step = parts.module.trial_step(*(tensor[:8] for tensor in parts.data.tensors["train"]))
-    step()
-    step()
-    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.setattr(threads, "ALL_THREADS", 2)
+    monkeypatch.setattr(threads, "SMALL_WORK", 0)
+    monkeypatch.setattr(threads, "seconds", lambda step, count: (step(), 1.0)[1])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    assert threads_for(parts) == 1 and memory().exists()
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
     assert all(torch.equal(value, before[key]) for key, value in parts.module.state_dict().items())
     assert all(parameter.grad is None for parameter in parts.module.parameters())
 

@@ -173,7 +173,7 @@ def test_a_run_uses_it_and_a_callback_that_watches_steps_changes_nothing():
     assert found.module.flat is not None
     assert [len(group["params"]) for group in found.trainer.optimizers[0].param_groups] == [1, 1]
     apart = make()
-    apart.module.make_optimizer = lambda network: OwnNAdam(
+    apart.module.make_optimizer = lambda network, lr: OwnNAdam(
         [{"params": group} for group in split_parameters(network)], lr=5e-3, foreach=True
     )
     apart.trainer.fit(apart.module, apart.data)

@@ -7,6 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fitting import assert_same, fit, make, sgd, vector
 from goldilocks.regularization.averaging import WeightAverage
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 
@@ -166,7 +167,7 @@ def test_the_average_is_what_is_tested_and_kept(compose, tmp_path):
         "trainer.max_epochs=5",
     )
     parts = prepare(cfg)
-    result = run(cfg, [], {}, folder=tmp_path, parts=parts)
+    result = run(RunRequest(cfg, tmp_path), parts)
     checkpoint = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     again = prepare(cfg)
     again.module.load_state_dict(checkpoint["state_dict"])

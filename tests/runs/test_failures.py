@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, read_result
 from goldilocks.runs import failures
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 from goldilocks.training.module import TrainingModule
@@ -105,7 +106,7 @@ def test_a_gpu_whose_memory_ran_out_trains_the_next(compose, tmp_path, monkeypat
         folder.mkdir()
         monkeypatch.setattr(TrainingModule, "training_step", wrong or step)
         cfg = compose(*words)
-        result = run(cfg, [], {}, folder=folder, parts=prepare(cfg))
+        result = run(RunRequest(cfg, folder), prepare(cfg))
         if wrong is None:
             assert result["status"] == "done"
         else:

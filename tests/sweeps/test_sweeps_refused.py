@@ -6,6 +6,7 @@ import pytest
 
 from conftest import read_result
 from goldilocks.runs.cross_validation import run_folds
+from goldilocks.runs.request import RunRequest
 from goldilocks.training.module import TrainingModule
 
 QUICK = [
@@ -94,8 +95,8 @@ def test_a_sweep_over_folds_can_be_pruned(pruner, command, tmp_path):
 def test_what_is_reported_is_the_mean_over_the_folds_so_far(compose, tmp_path):
     values, reports = [0.5, 0.3, 0.4, 0.9], []
 
-    def train(cfg, words, choices, **options):
-        value = values[cfg.data.fold]
+    def train(request, parts):
+        value = values[request.cfg.data.fold]
         return {
             "status": "done",
             "objective": {"metric": "val/loss", "value": value},
@@ -112,10 +113,10 @@ def test_what_is_reported_is_the_mean_over_the_folds_so_far(compose, tmp_path):
         return folds == 3
 
     cfg = compose("data.folds=4")
-    result = run_folds(train, cfg, [], {}, folder=tmp_path, report=report)
+    result = run_folds(train, RunRequest(cfg, tmp_path, report=report))
     assert reports == [(1, 0.5), (2, 0.4), (3, 0.4)]
     assert (result["status"], round(result["objective"]["value"], 6)) == ("pruned", 0.4)
     assert read_result(tmp_path)["status"] == "pruned"
     assert not (tmp_path / "fold_3").exists()
-    finished = run_folds(train, cfg, [], {}, folder=tmp_path, report=lambda *_: True)
+    finished = run_folds(train, RunRequest(cfg, tmp_path, report=lambda *_: True))
     assert finished["status"] == "pruned"

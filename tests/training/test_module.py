@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.optim import lr_scheduler as library
 
 from fitting import LR, fit, make, sgd, vector
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 
@@ -205,7 +206,7 @@ def test_a_rate_without_sense_ends_the_run_as_diverged(words, compose, tmp_path)
         *words,
     ]
     cfg = compose(*words)
-    result = run(cfg, words, {}, folder=tmp_path, parts=prepare(cfg))
+    result = run(RunRequest(cfg, tmp_path, words), prepare(cfg))
     assert result["status"] == "diverged"
     assert result["error"] is None
     assert result["epochs"] < 5

@@ -60,7 +60,7 @@ class ProgressBar(library.ProgressBar):
         self._stop()
 
     def _show(self, trainer: pl.Trainer) -> None:
-        """Shows the epoch before: at its own end the module and the Recorder come after this callback."""
+        """Shows the epoch before: at its own end the Recorder comes after this callback."""
         recorder = recorder_of(trainer)
         now, done = trainer.callback_metrics.get(recorder.objective.metric), recorder.epochs
         if now is None or done == self._shown:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.config.places import ROOT
-from goldilocks.config.search_ranges import SWEEP, of_run
+from goldilocks.config.search_ranges import SWEEP
 
 NOT_HASHED = ("name", "log_dir", "resume", "record_changes")  # what does not change the numbers
 
@@ -21,7 +21,7 @@ def plain_words(words: Any) -> list[str]:
 
 def config_hash(cfg: DictConfig) -> str:
     """Twelve hex digits of the resolved configuration, without what does not change the numbers."""
-    container = OmegaConf.to_container(of_run(cfg), resolve=True)
+    container = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(container, dict)
     relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
     if isinstance(data := relevant.get("data"), dict):

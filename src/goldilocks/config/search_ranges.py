@@ -10,7 +10,7 @@ SWEEP, SEARCH = "sweep", "search"
 
 def of_run(cfg: DictConfig) -> DictConfig:
     """A configuration without the group `sweep` and without the ranges that options state; itself where it has none."""
-    if SWEEP not in cfg and not searched_groups(cfg):
+    if is_of_run(cfg):
         return cfg
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
@@ -19,6 +19,11 @@ def of_run(cfg: DictConfig) -> DictConfig:
         with open_dict(cfg[group]):
             del cfg[group][SEARCH]
     return cfg
+
+
+def is_of_run(cfg: DictConfig) -> bool:
+    """Whether a configuration says nothing of sweeps."""
+    return SWEEP not in cfg and not searched_groups(cfg)
 
 
 def stated_ranges(cfg: DictConfig) -> dict[str, dict[str, str | None]]:

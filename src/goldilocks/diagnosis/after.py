@@ -124,7 +124,8 @@ def loss_of_equal_shares(spec: Spec) -> float:
 
 def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
     """What is known of a run that has ended; for the arguments see `examine`."""
-    module, settings, recorder = parts.module, parts.settings, recorder_of(trainer)
+    module = parts.module
+    recorder = recorder_of(trainer)
     known: dict[str, Any] = {
         "task": module.task.spec.task,
         "status": status,
@@ -133,7 +134,7 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         "planned_epochs": trainer.planned_epochs(
             steps_in_epoch(module.batches_in_epoch, trainer.accumulate_batches)
         ),
-        "rate": settings.optimizer.get("lr"),
+        "rate": parts.learning_rate,
         "clip": trainer.clip_value,
         "steps": trainer.global_step,
         "alike": loss_of_equal_shares(module.task.spec),

@@ -28,9 +28,11 @@ from goldilocks.schedulers.schedule import steps_in_epoch
 from goldilocks.training.checks import warnings_for
 from goldilocks.training.components import Parts, prepare
 from goldilocks.training.layer_health import PROBE_ROWS, measure_health
-from goldilocks.training.lr_range.sweep import Sweep, accelerator, endless, range_test
+from goldilocks.training.lr_range.sweep import range_test
 from goldilocks.training.module import seed_generators
+from goldilocks.training.rehearsal import Rehearsal, accelerator, endless
 from goldilocks.training.settings import Settings
+from goldilocks.training.threads import step_to_measure
 
 BATCH_ROWS = 32  # that are learnt by heart
 OWN_STEPS = 60  # of the run
@@ -47,13 +49,13 @@ class Trial:
     """Some of the run's own steps, made on a copy of its network.
 
     Attributes:
-        sweep: The copy and its optimizer.
+        rehearsal: The copy and its optimizer.
         steps_in_epoch: Of the run.
         losses: Of the probe, before the first step and after each.
         seconds: Of each step.
     """
 
-    sweep: Sweep
+    rehearsal: Rehearsal
     steps_in_epoch: int
     losses: list[float]
     seconds: list[float]
@@ -157,14 +159,11 @@ def look_at_training(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
         yield network_checks.judge_found_rate(rate)
         if rate is None:
             return
-        settings.optimizer["lr"] = rate
-    trial = own_steps(parts, x, y)
+    trial = own_steps(parts, x, y, rate)
     yield network_checks.judge_progress(trial.losses, rate)
     if math.isfinite(trial.losses[-1]):
-        sweep = trial.sweep
-        health = measure_health(
-            sweep.network.eval(), sweep.task.loss, x.to(sweep.kind), sweep.as_target(y)
-        )
+        own = trial.rehearsal
+        health = measure_health(own.network.eval(), own.task.loss, x.to(own.kind), own.as_target(y))
         yield network_checks.judge_layers(health, len(trial.seconds))
     if not settings.finds_rate and rate is not None:
         yield compare_rate(parts, trial, rate, x, y)
@@ -198,9 +197,7 @@ def compare_rate(parts: Parts, trial: Trial, rate: float, x: Tensor, y: Tensor) 
         return verdict
     if trial.losses[-1] < QUICK * trial.losses[0]:
         return Verdict(name, "ok", f"{verdict.measured}, but the steps above are quick enough")
-    parts.settings.optimizer["lr"] = found
-    faster = own_steps(parts, x, y).losses
-    parts.settings.optimizer["lr"] = rate
+    faster = own_steps(parts, x, y, found).losses
     if network_checks.judge_progress(faster, found).status != "ok" or faster[-1] > trial.losses[-1]:
         return Verdict(name, "ok", f"{verdict.measured}, which the run's own steps do not bear")
     return verdict
@@ -218,13 +215,14 @@ def loss_of(parts: Parts, network: nn.Module, x: Tensor, y: Tensor) -> float:
 # --- the run's own first steps ----------------------------------------------------------------------------------------
 
 
-def own_steps(parts: Parts, x: Tensor, y: Tensor) -> Trial:
+def own_steps(parts: Parts, x: Tensor, y: Tensor, rate: float | None) -> Trial:
     """The run's first steps with its optimizer, rate, schedule, augmentation, penalties and clipping.
 
     Args:
         parts: Of the run.
         x: Inputs of the probe, [N, ...], on the device to train on.
         y: Its targets.
+        rate: Of the optimizer; None: it has none.
     """
     settings, module, options = parts.settings, parts.module, parts.settings.trainer
     loader = TensorLoader(
@@ -237,23 +235,22 @@ def own_steps(parts: Parts, x: Tensor, y: Tensor) -> Trial:
         steps_in_epoch(loader.num_batches, options.get("accumulate_grad_batches", 1)),
         max_steps(settings),
     )
-    sweep = Sweep(module, options, x.device)
+    rehearsal = Rehearsal(module, options, x.device, rate)
     length = {"steps_per_epoch": steps, "max_epochs": epochs_of(settings, steps), "max_steps": most}
-    schedule = module.make_schedule(sweep.optimizer, **length)
+    schedule = rehearsal.step.schedule = module.make_schedule(rehearsal.optimizer, **length)
     trial, batches, began = (
-        Trial(sweep, steps, [sweep.loss_of((x, y))], []),
+        Trial(rehearsal, steps, [rehearsal.loss_of((x, y))], []),
         endless(loader),
         time.perf_counter(),
     )
     seed_generators(epoch_seed(settings.seed, 0), x.device)
     for step in range(1, min(OWN_STEPS, most or OWN_STEPS) + 1):
         start = time.perf_counter()
-        sweep.step(batches)
-        schedule.on_step()
+        rehearsal.take_step(batches)
         if step % steps == 0:
             schedule.on_epoch_end({})
         trial.seconds.append(time.perf_counter() - start)
-        trial.losses.append(sweep.loss_of((x, y)))
+        trial.losses.append(rehearsal.loss_of((x, y)))
         if not math.isfinite(trial.losses[-1]) or time.perf_counter() - began > LIMIT_S:
             break
     return trial
@@ -285,7 +282,7 @@ def threads_for(parts: Parts) -> int:
     rows = parts.data.batch_size
     if num_parameters(parts) * rows < SMALL_WORK:
         return 1
-    step = parts.module.trial_step(*(tensor[:rows] for tensor in parts.data.tensors["train"]))
+    step = step_to_measure(parts)
     began = time.perf_counter()
     step()
     return measure(step, ALL_THREADS) if time.perf_counter() - began < SLOW_S else ALL_THREADS
@@ -341,12 +338,12 @@ def look_at_time(settings: Settings, trial: Trial) -> Verdict:
 
 def look_at_memory(parts: Parts, trial: Trial, device: torch.device) -> Verdict:
     """What the network, its gradients, the optimizer and the data take."""
-    size = sum(p.nbytes for p in trial.sweep.network.parameters())
+    size = sum(p.nbytes for p in trial.rehearsal.network.parameters())
     data = sum(tensor.nbytes for pair in parts.data.tensors.values() for tensor in pair)
     sizes = {
         "network": size,
-        "gradients": sum(p.nbytes for p in trial.sweep.network.parameters() if p.requires_grad),
-        "optimizer": resource_checks.optimizer_bytes(trial.sweep.optimizer),
+        "gradients": sum(p.nbytes for p in trial.rehearsal.network.parameters() if p.requires_grad),
+        "optimizer": resource_checks.optimizer_bytes(trial.rehearsal.optimizer),
         "data": data,
     }
     if device.type == "cuda":

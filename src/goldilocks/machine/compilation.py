@@ -72,11 +72,11 @@ class Compiled:
             self.began = time.perf_counter()
         return self.call(x)
 
-    def kept(self, output: Tensor) -> Tensor:
+    def output_to_keep(self, output: Tensor) -> Tensor:
         """An output that is looked at after the next step."""
         return output.detach().clone() if self.recorded else output.detach()
 
-    def passed_back(self) -> None:
+    def after_backward(self) -> None:
         """Is told after the backward pass, which is compiled too."""
         if self.new:
             if self.device.type == "cuda":

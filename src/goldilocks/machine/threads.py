@@ -1,4 +1,4 @@
-"""How many threads of the CPU train a network: measured, for it depends on the network, the batch and the machine.
+"""How many threads of the CPU make a step fastest: measured, for it depends on the step and the machine.
 
 A step of a small network is too short to be shared. The choice is remembered for each machine, network and batch size,
 so that runs that are repeated or resumed get the same bits: sums over threads round differently.
@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 
-from goldilocks.machine.devices import plan, trains_on_cpu
-
 ALL_THREADS = (
     torch.get_num_threads()
 )  # the cores, or the share of them that OMP_NUM_THREADS or a launcher gives
@@ -25,30 +23,6 @@ SMALL_WORK = (
 )
 GAIN = 1.2  # in speed that doubling the threads must bring; less is left to other processes
 STEPS = 5  # measured for each number of threads, the fastest counts
-
-
-def threads_for(parts: Any) -> int:
-    """Threads of the CPU to train with, of what a run is made of: as many as the option says, or as pay."""
-    option = parts.settings.trainer.get("threads", "auto")
-    if option != "auto":
-        return option
-    most = max(
-        ALL_THREADS // plan(parts.settings.trainer).devices, 1
-    )  # each process of this machine has its share
-    if not trains_on_cpu(parts.settings.trainer.get("accelerator", "auto")):
-        return most
-    network, rows = parts.module.network, parts.data.batch_size
-    work, batch = (
-        sum(p.numel() for p in network.parameters()) * rows,
-        [t[:rows] for t in parts.data.tensors["train"]],
-    )
-    # No rates and strengths: the trials of a sweep over them share one measurement.
-    layers = [
-        (type(layer).__name__, *(tuple(p.shape) for p in layer.parameters(False)))
-        for layer in network.modules()
-    ]
-    description = f"{layers} {rows} {parts.settings.optimizer['_target_']}"
-    return choose_threads(work, description, lambda: parts.module.trial_step(*batch), most)
 
 
 def choose_threads(

@@ -14,21 +14,17 @@ from torch.optim import Optimizer
 
 MAX_ELEMENTS = 2**17  # from about here on, copying the gradients takes longer than it saves
 ELEMENTWISE = (
-    *(
-        torch.optim.SGD,
-        torch.optim.Adam,
-        torch.optim.AdamW,
-        torch.optim.NAdam,
-        torch.optim.RAdam,
-        torch.optim.Adamax,
-    ),
-    *(
-        torch.optim.RMSprop,
-        torch.optim.Adagrad,
-        torch.optim.Adadelta,
-        torch.optim.ASGD,
-        torch.optim.Rprop,
-    ),
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adamax,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.ASGD,
+    torch.optim.Rprop,
 )
 
 
@@ -48,6 +44,11 @@ def can_be_flat(optimizer: Optimizer) -> bool:
         and all(p.dtype == group[0].dtype for group in groups for p in group)
         and sum(p.numel() for p in parameters) <= MAX_ELEMENTS
     )
+
+
+def flattened(optimizer: Optimizer) -> "FlatParameters | None":
+    """Lets an optimizer move vectors, where that gives the same; else it is left as it is."""
+    return FlatParameters(optimizer) if can_be_flat(optimizer) else None
 
 
 class FlatParameters:
@@ -105,7 +106,9 @@ class FlatParameters:
             group["params"] = members
             if state := self.optimizer.state.pop(flat, None):
                 self.optimizer.state.update(zip(members, split(state, members, flat), strict=True))
-        self.groups, self.gradients, self.slots = [], [], []
+        self.groups = []
+        self.gradients = []
+        self.slots = []
         for hook in self._hooks:
             hook.remove()
 
@@ -123,7 +126,8 @@ class FlatParameters:
 
     def _join_state_dict(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         """The inverse."""
-        states, groups = {}, []
+        states = {}
+        groups = []
         for number, (group, (members, _)) in enumerate(
             zip(state_dict["param_groups"], self.groups, strict=True)
         ):

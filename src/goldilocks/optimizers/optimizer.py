@@ -130,6 +130,12 @@ def learning_rate(optimizer: Optimizer) -> float:
     return rate.item() if isinstance(rate, torch.Tensor) else float(rate)
 
 
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Sets the nominal rate: each group has it times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_factor", 1.0)
+
+
 def rates(optimizer: Optimizer) -> dict[str, float]:
     """The nominal `learning_rate`, and `momentum` where there is one: the first beta of Adam and its kin."""
     group = optimizer.param_groups[0]

@@ -9,7 +9,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from goldilocks.callbacks.pruning import Report
 from goldilocks.config.choices import config_hash
 from goldilocks.errors import Refused
 from goldilocks.machine import devices
-from goldilocks.machine.locks import alone
 from goldilocks.runs import failures
 from goldilocks.runs.folder import can_resume, read_result, write_result, write_start
+from goldilocks.runs.request import RunRequest
+from goldilocks.training.components import Parts
 
 FINISHED = ("done", "diverged", "pruned")
-Train = Callable[..., dict[str, Any]]  # run.run
+Train = Callable[[RunRequest, Parts | None], dict[str, Any]]  # run.train_one
 
 
 def are_asked(cfg: DictConfig) -> bool:
@@ -41,66 +42,32 @@ def check_longer(cfg: DictConfig, longer: Sequence[str], folder: Path) -> None:
         )
 
 
-def for_each_fold(train: Train) -> Train:
-    """Lets `run.run` train a network for each fold, where that is asked for."""
-
-    @wraps(train)
-    def run(
-        cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any], **options: Any
-    ) -> dict[str, Any]:
-        with alone(options["folder"]):
-            return (partial(run_folds, train) if are_asked(cfg) else train)(
-                cfg, overrides, choices, **options
-            )
-
-    return run
-
-
-def run_folds(
-    train: Train,
-    cfg: DictConfig,
-    overrides: list[str],
-    choices: Mapping[str, Any],
-    *,
-    folder: Path,
-    parts: Any = None,
-    test: bool = True,
-    resumed: bool = False,
-    report: Report | None = None,
-    rows: str | None = None,
-) -> dict[str, Any]:
+def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
     """Trains for every fold that is not finished, and folds the results into the run's own, whatever happens.
 
     Args:
-        train: Trains one network in a folder; see `run.run`, also for the rest.
-        cfg: The composed configuration.
-        overrides: The words of the command line that chose it.
-        choices: Option by group.
-        folder: The run folder, which exists.
-        parts: What `parts.prepare` built of this configuration, which is that of the first fold.
-        test: Whether each network is tested, on test rows that are the same for all.
-        resumed: Whether the folder holds an interrupted run to continue: with the fold that is missing.
-        report: Is told the objective's mean over the folds so far, after each, and says whether to give up.
-        rows: The fingerprint that the rows must have; the first fold's, if it is not given.
+        train: Trains one network as a request says.
+        request: Of the run; each fold's networks are tested on test rows that are the same for all.
+        parts: What `prepare` built of its configuration, which is that of the first fold.
 
     Returns:
         What result.json holds.
     """
+    cfg = request.cfg
+    choices = request.choices
+    folder = request.folder
+    rows = request.rows
     found: list[dict[str, Any]] = []
     result = folded(cfg, choices, found)
-    write_start(folder, cfg, overrides, result)
+    write_start(folder, cfg, request.overrides, result)
     try:
         for fold in range(cfg.data.folds):
             rows = rows or (found[0].get("data_hash") if found else None)
-            words = {"parts": parts if fold == 0 else None, "test": test, "rows": rows}
-            found.append(
-                one_fold(
-                    train, cfg, overrides, choices, folder / f"fold_{fold}", fold, resumed, words
-                )
-            )
+            own_parts = parts if fold == 0 else None
+            found.append(run_fold(train, replace(request, rows=rows), fold, own_parts))
             print_fold(fold, cfg.data.folds, found[-1])
             result = folded(cfg, choices, found)
-            if result["status"] == "running" and is_given_up(result, fold + 1, report):
+            if result["status"] == "running" and is_given_up(result, fold + 1, request.report):
                 result["status"] = "pruned"
             if result["status"] != "running":
                 break
@@ -123,25 +90,24 @@ def is_given_up(result: dict[str, Any], done: int, report: Report | None) -> boo
     return True
 
 
-def one_fold(
-    train: Train,
-    cfg: DictConfig,
-    overrides: list[str],
-    choices: Mapping[str, Any],
-    folder: Path,
-    fold: int,
-    resumed: bool,
-    options: dict[str, Any],
-) -> dict[str, Any]:
+def run_fold(train: Train, request: RunRequest, fold: int, parts: Parts | None) -> dict[str, Any]:
     """The result of one fold: trained, continued, or read where it is finished already."""
-    finished, started = devices.share(lambda: left_from_before(folder, resumed))
+    folder = request.folder / f"fold_{fold}"
+    finished, started = devices.share(lambda: left_from_before(folder, request.resumed))
     if finished is not None:
         return finished
-    own = copy.deepcopy(cfg)
-    with open_dict(own.data):
-        own.data.fold = fold
-    words = [*overrides, f"data.fold={fold}"]
-    return train(own, words, choices, folder=folder, resumed=started, **options)
+    return train(request_of_fold(request, fold, folder, started), parts)
+
+
+def request_of_fold(request: RunRequest, fold: int, folder: Path, resumed: bool) -> RunRequest:
+    """What is asked of one fold; only the run as a whole reports."""
+    cfg = copy.deepcopy(request.cfg)
+    with open_dict(cfg.data):
+        cfg.data.fold = fold
+    overrides = [*request.overrides, f"data.fold={fold}"]
+    return replace(
+        request, cfg=cfg, folder=folder, overrides=overrides, resumed=resumed, report=None
+    )
 
 
 def left_from_before(folder: Path, resumed: bool) -> tuple[dict[str, Any] | None, bool]:
@@ -172,7 +138,8 @@ def folded(
         found: The results of the folds so far.
     """
     bad = next((result for result in found if result["status"] != "done"), None)
-    ended, error = len(found) == cfg.data.folds, bad["error"] if bad else None
+    ended = len(found) == cfg.data.folds
+    error = bad["error"] if bad else None
     metrics = [] if bad else [result["metrics"] for result in found]
     names = (
         [name for name in metrics[0] if all(known(of, name) for of in metrics)] if metrics else []

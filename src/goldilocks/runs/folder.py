@@ -114,7 +114,7 @@ def read_config(folder: Path) -> DictConfig:
         raise Refused(f"{folder}: its config.yaml is not a configuration, it lacks {lacking[0]}")
     plain = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(plain, dict)
-    return OmegaConf.create(judged(plain, f"{folder}/config.yaml", folder))
+    return of_run(OmegaConf.create(judged(plain, f"{folder}/config.yaml", folder)))
 
 
 def read_overrides(folder: Path) -> list[str]:
@@ -160,7 +160,7 @@ def write_start(
         now = {**first, "resumed": [*first["resumed"], now]}
     try:
         (folder / "traceback.txt").unlink(missing_ok=True)
-        OmegaConf.save(of_run(cfg), folder / "config.yaml", resolve=True)
+        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
         OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
         write_json(folder / "environment.json", now)
         write_json(folder / "result.json", result)

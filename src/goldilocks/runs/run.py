@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from goldilocks.callbacks import Recorder, recorder_of
-from goldilocks.callbacks.pruning import Report, go_on, was_pruned
+from goldilocks.callbacks.pruning import was_pruned
 from goldilocks.config.choices import chosen, flat_options, plain_words
 from goldilocks.config.choices import config_hash as hash_of_config
 from goldilocks.config.metric_directions import STAGES
@@ -33,7 +33,7 @@ from goldilocks.loggers import takers
 from goldilocks.machine import devices
 from goldilocks.machine.clock import BEGAN
 from goldilocks.machine.interrupts import uninterrupted
-from goldilocks.machine.threads import threads_for
+from goldilocks.machine.locks import alone
 from goldilocks.runs import cross_validation, failures
 from goldilocks.runs.assembly import build_trainer
 from goldilocks.runs.environment import recorded_threads
@@ -50,6 +50,7 @@ from goldilocks.runs.folder import (
 )
 from goldilocks.runs.peers import first_failure, tell_failure, together
 from goldilocks.runs.printing import print_result
+from goldilocks.runs.request import RunRequest
 from goldilocks.training.checkpoints import load_checkpoint, load_training
 from goldilocks.training.checkpoints import load_weights as put_weights
 from goldilocks.training.checks import check
@@ -59,6 +60,7 @@ from goldilocks.training.lr_range.rules import draw_range_test, suggested_rate
 from goldilocks.training.lr_range.sweep import range_test
 from goldilocks.training.module import TrainingModule
 from goldilocks.training.sharding import is_sharded, load_weights
+from goldilocks.training.threads import threads_for
 from goldilocks.training.trainer import Trainer
 
 # Where the rows are: a run that resumes may find the same ones in another place.
@@ -68,20 +70,20 @@ EXIT_CODES = {"done": 0, "pruned": 0, "failed": 1, "diverged": 1, "interrupted":
 
 def train(cfg: DictConfig) -> None:
     """What Hydra calls: one run; ends the process with its exit code."""
-    hydra, cfg = HydraConfig.get(), of_run(cfg)
-    choices, overrides = (
-        chosen(hydra.runtime.choices, cfg),
-        plain_words(hydra.overrides.task),
-    )
+    hydra = HydraConfig.get()
+    cfg = of_run(cfg)
+    choices = chosen(hydra.runtime.choices, cfg)
+    overrides = plain_words(hydra.overrides.task)
     try:
         if hydra.mode == RunMode.MULTIRUN:
             raise Refused(
                 "hydra/sweeper: trials of other sweepers are not run; write hydra/sweeper=study"
             )
         with devices.joined(cfg.trainer):
-            folder, result = (
-                resume(cfg, overrides) if cfg.resume is not None else start(cfg, overrides, choices)
-            )
+            if cfg.resume is not None:
+                folder, result = resume(cfg, overrides)
+            else:
+                folder, result = start(cfg, overrides, choices)
             first = devices.is_first()
     except Refused as refusal:
         raise SystemExit(
@@ -113,7 +115,7 @@ def start(
     folder = devices.share(lambda: make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
     announce(parts.settings.trainer)
     try:
-        result = run(cfg, overrides, choices, folder=folder, parts=parts)
+        result = run(RunRequest(cfg, folder, overrides, choices), parts)
     except BaseException:
         if (
             devices.is_first() and not (folder / "result.json").exists()
@@ -156,10 +158,12 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
             f"{ignored[0]}: a resumed run keeps its own configuration; only {', '.join(LENGTHS)} and"
             " data.path may be given"
         )
-    before, own = read_result(folder), read_config(folder)
+    before = read_result(folder)
+    own = read_config(folder)
     move_data(own, cfg, moved)
     cross_validation.check_longer(own, list(longer.values()), folder)
-    done, stopped = {unit: before.get(unit) or 0 for unit in LENGTHS.values()}, False
+    done = {unit: before.get(unit) or 0 for unit in LENGTHS.values()}
+    stopped = False
     if longer and (last := folder / "checkpoints" / "last.ckpt").exists():
         done, stopped = progress(load_training(last))
     limits = reached(own, done)
@@ -179,12 +183,19 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
         return folder, before
     if extended and not (folder / "checkpoints" / "last.ckpt").exists():
         raise Refused(f"{folder}: has no checkpoints/last.ckpt to go on from")
-    words, test = read_overrides(folder), not is_trial(folder)
-    words = [word for word in words if word.partition("=")[0] not in {**longer, **moved}]
-    words += [*longer.values(), *(word.lstrip("+") for word in moved.values())]
-    return folder, run(
-        own, words, before.get("choices", {}), folder=folder, test=test, resumed=True
+    kept = [
+        word for word in read_overrides(folder) if word.partition("=")[0] not in {**longer, **moved}
+    ]
+    kept += [*longer.values(), *(word.lstrip("+") for word in moved.values())]
+    request = RunRequest(
+        own,
+        folder,
+        kept,
+        before.get("choices", {}),
+        test=not is_trial(folder),
+        resumed=True,
     )
+    return folder, run(request)
 
 
 def move_data(own: DictConfig, cfg: DictConfig, moved: Mapping[str, str]) -> None:
@@ -201,31 +212,12 @@ def move_data(own: DictConfig, cfg: DictConfig, moved: Mapping[str, str]) -> Non
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
-@cross_validation.for_each_fold
-def run(
-    cfg: DictConfig,
-    overrides: list[str],
-    choices: Mapping[str, Any],
-    *,
-    folder: Path,
-    parts: Parts | None = None,
-    test: bool = True,
-    resumed: bool = False,
-    report: Report | None = None,
-    rows: str | None = None,
-) -> dict[str, Any]:
+def run(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
     """Trains in a folder and writes the result there, whatever happens.
 
     Args:
-        cfg: The composed configuration.
-        overrides: The words of the command line that chose it.
-        choices: Option by group.
-        folder: The run folder, which exists.
-        parts: What `prepare` built, if that was done already.
-        test: Whether the test set is touched, once, at the end. Never in a trial of a sweep.
-        resumed: Whether the folder holds an interrupted run to continue.
-        report: Is told the objective after each epoch and says whether to give up; of a sweep with a pruner.
-        rows: The fingerprint that the rows must have; null: any, or where it resumes, that of its own.
+        request: What is asked for.
+        parts: What `prepare` built of its configuration, if that was done already; of folds, of the first one.
 
     Returns:
         What result.json holds.
@@ -233,85 +225,79 @@ def run(
     Raises:
         Refused: if the rows are others.
     """
-    parts = parts or prepare(cfg, warn=False)
-    if rows is None and resumed:
-        rows = read_result(folder).get("data_hash") if (folder / "result.json").exists() else None
-    check_same(rows, parts.data.fingerprint, folder)
-    job = {
-        "cfg": OmegaConf.to_container(of_run(cfg), resolve=True),
-        "folder": folder,
-        "test": test,
-        "resumed": resumed,
-    }
-    with together(
-        parts.settings.trainer, folder, lambda: {**job, "report": go_on if report else None}
-    ):
-        return train_network(cfg, overrides, choices, folder, parts, test, resumed, report)
+    with alone(request.folder):
+        if cross_validation.are_asked(request.cfg):
+            return cross_validation.run_folds(train_one, request, parts)
+        return train_one(request, parts)
 
 
-def train_network(
-    cfg: DictConfig,
-    overrides: list[str],
-    choices: Mapping[str, Any],
-    folder: Path,
-    parts: Parts,
-    test: bool,
-    resumed: bool,
-    report: Report | None,
-) -> dict[str, Any]:
-    """What the process of each device does; see `run`. The first one's result counts."""
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    state = load_training(checkpoint) if resumed and checkpoint.exists() else None
-    if state is not None:
-        put_weights(parts.module, state, checkpoint)
-    elif resumed:
-        forget_training(folder)
+def train_one(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
+    """Trains one network, on all devices; see `run`."""
+    parts = parts or prepare(request.cfg, warn=False)
+    rows = request.rows
+    if rows is None and request.resumed:
+        known = (request.folder / "result.json").exists()
+        rows = read_result(request.folder).get("data_hash") if known else None
+    check_same(rows, parts.data.fingerprint, request.folder)
+    with together(parts.settings.trainer, request.folder, request.for_other_process):
+        return train_here(request, parts)
+
+
+def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
+    """What the process of each device does. The first one's result counts."""
+    folder = request.folder
+    state = saved_training(request, parts)
     before = read_result(folder) if state and parts.settings.finds_rate else {}
-    result = first_result(cfg, parts, choices, before)
-    known = recorded_threads(folder) if resumed else None
+    result = first_result(request, parts, before)
+    known = recorded_threads(folder) if request.resumed else None
     threads = devices.share(lambda: known or threads_for(parts))
-    write_start(folder, cfg, overrides, result, threads)
+    write_start(folder, request.cfg, request.overrides, result, threads)
     try:
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:
             find_rate(parts, folder, result)
-        trainer = build_trainer(
-            parts, folder, resume_step=state["global_step"] if state else None, report=report
-        )
+        resume_step = state["global_step"] if state else None
+        trainer = build_trainer(parts, folder, resume_step=resume_step, report=request.report)
         if not is_trial(folder):
             recorder_of(trainer).start_seconds = time.perf_counter() - BEGAN
-        log_start(trainer, cfg, parts, choices, folder, resumed=state is not None)
+        log_start(trainer, request, parts, resumed=state is not None)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         record_failure(folder, error, parts, result)
         write_result(folder, result)
         return result
-    finish(
-        trainer,
-        folder,
-        result,
-        fit(trainer, parts, folder, checkpoint if state else None, result, overrides, test),
-    )
+    tested = fit(trainer, request, parts, state is not None, result)
+    finish(trainer, folder, result, tested)
     return result
 
 
+def saved_training(request: RunRequest, parts: Parts) -> dict[str, Any] | None:
+    """The checkpoint that a resumed run goes on from, with its weights put into the network; None: it begins."""
+    if not request.resumed:
+        return None
+    checkpoint = request.folder / "checkpoints" / "last.ckpt"
+    if not checkpoint.exists():
+        forget_training(request.folder)
+        return None
+    state = load_training(checkpoint)
+    put_weights(parts.module, state, checkpoint)
+    return state
+
+
 def fit(
-    trainer: Trainer,
-    parts: Parts,
-    folder: Path,
-    ckpt: Path | None,
-    result: dict[str, Any],
-    said: list[str],
-    test: bool,
+    trainer: Trainer, request: RunRequest, parts: Parts, goes_on: bool, result: dict[str, Any]
 ) -> dict[str, float]:
     """Trains, and examines and tests what has ended well; the result gets the status. Returns the test's metrics."""
+    folder = request.folder
+    checkpoint = folder / "checkpoints" / "last.ckpt" if goes_on else None
+    overrides = list(request.overrides)
     tested: dict[str, float] = {}
     handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
     try:
-        trainer.fit(parts.module, parts.data, ckpt_path=ckpt, weights_only=True)
+        trainer.fit(parts.module, parts.data, ckpt_path=checkpoint, weights_only=True)
         result["status"] = status_of(trainer, parts.module)
         if devices.is_first() and not is_sharded(parts.module):
-            result["diagnosis"] = examine(trainer, parts, folder, result["status"], said)
-        if test and result["status"] == "done":
+            result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
+        if request.test and result["status"] == "done":
             tested = evaluate(trainer, parts, folder)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C as SystemExit
         result["status"] = "interrupted"
@@ -357,12 +343,12 @@ def finish(
 
 
 def find_rate(parts: Parts, folder: Path, result: dict[str, Any]) -> None:
-    """Sets the optimizer's rate to what the range test suggests, or to what it suggested before the run was resumed."""
+    """Gives the module the rate that the range test suggests, or did before the run was resumed."""
     if result["lr_range"] is None:
         result["lr_range"] = devices.share(lambda: measure_rates(parts))
-    rate = result["learning_rate"] = parts.settings.optimizer["lr"] = suggested_rate(
-        result["lr_range"]
-    )
+    rate = suggested_rate(result["lr_range"])
+    parts.module.found_rate = rate
+    result["learning_rate"] = rate
     if devices.is_first():
         print(
             f"optimizer.lr=auto: {rate:.3g} ({parts.settings.lr_range.rule} of the range test)",
@@ -385,16 +371,15 @@ def record_failure(
 
     result.json comes first: on a full disk there may be no room for the traceback.
     """
-    summary, trace = failures.summary(error, parts.settings), traceback.format_exc()
+    summary = failures.summary(error, parts.settings)
+    trace = traceback.format_exc()
     result |= {"status": "failed", "error": summary}
     write_result(folder, result)
     tell_failure(folder, summary, trace)
     result["error"] = first_failure(folder, summary)
 
 
-def first_result(
-    cfg: DictConfig, parts: Parts, choices: Mapping[str, Any], before: Mapping[str, Any]
-) -> dict[str, Any]:
+def first_result(request: RunRequest, parts: Parts, before: Mapping[str, Any]) -> dict[str, Any]:
     """What result.json says while a run is running: every key, nothing achieved."""
     return {
         "status": "running",
@@ -402,34 +387,28 @@ def first_result(
         "num_parameters": sum(
             p.numel() for p in parts.module.network.parameters() if p.requires_grad
         ),
-        "learning_rate": None if parts.settings.finds_rate else parts.settings.optimizer.get("lr"),
+        "learning_rate": parts.learning_rate,
         "lr_range": before.get("lr_range"),
-        "choices": dict(choices),
-        "config_hash": hash_of_config(cfg),
+        "choices": dict(request.choices),
+        "config_hash": hash_of_config(request.cfg),
         "data_hash": parts.data.fingerprint,
         "diagnosis": None,
         "error": None,
     }
 
 
-def log_start(
-    trainer: Trainer,
-    cfg: DictConfig,
-    parts: Parts,
-    choices: Mapping[str, Any],
-    folder: Path,
-    resumed: bool = False,
-) -> None:
+def log_start(trainer: Trainer, request: RunRequest, parts: Parts, resumed: bool = False) -> None:
     """Tells the loggers the options and, once, the network; shows what was found out before training.
 
     At once: a run may be killed in its first epoch. Trials of a sweep share their data, and have no card.
     """
+    folder = request.folder
     if devices.is_first() and not is_trial(folder) and (card := parts.data.card()) is not None:
         write_card(folder, card)
     for name, figure in parts.figures.items():
         save_figure(figure, folder, name, trainer.loggers, step=0)
     for logger in trainer.loggers:
-        logger.log_hyperparams(flat_options(cfg, choices))
+        logger.log_hyperparams(flat_options(request.cfg, request.choices))
     for logger in takers(trainer.loggers, "log_text") if not resumed else []:
         logger.log_text("network", str(parts.module.network))
     for logger in trainer.loggers:

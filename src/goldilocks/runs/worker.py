@@ -6,11 +6,10 @@ import threading
 import time
 from typing import Any, cast
 
-from omegaconf import OmegaConf
-
 from goldilocks.config.compose import register_resolvers
 from goldilocks.machine import devices
 from goldilocks.runs.peers import NEWS
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 
 
@@ -20,8 +19,8 @@ def main(kind: str, port: str, size: str, rank: str) -> int:
     register_resolvers()
     try:
         with devices.member(kind, int(rank), int(size), devices.open_store(int(port))):
-            job: dict[str, Any] = devices.share(lambda: cast("Any", None))  # the first one's
-            result = run(OmegaConf.create(job.pop("cfg")), [], {}, **job)
+            request: RunRequest = devices.share(lambda: cast("Any", None))  # the first one's
+            result = run(request)
     except RuntimeError:
         time.sleep(
             NEWS

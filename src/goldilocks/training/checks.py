@@ -14,7 +14,6 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from goldilocks.config.build import check_arguments, find_class
-from goldilocks.config.search_ranges import of_run
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, missing
@@ -78,7 +77,7 @@ def check(cfg: DictConfig) -> Settings:
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, every reference followed."""
     try:
-        container = OmegaConf.to_container(of_run(cfg), resolve=True, throw_on_missing=True)
+        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         cause: BaseException | None = error
         while cause is not None:  # a resolver of ours may have refused

@@ -19,7 +19,8 @@ class Gradients:
     """
 
     def __init__(self, value: float | None, algorithm: str) -> None:
-        self.value, self.algorithm = value, algorithm
+        self.value = value
+        self.algorithm = algorithm
         self.begin()
 
     def begin(self) -> None:
@@ -49,7 +50,7 @@ class Gradients:
         """The epoch's means over its steps, without those that a gradient scaler skips.
 
         `gradient_norm` is that of all gradients together, penalties included; with clipping there are also
-        `gradient_norm_clipped`, behind it, and `clipped_share`, the share of the steps in which it changed anything.
+        `gradient_norm_clipped`, after it, and `clipped_share`, the share of the steps in which it changed anything.
         """
         before = torch.stack(self.before).double().cpu() if self.before else torch.zeros(0)
         finite = before.isfinite()
@@ -60,7 +61,8 @@ class Gradients:
         after = (
             torch.stack(self.after).double().cpu() if self.after else before.clamp(max=self.value)
         )
-        before, after = before[finite], after[finite]
+        before = before[finite]
+        after = after[finite]
         changed = (after < before * (1 - 1e-6)).double()
         means = (float(values.mean()) for values in (before, after, changed))
         return dict(

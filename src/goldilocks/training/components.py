@@ -6,9 +6,11 @@ configuration -> data -> spec -> network -> module -> trainer
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -57,6 +59,13 @@ class Parts:
     objective: Objective
     figures: dict[str, Any] = field(default_factory=dict)  # of matplotlib, to be shown
 
+    @property
+    def learning_rate(self) -> float | None:
+        """Of the optimizer; None: it has no such option, or the range test has not found one yet."""
+        if self.settings.finds_rate:
+            return self.module.found_rate
+        return self.settings.optimizer.get("lr")
+
 
 def prepare(
     cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True
@@ -84,14 +93,20 @@ def prepare(
     module = TrainingModule(
         network,
         Task(spec, **settings.task, label_smoothing=regularization.label_smoothing),
-        lambda network: build_optimizer(settings.optimizer, network, packages),
-        lambda optimizer, **steps: build_schedule(
-            settings.scheduler, optimizer, packages=packages, **steps
-        ),
+        partial(make_optimizer, settings),
+        partial(build_schedule, settings.scheduler, packages=packages),
         regularization,
         seed=settings.seed,
     )
     return Parts(settings, data, module, Objective(**settings.objective))
+
+
+def make_optimizer(
+    settings: Settings, network: nn.Module, lr: float | None = None
+) -> torch.optim.Optimizer:
+    """Builds the optimizer of a configuration, at a rate that is given or, if it is None, at its own."""
+    node = settings.optimizer if lr is None else {**settings.optimizer, "lr": lr}
+    return build_optimizer(node, network, settings.packages)
 
 
 def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> TableData:

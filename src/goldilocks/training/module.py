@@ -1,15 +1,15 @@
-"""The one LightningModule: a network, its task, and how its weights are moved.
+"""The one LightningModule: a network, its task, and how it is trained and evaluated.
 
-Lightning costs about 0.3 ms a call of `training_step`, more than a small network's own step. So one call takes several
-batches and makes several optimizer steps, with the same result as one at a time. Clipping, accumulation and schedules
-therefore belong to this module (manual optimization), never to Lightning's trainer.
+Lightning costs about 0.3 ms a call of `training_step`, more than a small network's own step. So
+one call takes several batches and makes several optimizer steps, with the same result as one at a
+time. The step of the optimizer (step.py) therefore belongs to this module (manual optimization),
+never to Lightning's trainer.
 """
 
-import copy
 import math
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,16 +21,23 @@ from torch.optim import Optimizer
 from goldilocks.data.loaders import Batches, epoch_seed
 from goldilocks.machine import devices
 from goldilocks.machine.compilation import Compiled
-from goldilocks.optimizers.flat_parameters import FlatParameters, can_be_flat
-from goldilocks.optimizers.optimizer import rates, split_parameters
+from goldilocks.optimizers.flat_parameters import FlatParameters, flattened
+from goldilocks.optimizers.optimizer import rates
 from goldilocks.regularization.augmentation import Augmentation
 from goldilocks.regularization.averaging import WeightAverage, share_statistics
-from goldilocks.regularization.strengths import Regularization, add_penalty_gradients, limit_norms
+from goldilocks.regularization.strengths import Regularization
 from goldilocks.schedulers.schedule import Schedule, steps_in_epoch
 from goldilocks.tasks.task import Task
 from goldilocks.training.clipping import Gradients
 from goldilocks.training.sharding import is_sharded, shard
+from goldilocks.training.step import OptimizerStep
 from goldilocks.training.trainer import Trainer
+
+
+class MakeOptimizer(Protocol):
+    """Builds an optimizer on a network's parameters, at the rate `lr`; None: at the option's."""
+
+    def __call__(self, network: nn.Module, lr: float | None = None) -> Optimizer: ...
 
 
 class TrainingModule(pl.LightningModule):
@@ -39,8 +46,8 @@ class TrainingModule(pl.LightningModule):
     Args:
         network: From inputs to raw outputs, [B, C].
         task: Loss, output function, metrics.
-        make_optimizer: Builds the optimizer on the network.
-        make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the number of epochs.
+        make_optimizer: Builds the optimizer on a network, at a rate; None: at the option's.
+        make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the epochs.
         regularization: Strengths of penalties, augmentation and averaging.
         seed: Every epoch draws its randomness from (seed, epoch), so a resumed run repeats it without saved states.
     """
@@ -51,15 +58,17 @@ class TrainingModule(pl.LightningModule):
         self,
         network: nn.Module,
         task: Task,
-        make_optimizer: Callable[[nn.Module], Optimizer],
+        make_optimizer: MakeOptimizer,
         make_schedule: Callable[..., Schedule],
         regularization: Regularization | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.task = network, task
-        self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
+        self.network = network
+        self.task = task
+        self.make_optimizer = make_optimizer
+        self.make_schedule = make_schedule
         self.regularization = regularization or Regularization()
         self.augmentation = Augmentation(self.regularization, task.spec)
         self.average = self.make_average()
@@ -68,9 +77,9 @@ class TrainingModule(pl.LightningModule):
         self.flat: FlatParameters | None = None
         self.diverged = False
         self.compiled: Compiled | None = None
-        self.epoch_metrics: dict[
-            str, float
-        ] = {}  # of this epoch only: a stage that was skipped is not in it
+        # Of this epoch only: a stage that was skipped is not in it.
+        self.epoch_metrics: dict[str, float] = {}
+        self.found_rate: float | None = None  # by the range test; None: the rate is the option's
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions in the target's own units: probabilities for classes."""
@@ -88,21 +97,24 @@ class TrainingModule(pl.LightningModule):
         averaged = self.average is not None and self.average.updates > 0
         return self.average.network if averaged else self.network  # type: ignore[union-attr]
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The network, and the mean of its weights, where there is one."""
+        return [self.network] if self.average is None else [self.network, self.average.network]
+
     def configure_model(self) -> None:
         """Shards the network and changes its layout, where that is asked for; called before each stage."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_sharded(self):
-            for network in (
-                [self.network] if self.average is None else [self.network, self.average.network]
-            ):
+            for network in self.networks:
                 shard(network, self.device_mesh["data_parallel"])  # type: ignore[index]
         if self.trainer.channels_last:
             self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
         steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
-        optimizer = self.make_optimizer(self.network)
+        optimizer = self.make_optimizer(self.network, self.found_rate)
         one_device = isinstance(self.trainer.strategy, SingleDeviceStrategy)
-        self.flat = FlatParameters(optimizer) if one_device and can_be_flat(optimizer) else None
+        self.flat = flattened(optimizer) if one_device else None
         epochs = self.trainer.planned_epochs(steps)
         length = {
             "steps_per_epoch": steps,
@@ -118,77 +130,96 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.train_dataloader is None:  # not yet made where optimizers are configured
             self.trainer.fit_loop.setup_data()
         loader: Any = self.trainer.train_dataloader
-        return (
-            loader.num_batches
-            if hasattr(loader, "num_batches")
-            else int(self.trainer.num_training_batches)
-        )
+        if hasattr(loader, "num_batches"):
+            return loader.num_batches
+        return int(self.trainer.num_training_batches)
 
     # --- training -----------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        self.weights, _ = split_parameters(self.network)
-        self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.raw = runs_raw(self.trainer)
         self.gradients = Gradients(self.trainer.clip_value, self.trainer.clip_algorithm)
         self.compiled = None
         if self.trainer.compiles:
             self.compiled = Compiled(self.network, self.device, self.trainer.accumulate_batches > 1)
-        self.has_penalty = bool(self.regularization.l1 or self.regularization.l2)
         self.batches_in_epoch = self.num_batches
         if self.average is not None:
             self.average.begin(self.network)
+        self.step = self.make_step()
         epochs = self.trainer.planned_epochs(
             steps_in_epoch(self.batches_in_epoch, self.trainer.accumulate_batches)
         )
         self.swa_start = epochs - math.ceil(self.regularization.swa * epochs)
+
+    def make_step(self) -> OptimizerStep:
+        """What moves the weights.
+
+        Lightning leaves unscaling to an optimizer whose fused step does it by itself: too late for
+        penalties and clipping.
+        """
+        optimizer = self.trainer.optimizers[0]
+        unscales = getattr(optimizer, "_step_supports_amp_scaling", False)
+        return OptimizerStep(
+            self.network,
+            optimizer,
+            self.regularization,
+            self.gradients,
+            flat=self.flat,
+            schedule=self.schedule,
+            average=self.average if self.regularization.ema else None,
+            scaler=scaler_of(self.trainer) if unscales else None,
+        )
 
     def on_train_epoch_start(self) -> None:
         seed_generators(epoch_seed(self.seed, self.current_epoch, self.global_rank), self.device)
         self.batch_index = 0
         self.losses: list[Tensor] = []
         self.sizes: list[int] = []  # rows of each batch that count
-        self.rates: list[
-            tuple[int, dict[str, float]]
-        ] = []  # by step, after each call of a schedule of steps
+        # By step, after each call of a schedule of steps.
+        self.rates: list[tuple[int, dict[str, float]]] = []
         self.epoch_metrics = {}
         self.gradients.begin()
         self.task.reset_metrics("train")
 
     def training_step(self, item: Any, batch_idx: int) -> None:
         """One optimizer step for each batch of the item (or for each `accumulate_grad_batches` of them)."""
-        trainer, task = self.trainer, self.task  # looked up once: a module's attributes are slow
+        trainer = self.trainer  # looked up once: a module's attributes are slow
+        task = self.task
         compiled = self.compiled
         network: Any = self.network if compiled is None else compiled
-        optimizer = trainer.optimizers[0] if self.raw else self.optimizers()
-        accumulate, index, in_epoch = (
-            trainer.accumulate_batches,
-            self.batch_index,
-            self.batches_in_epoch,
-        )
-        losses, outputs, targets, steps = [], [], [], 0
-        steps_left = trainer.steps_left(self.global_step)
+        backward = self.step.backward if self.raw else self.manual_backward
         augment = self.augmentation if self.augmentation.active else None
-        weights, plain = getattr(item, "weights", None), not trainer.channels_last
+        weights = getattr(item, "weights", None)
+        plain = not trainer.channels_last
+        accumulate = trainer.accumulate_batches
+        in_epoch = self.batches_in_epoch
+        steps_left = trainer.steps_left(self.global_step)
+        index = self.batch_index
+        steps = 0
+        losses = []
+        outputs = []
+        targets = []
         for place, (x, y) in enumerate(batches_of(item)):
             inputs, target = augment(x, y) if augment is not None else (x, y)
-            output = network(
-                inputs if plain else inputs.contiguous(memory_format=torch.channels_last)
-            )
+            if not plain:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            output = network(inputs)
             loss = task.loss(output, target, smooth=True)
             if weights is None or weights[place]:
                 losses.append(loss.detach())
-                outputs.append(output.detach() if compiled is None else compiled.kept(output))
+                outputs.append(
+                    output.detach() if compiled is None else compiled.output_to_keep(output)
+                )
                 targets.append(y)  # of training
             if weights is not None:
                 loss = loss * weights[place]
             window = min(accumulate, in_epoch - index // accumulate * accumulate)
-            self.descend(loss / window if window > 1 else loss)
+            backward(loss / window if window > 1 else loss)
             if compiled is not None:
-                compiled.passed_back()
+                compiled.after_backward()
             index += 1
             if index % accumulate == 0 or index == in_epoch:
-                self.step(optimizer)
+                self.take_step()
                 steps += 1
                 if steps == steps_left:  # the epoch ends here, wherever it is cut
                     break
@@ -201,53 +232,28 @@ class TrainingModule(pl.LightningModule):
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
         if index == in_epoch or steps == steps_left:
             self.average_epoch()
-            share_statistics(
-                [self.network] if self.average is None else [self.network, self.average.network]
-            )
+            share_statistics(self.networks)
         if outputs:
             task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
 
-    def descend(self, loss: Tensor) -> None:
-        """Adds a batch's gradients."""
+    def take_step(self) -> None:
+        """One optimizer step: by itself, or within Lightning's wrapper."""
         if self.raw:
-            loss.backward()
-        else:
-            self.manual_backward(loss)
-
-    def step(self, optimizer: Any) -> None:
-        """Moves the weights and the schedule by one step."""
-        if self.raw:
-            self.on_before_optimizer_step(optimizer)
+            self.step.take()
+            return
+        optimizer: Any = self.optimizers()
         optimizer.step()
-        if not self.raw:  # Lightning calls this hook in automatic optimization only
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                callback.on_before_zero_grad(self.trainer, self, self.trainer.optimizers[0])
-        for parameter in self.trained:
-            parameter.grad = None
-        if self.regularization.max_norm:
-            limit_norms(self.weights, self.regularization.max_norm)
-        if self.regularization.ema:
-            self.average.update()  # type: ignore[union-attr]
-        self.schedule.on_step()
+        # Lightning calls this hook in automatic optimization only.
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_before_zero_grad(self.trainer, self, self.step.optimizer)
+        self.step.after_optimizer()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Penalties, then clipping. Where it is wrapped, Lightning calls this within the step, after unscaling.
-
-        A fused step would unscale by itself, and Lightning leaves it to that: too late for what is done here.
-        """
-        if (
-            getattr(optimizer, "_step_supports_amp_scaling", False)
-            and (scaler := scaler_of(self.trainer)) is not None
-        ):
-            scaler.unscale_(optimizer)
-        if self.has_penalty:
-            add_penalty_gradients(self.weights, self.regularization.l1, self.regularization.l2)
-        self.gradients.clip(self.trained)
-        if self.flat is not None:
-            self.flat.gather()
+        """Called by Lightning's wrapper within the step, after its unscaling."""
+        self.step.before_optimizer()
 
     def average_epoch(self) -> None:
-        """Stochastic weight averaging at the end of an epoch; BatchNorm's statistics are taken anew."""
+        """Stochastic weight averaging at the end of an epoch; BatchNorm's statistics are taken again."""
         if (
             self.average is None
             or not self.regularization.swa
@@ -264,28 +270,17 @@ class TrainingModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.trainer.align_log_step()
 
-    def on_train_epoch_end(self) -> None:
+    def publish_training(self) -> None:
+        """Publishes an epoch's training metrics; `PublishedMetrics` calls it before other callbacks."""
         loss, self.rows_in_epoch = devices.mean_over_rows(self.losses, self.sizes)
-        self.report(
-            {"train/loss": loss, **self.task.compute_metrics("train"), **self.gradients.metrics()}
-        )
-        self.schedule.on_epoch_end(self.epoch_metrics)
+        found = {"train/loss": loss, **self.task.compute_metrics("train")}
+        self.publish_metrics({**found, **self.gradients.metrics()})
         self.diverged = not math.isfinite(loss)
+
+    def on_train_epoch_end(self) -> None:
+        self.schedule.on_epoch_end(self.epoch_metrics)
         if self.diverged:  # nothing good can follow
             self.trainer.should_stop = True
-
-    def trial_step(self, x: Tensor, y: Tensor) -> Callable[[], None]:
-        """A training step on a batch that moves a copy of the network, for measurements."""
-        network = copy.deepcopy(self.network)
-        optimizer = self.make_optimizer(network)
-
-        def step() -> None:
-            with torch.random.fork_rng(devices=[]):
-                self.task.loss(network(x), y, smooth=True).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -301,20 +296,17 @@ class TrainingModule(pl.LightningModule):
     def test_step(self, item: Any, batch_idx: int) -> None:
         self.evaluate("test", item)
 
-    def on_validation_epoch_end(self) -> None:
-        self.end_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        self.end_evaluation("test")
-
     def begin_evaluation(self, stage: str) -> None:
         self.evaluated_losses: list[Tensor] = []
         self.evaluated_sizes: list[int] = []
         self.task.reset_metrics(stage)
 
     def evaluate(self, stage: str, item: Any) -> None:
-        network, outputs, targets = self.evaluated, [], []
-        weights, plain = getattr(item, "weights", None), not self.trainer.channels_last
+        network = self.evaluated
+        weights = getattr(item, "weights", None)
+        plain = not self.trainer.channels_last
+        outputs = []
+        targets = []
         for place, (x, y) in enumerate(batches_of(item)):
             output = network(x if plain else x.contiguous(memory_format=torch.channels_last))
             if weights is None or weights[place]:
@@ -322,19 +314,21 @@ class TrainingModule(pl.LightningModule):
                 targets.append(y)
         if not outputs:
             return
-        output, target = torch.cat(outputs), torch.cat(targets)
+        output = torch.cat(outputs)
+        target = torch.cat(targets)
         self.evaluated_losses.append(self.task.loss(output, target))
         self.evaluated_sizes.append(len(target))
         self.task.update_metrics(stage, output, target)
 
-    def end_evaluation(self, stage: str) -> None:
+    def publish_evaluation(self, stage: str) -> None:
+        """Publishes the metrics of `val` or `test`; `PublishedMetrics` calls it likewise."""
         loss, self.evaluated_rows = devices.mean_over_rows(
             self.evaluated_losses, self.evaluated_sizes
         )
-        self.report({f"{stage}/loss": loss, **self.task.compute_metrics(stage)})
+        self.publish_metrics({f"{stage}/loss": loss, **self.task.compute_metrics(stage)})
 
-    def report(self, metrics: dict[str, float]) -> None:
-        """Hands metrics to early stopping and the Recorder, which writes an epoch's metrics to the loggers at once.
+    def publish_metrics(self, metrics: dict[str, float]) -> None:
+        """Hands metrics to callbacks; the Recorder writes those of an epoch to the loggers at once.
 
         `self.log` would do the same, at about 0.2 ms a metric: as long as a small network's step.
         """

@@ -47,10 +47,16 @@ class Settings:
         logger: Node | None = None,  # Hydra composes nothing from logger=[]
         record_changes: bool = True,  # is for environment.json alone
     ) -> None:
-        self.data, self.model, self.regularization = data, model, regularization
-        self.optimizer, self.scheduler, self.trainer = optimizer, scheduler, trainer
-        self.callbacks, self.logger = callbacks, logger or {}
-        self.task, self.objective = task, objective
+        self.data = data
+        self.model = model
+        self.regularization = regularization
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.trainer = trainer
+        self.callbacks = callbacks
+        self.logger = logger or {}
+        self.task = task
+        self.objective = objective
         self.lr_range = RangeOptions(**check_arguments(RangeOptions, lr_range or {}, "lr_range"))
         self.finds_rate = (rate := optimizer.get("lr")) == AUTO
         if isinstance(rate, str) and not self.finds_rate:
@@ -59,10 +65,8 @@ class Settings:
             raise Refused(f"optimizer.lr={rate:g}: must be greater than 0")
         if self.finds_rate:  # until the range test has found one
             self.optimizer = {**optimizer, "lr": ANY_RATE}
-        self.seed, self.name, self.log_dir, self.resume, self.packages = (
-            seed,
-            name,
-            log_dir,
-            resume,
-            packages,
-        )
+        self.seed = seed
+        self.name = name
+        self.log_dir = log_dir
+        self.resume = resume
+        self.packages = packages

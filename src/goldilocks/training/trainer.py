@@ -19,6 +19,7 @@ from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 from goldilocks.errors import Refused
 from goldilocks.machine.compilation import Matmul, check_compiler
 from goldilocks.machine.devices import Plan, StrategyName, named, plan, strategy_of
+from goldilocks.training.published_metrics import PublishedMetrics
 
 log = logging.getLogger(__name__)
 
@@ -221,18 +222,15 @@ class Trainer(pl.Trainer):
         check_together(
             wanted, precision, compile, check_val_every_n_epoch, max_epochs, channels_last
         )
-        self.clip_value, self.clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.accumulate_batches, self.steps_per_execution = (
-            accumulate_grad_batches,
-            steps_per_execution,
-        )
+        self.clip_value = gradient_clip_val
+        self.clip_algorithm = gradient_clip_algorithm
+        self.accumulate_batches = accumulate_grad_batches
+        self.steps_per_execution = steps_per_execution
         self.shuffle_seed = shuffle_seed
-        self.channels_last, self.compiles, self.data_memory_fraction = (
-            channels_last,
-            compile,
-            data_memory_fraction,
-        )
-        callbacks = callbacks or []
+        self.channels_last = channels_last
+        self.compiles = compile
+        self.data_memory_fraction = data_memory_fraction
+        callbacks = [PublishedMetrics(), *(callbacks or [])]
         super().__init__(
             **strategy_of(wanted),
             precision=precision,

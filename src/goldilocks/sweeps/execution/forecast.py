@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.sweeps.execution.launching import in_words
 from goldilocks.sweeps.execution.planning import Checker
@@ -105,7 +106,8 @@ def probe(trial: Trial, rows: int) -> tuple[float, float]:
         cfg.callbacks, cfg.logger = OmegaConf.create({}), OmegaConf.create({})
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
-        result = run(cfg, trial.overrides, trial.choices, folder=Path(place), test=False)
+        request = RunRequest(cfg, Path(place), trial.overrides, trial.choices, test=False)
+        result = run(request)
     rest = time.perf_counter() - begun - result["seconds"]["total"]
     if not result["epochs"]:  # it diverged at once
         return 0.0, rest

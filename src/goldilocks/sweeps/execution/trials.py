@@ -23,6 +23,7 @@ from goldilocks.machine.files import read_json, write_json
 from goldilocks.machine.locks import held
 from goldilocks.runs import failures
 from goldilocks.runs.folder import can_resume, read_result, write_result
+from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.sweeps.search import study
 
@@ -155,8 +156,10 @@ def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
 
 def run_here(folder: Path, trial: Trial) -> None:
     """Runs a trial in its folder, and tells the study, if there is one."""
-    own, study = folder / str(trial.number), study_of(folder)
-    choices, resumed = chosen(trial.choices, trial.config), can_resume(own)
+    own = folder / str(trial.number)
+    study = study_of(folder)
+    choices = chosen(trial.choices, trial.config)
+    resumed = can_resume(own)
     number = trial.study_number
     try:
         if not resumed:
@@ -166,15 +169,17 @@ def run_here(folder: Path, trial: Trial) -> None:
         if study is not None and study.known["pruner"] != "none":
             number = begun = study.begin(trial.number, trial.varied) if number is None else number
             report = lambda epochs, value: study.report(begun, epochs, value)  # noqa: E731
-        words: dict[str, Any] = {"folder": own, "test": False, "resumed": resumed}
-        words["rows"] = rows_of(folder, trial)
-        trial.result = run(
+        request = RunRequest(
             trial.config,
+            own,
             trial.overrides,
             choices,
-            **words,
-            **({"report": report} if report else {}),
+            test=False,
+            resumed=resumed,
+            report=report,
+            rows=rows_of(folder, trial),
         )
+        trial.result = run(request)
     except Exception as error:  # before training: the data are gone, or the folder cannot be made
         trial.result = {"status": "failed", "error": failures.summary(error)}
         if own.is_dir():

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,19 +10,14 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from goldilocks.data.base import TableData
-from goldilocks.data.loaders import Batches, TensorLoader
 from goldilocks.machine.devices import plan, trains_on_cpu
-from goldilocks.optimizers.flat_parameters import FlatParameters, can_be_flat
-from goldilocks.optimizers.optimizer import split_parameters
-from goldilocks.regularization.strengths import add_penalty_gradients, limit_norms
-from goldilocks.training.clipping import Gradients
+from goldilocks.optimizers.optimizer import set_rate
 from goldilocks.training.layer_health import PROBE_ROWS
 from goldilocks.training.lr_range.rules import RangeOptions, RangeTest, read_curves
 from goldilocks.training.module import TrainingModule, seed_generators
+from goldilocks.training.rehearsal import Rehearsal, accelerator, endless
 
 STOP = 20.0  # times the first loss: nothing is learnt about rates beyond
-TYPES = {"64": torch.float64, "bf16-true": torch.bfloat16, "64-true": torch.float64}
-MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "16": torch.float16}
 REMEMBERED = 64  # range tests of this process: trials that differ in the schedule, say, share one
 _known: dict[str, RangeTest] = {}
 
@@ -54,11 +48,15 @@ def description(
     module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions
 ) -> str:
     """A hash of all that the range test's outcome depends on."""
-    task, used = (
-        module.task,
-        ("accelerator", "precision", "accumulate_grad_batches", "limit_train_batches"),
+    task = module.task
+    used = (
+        "accelerator",
+        "precision",
+        "accumulate_grad_batches",
+        "limit_train_batches",
+        "gradient_clip_val",
+        "gradient_clip_algorithm",
     )
-    clipping = ("gradient_clip_val", "gradient_clip_algorithm")
     facts = (
         repr(module.network),
         repr(module.make_optimizer(copy.deepcopy(module.network))),
@@ -70,7 +68,7 @@ def description(
             task.weighted,
             task.label_smoothing,
         ),
-        {key: trainer.get(key) for key in (*used, *clipping)},
+        {key: trainer.get(key) for key in used},
         (vars(options), module.seed, data.batch_size * plan(trainer).size, torch.get_num_threads()),
     )
     found = hashlib.sha256(repr(facts).encode())
@@ -83,13 +81,13 @@ def measure(
     module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions
 ) -> RangeTest:
     """The sweeps and what they show."""
-    device = (
-        torch.device("cpu") if trains_on_cpu(trainer.get("accelerator", "auto")) else accelerator()
-    )
+    on_cpu = trains_on_cpu(trainer.get("accelerator", "auto"))
+    device = torch.device("cpu") if on_cpu else accelerator()
     tensors = data.tensors["train"]
     rows = torch.linspace(0, len(tensors[0]) - 1, min(PROBE_ROWS, len(tensors[0]))).long()
     x, y = (tensor[rows.to(tensor.device)].to(device) for tensor in tensors)
-    rates, curves = options.rates(), []
+    rates = options.rates()
+    curves = []
     for repeat in range(options.repeats):
         seed_generators(module.seed + 7919 * (repeat + 1), device)
         loader = data.loader_on(
@@ -100,111 +98,23 @@ def measure(
             shuffle_seed=module.seed + repeat,
             max_batches=trainer.get("limit_train_batches"),
         )
-        curves.append(Sweep(module, trainer, device).run(rates, endless(loader), (x, y)))
+        rehearsal = Rehearsal(module, trainer, device)
+        curves.append(sweep(rehearsal, rates, endless(loader), (x, y)))
     return RangeTest(rates, curves, options.rule, read_curves(rates, curves))
 
 
-def accelerator() -> torch.device:
-    """The device that is not the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "mps")
-
-
-def endless(loader: TensorLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches, epoch after epoch."""
-    epoch = 0
-    while True:
-        loader.set_epoch(epoch)
-        for item in loader:
-            assert isinstance(item, Batches)
-            yield from item.split()
-        epoch += 1
-
-
-class Sweep:
-    """One training at ever larger rates, on copies of a module's network and task.
-
-    Args:
-        module: Not changed.
-        trainer: The trainer's options.
-        device: Where to train.
-    """
-
-    def __init__(
-        self, module: TrainingModule, trainer: dict[str, Any], device: torch.device
-    ) -> None:
-        precision = str(trainer.get("precision", 32))
-        self.kind, self.mixed = TYPES.get(precision, torch.float32), MIXED.get(precision)
-        self.network = copy.deepcopy(module.network).to(device, self.kind)
-        self.task = copy.deepcopy(module.task).to(device)
-        self.optimizer = module.make_optimizer(self.network)
-        self.flat = FlatParameters(self.optimizer) if can_be_flat(self.optimizer) else None
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed is torch.float16)
-        self.augment = module.augmentation if module.augmentation.active else None
-        self.strengths, self.device = module.regularization, device
-        self.accumulate = trainer.get("accumulate_grad_batches", 1)
-        self.gradients = Gradients(
-            trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm", "norm")
-        )
-        self.trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.weights, _ = split_parameters(self.network)
-
-    def run(
-        self,
-        rates: Sequence[float],
-        batches: Iterator[tuple[Tensor, Tensor]],
-        probe: tuple[Tensor, Tensor],
-    ) -> list[float]:
-        """The probe's loss before the first step, then after each, up to the one at which training blows up."""
-        curve = [self.loss_of(probe)]
-        for rate in rates:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_factor", 1.0)
-            self.step(batches)
-            curve.append(self.loss_of(probe))
-            if not curve[-1] <= STOP * curve[0]:
-                break
-        return curve
-
-    def step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """One step of the optimizer."""
-        self.network.train()
-        for _ in range(self.accumulate):
-            x, y = next(batches)
-            inputs, target = self.augment(x, y) if self.augment is not None else (x, y)
-            with self.autocast():
-                loss = self.task.loss(
-                    self.network(inputs.to(self.kind)), self.as_target(target), smooth=True
-                )
-            self.scaler.scale(loss / self.accumulate).backward()
-        self.scaler.unscale_(self.optimizer)
-        if self.strengths.l1 or self.strengths.l2:
-            add_penalty_gradients(self.weights, self.strengths.l1, self.strengths.l2)
-        self.gradients.clip(self.trained)
-        if self.flat is not None:
-            self.flat.gather()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        for parameter in self.trained:
-            parameter.grad = None
-        if self.strengths.max_norm:
-            limit_norms(self.weights, self.strengths.max_norm)
-
-    @torch.no_grad()
-    def loss_of(self, probe: tuple[Tensor, Tensor]) -> float:
-        """The loss in evaluation mode."""
-        self.network.eval()
-        x, y = probe
-        with self.autocast():
-            return float(self.task.loss(self.network(x.to(self.kind)), self.as_target(y)))
-
-    def autocast(self) -> AbstractContextManager:
-        """Mixed precision, where the trainer's option asks for it."""
-        return (
-            torch.autocast(self.device.type, self.mixed, cache_enabled=False)
-            if self.mixed
-            else nullcontext()
-        )
-
-    def as_target(self, target: Tensor) -> Tensor:
-        """Targets in the type of the outputs."""
-        return target.to(self.kind) if target.is_floating_point() else target
+def sweep(
+    rehearsal: Rehearsal,
+    rates: Sequence[float],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    probe: tuple[Tensor, Tensor],
+) -> list[float]:
+    """The probe's loss before the first step, then after each, up to the one at which training blows up."""
+    curve = [rehearsal.loss_of(probe)]
+    for rate in rates:
+        set_rate(rehearsal.optimizer, rate)
+        rehearsal.take_step(batches)
+        curve.append(rehearsal.loss_of(probe))
+        if not curve[-1] <= STOP * curve[0]:
+            break
+    return curve
