@@ -1,6 +1,7 @@
 """What an option of conf/metrics names: the metrics of each task, and how any of torchmetrics becomes one."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -142,9 +143,10 @@ def maker(name: str, node: Mapping[str, Any], spec: Spec, packages: Iterable[str
     plain = {"_target_": node["_target_"], **keywords(node)}
 
     def make() -> Metric:
-        metric = build(
-            plain, cast("Any", Metric), f"metrics.{name}", packages=packages, offered=known
-        )
+        kind, where = cast("Any", Metric), f"metrics.{name}"
+        with warnings.catch_warnings():  # that it keeps the rows
+            warnings.filterwarnings("ignore", message="Metric .* will save all")
+            metric = build(plain, kind, where, packages=packages, offered=known)
         if not isinstance(metric, Pooled):
             metric.distributed_available_fn = this_process
             metric.takes = getattr(metric, "takes", "predictions")
