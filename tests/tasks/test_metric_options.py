@@ -37,9 +37,7 @@ def test_a_metric_of_several_targets_is_the_mean_of_theirs_in_the_targets_units(
     scale, shift = (3.0, 0.5), (40.0, 9.0)
     module = make("regression", 2, shift, scale, metrics=("spearman",))
     ranks = [spearmanr(output[:, place], target[:, place]).statistic for place in range(2)]
-    assert score(module, output, target)["val/spearman"] == pytest.approx(
-        sum(ranks) / 2, rel=1e-4
-    )
+    assert score(module, output, target)["val/spearman"] == pytest.approx(sum(ranks) / 2, rel=1e-4)
     nodes = {"mape": {"_target_": "torchmetrics.MeanAbsolutePercentageError", "mode": "min"}}
     found = score(Task(module.spec, makers=metric_makers(nodes, module.spec)), output, target)
     said, truth = ((values.double().numpy() * scale + shift) for values in (output, target))
