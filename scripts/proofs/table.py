@@ -151,6 +151,7 @@ def needed() -> dict[str, set[str]]:
             "hydra/sweeper",
             "hydra/launcher",
             "logger",
+            "metrics",
         ):
             ours: dict[str, list[Any]] = {
                 "scheduler": [check_schedule],
@@ -204,6 +205,7 @@ NO_KEYS = (
     "hydra/sweeper",
     "hydra/launcher",
     "logger",
+    "metrics",
 )  # groups whose files set no own keys
 FOLLOWED = ("monitor", "mode")  # of a callback: they are objective.metric's
 

@@ -1,8 +1,10 @@
-"""Task: losses, and the metric that decides."""
+"""Task: losses, metrics, and the one that decides."""
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy.stats import spearmanr
+from sklearn import metrics as reference
 
 from goldilocks.callbacks import recorder_of
 from proofs.drive import Fit, prepared, probabilities, train, train_batches
@@ -12,13 +14,28 @@ DATA = {
     "mse": "diabetes",
     "mae": "diabetes",
     "huber": "diabetes",
+    "log_cosh": "diabetes",
+    "quantile": "diabetes",
     "bce": "breast_cancer",
     "cross_entropy": "iris",
+    "focal": "breast_cancer",
+}
+# Losses with parameters are shown at other values than their options'.
+SET = {
+    "huber": ("loss.delta=0.5",),
+    "quantile": ("loss.q=0.9",),
+    "focal": ("loss.gamma=3", "loss.alpha=0.25"),
 }
 
 
 def huber(error: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(error) < 1, error**2 / 2, np.abs(error) - 0.5)
+    return np.where(np.abs(error) < 0.5, error**2 / 2, 0.5 * (np.abs(error) - 0.25))
+
+
+def focal(output: np.ndarray, target: np.ndarray) -> np.ndarray:
+    share = probabilities(output)
+    share, weight = np.where(target == 1, share, 1 - share), np.where(target == 1, 0.25, 0.75)
+    return -weight * (1 - share) ** 3 * np.log(share)
 
 
 def cross_entropy(output: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -37,17 +54,27 @@ LOSSES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = 
         lambda output, target: np.abs(output - target),
     ),
     "huber": (
-        "e^2 / 2 up to 1, beyond it |e| - 1/2",
+        "e^2 / 2 up to delta, beyond it delta * (|e| - delta / 2); delta 0.5",
         lambda output, target: huber(output - target),
+    ),
+    "log_cosh": (
+        "log(cosh(e))",
+        lambda output, target: np.log(np.cosh(output - target)),
+    ),
+    "quantile": (
+        "0.9 * e above the prediction, 0.1 * |e| below, for q 0.9",
+        lambda output, target: np.maximum(0.9 * (target - output), 0.1 * (output - target)),
     ),
     "bce": ("-log of the true class's probability, of two", bce),
     "cross_entropy": ("-log of the true class's probability", cross_entropy),
+    "focal": ("-alpha (1 - p)^gamma log p, p the true class's; gamma 3, alpha 0.25", focal),
 }
 
 
 def reported(loss: str, name: str) -> tuple[float, float]:
     """val/loss of a trained epoch, and the formula's value on the network's outputs."""
-    fit = train(f"data={DATA[name]}", f"task.loss={loss}", "model.output_scale=2")
+    own = SET.get(loss, ())
+    fit = train(f"data={DATA[name]}", f"loss={loss}", *own, "model.output_scale=2")
     x, y = fit.parts.data.tensors["val"]
     output = fit.network.eval()(x).detach().double().numpy()
     return fit.metrics[-1]["val/loss"], float(LOSSES[name][1](output, y.double().numpy()).mean())
@@ -55,10 +82,11 @@ def reported(loss: str, name: str) -> tuple[float, float]:
 
 def loss_row(name: str) -> None:
     @proof(
-        f"task.loss={name}",
+        f"loss={name}",
         "G7",
         LOSSES[name][0],
         f"val/loss on {DATA[name]} minus the formula on the outputs",
+        covers=" ".join(word.partition("=")[0] for word in SET.get(name, ())),
     )
     def value() -> Measured:
         found, expected = reported(name, name)
@@ -71,7 +99,7 @@ for one in LOSSES:
 
 
 @proof(
-    "task.loss=auto",
+    "loss=auto",
     "G7",
     "squared error, binary or many-class cross-entropy by task",
     "val/loss over each formula",
@@ -81,6 +109,74 @@ def auto() -> Measured:
     errors = {name: abs(value / expected - 1) for name, (value, expected) in found.items()}
     shown = ", ".join(f"{DATA[name]} is {name}" for name, error in errors.items() if error < 1e-5)
     return shown, max(errors.values()) < 1e-5
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def scikit_learns(task: str, output: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """The metrics of predictions, by scikit-learn."""
+    if task == "regression":
+        return {
+            "rmse": reference.mean_squared_error(target, output) ** 0.5,
+            "mae": reference.mean_absolute_error(target, output),
+            "r2": reference.r2_score(target, output),
+            "spearman": spearmanr(target, output.squeeze()).statistic,
+        }
+    chosen = output.argmax(1)
+    return {
+        "accuracy": reference.accuracy_score(target, chosen),
+        "balanced_accuracy": reference.balanced_accuracy_score(target, chosen),
+        "auroc": reference.roc_auc_score(target, output, multi_class="ovr"),
+        "f1": reference.f1_score(target, chosen, average="macro"),
+        "matthews": reference.matthews_corrcoef(target, chosen),
+        "kappa": reference.cohen_kappa_score(target, chosen),
+        "ece": binned_error(output.max(1), chosen == target),
+    }
+
+
+def binned_error(sure: np.ndarray, right: np.ndarray) -> float:
+    """The expected calibration error by its definition, over 15 bins."""
+    bins = np.minimum((sure * 15).astype(int), 14)
+    parts = [bins == number for number in set(bins)]
+    return float(sum(part.mean() * abs(right[part].mean() - sure[part].mean()) for part in parts))
+
+
+def metric_row(words: str, data: str, claim: str, covers: str) -> None:
+    observable = f"those of validation on {data} minus scikit-learn's or their formula"
+
+    @proof(f"{words} data={data}", "G9", claim, observable, covers=covers)
+    def value() -> Measured:
+        fit = train(words, f"data={data}")
+        x, y = fit.parts.data.tensors["val"]
+        predicted = fit.parts.module.eval()(x).detach().double()
+        truth = y.double()
+        if data == "diabetes":
+            truth = fit.parts.module.task.unscale(y).double()
+        expected = scikit_learns(
+            fit.parts.data.spec.task, predicted.numpy(), truth.numpy().squeeze()
+        )
+        found = fit.metrics[-1]
+        names = [name for name in expected if f"val/{name}" in found]
+        worst = max(
+            abs(found[f"val/{name}"] - expected[name]) / abs(expected[name]) for name in names
+        )
+        return f"{', '.join(names)}: {within(worst, 1e-4)} of it", worst < 1e-4
+
+
+metric_row(
+    "metrics=[accuracy,balanced_accuracy,auroc,f1,ece,matthews,kappa]",
+    "digits",
+    "the named metrics, of classes",
+    "metrics=accuracy metrics=balanced_accuracy metrics=auroc metrics=f1 metrics=ece"
+    " metrics=matthews metrics=kappa",
+)
+metric_row(
+    "metrics=[auto,spearman]",
+    "diabetes",
+    "the task's own metrics, in the target's units",
+    "metrics=auto metrics=rmse metrics=mae metrics=r2 metrics=spearman",
+)
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------

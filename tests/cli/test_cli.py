@@ -148,7 +148,7 @@ WRONG = [
         "data.val_fraction=0",
         "objective.metric=val/loss: data.val_fraction=0 leaves no validation set; *",
     ),
-    ("task.loss=mse", "task.loss=mse: is not for multiclass; write one of: auto, cross_entropy"),
+    ("loss=mse", "loss=mse: is not for multiclass; write one of: auto, cross_entropy, focal"),
     ("data.task=binary", "data.task=binary: the target has 3 values, not 2; write data.task=auto"),
     (
         "data=diabetes regularization=label_smoothing",

@@ -154,7 +154,7 @@ def test_balanced_classes_are_no_longer_warned_of():
 
 
 def test_a_huber_loss_takes_outliers():
-    assert data_verdicts(*broken("diabetes", "outlier", "task.loss=huber"))["target"].status == "ok"
+    assert data_verdicts(*broken("diabetes", "outlier", "loss=huber"))["target"].status == "ok"
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

@@ -113,7 +113,7 @@ BROKEN = {
     "regularization=label_smoothing": (
         Task,
         "loss",
-        lambda self, output, target, smooth: self.loss_function(output, target),
+        lambda self, output, target, smooth: self.mean_loss(output, target),
     ),
     "callbacks.health": (
         layer_health,

@@ -194,7 +194,10 @@ def test_what_the_own_callback_logs_is_in_the_table(clone):
 
 def test_the_own_metric_decides_where_it_is_the_objective(clone):
     result = json.loads(
-        (run_of(clone, "data=diabetes objective.metric=val/mape") / "result.json").read_text()
+        (
+            run_of(clone, "data=diabetes metrics=[auto,mape] objective.metric=val/mape")
+            / "result.json"
+        ).read_text()
     )
     assert (result["objective"]["metric"], result["objective"]["mode"]) == ("val/mape", "min")
     assert result["metrics"]["val/mape"] == result["objective"]["value"]

@@ -92,6 +92,15 @@ def train_two_steps(tmp_path):
     return trained
 
 
+def fitting_data(compose, word):
+    """The first data set whose task a loss or metric is for."""
+    for name in ("iris", "breast_cancer", "diabetes"):
+        with contextlib.suppress(Refused):
+            prepare(compose(word, f"data={name}", "trainer=smoke"))
+            return name
+    raise AssertionError(f"{word} is for no task")
+
+
 def same(found, said):
     """Whether a composed value is what an option's file says; what it leaves to a reference is anything."""
     if isinstance(said, dict):
@@ -127,6 +136,8 @@ def test_every_option_trains(group, option, compose, train_two_steps, tmp_path):
         if group not in ("data", "experiment")
         else []
     )
+    if group in ("loss", "metrics"):
+        small = [f"data={fitting_data(compose, f'{group}={option}')}"]
     own = (
         {"path": write(tmp_path / "cars.csv", cars()), "target": "price"}
         if (group, option) == ("data", "table")

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 import fitting
 from drawing import draw, make, score
 from fitting import make_network
-from goldilocks.tasks.losses import LOSSES
+from goldilocks.tasks.losses import AUTO
 
 
 def draw_members(task, members=4, rows=64):
@@ -41,7 +41,7 @@ def test_an_ensemble_is_trained_on_the_mean_of_its_members_losses(task, options)
     assert torch.allclose(module.loss(output, target, smooth=True), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("task", LOSSES)
+@pytest.mark.parametrize("task", AUTO)
 def test_an_ensemble_predicts_the_mean_of_its_members(task):
     output, target = draw_members(task)
     module = make(task, output.shape[2], shift=(3.0,), scale=(2.0,))

@@ -8,13 +8,13 @@ from goldilocks.sweeps import sweep
 from tables import cars, write
 
 REFUSED = [
-    ("data=diabetes task.loss=mse,mae,huber", "write objective.metric=val/rmse, which is in the"),
-    ("data=diabetes task.loss=auto,mae", "changes what val/loss measures; write objective.metric"),
+    ("data=diabetes loss=mse,mae,huber", "write objective.metric=val/rmse, which is in the"),
+    ("data=diabetes loss=auto,mae", "changes what val/loss measures; write objective.metric"),
     ("data=diabetes data.target_scaling=standard,none", "write objective.metric=val/rmse"),
     ("{table} data.target_log=false,true", "write objective.metric=val/rmse"),
-    ("{table} data.target=[price,size] task.loss=mse,mae", "write objective.metric=val/r2"),
+    ("{table} data.target=[price,size] loss=mse,mae", "write objective.metric=val/r2"),
     (
-        "data=diabetes data.val_fraction=0 objective.metric=train/loss task.loss=mse,mae",
+        "data=diabetes data.val_fraction=0 objective.metric=train/loss loss=mse,mae",
         "train/rmse",
     ),
     ("data=iris,wine", "data=iris,wine: other targets, whose figures do not compare"),
@@ -35,7 +35,7 @@ REFUSED = [
     ("task.class_weight=none,balanced objective.metric=train/loss", "objective.metric=val/loss"),
     ("regularization=none,mixup objective.metric=train/accuracy", "by regularization.mixup=0"),
     (
-        "data=diabetes task.loss=mse,mae sweep.objectives=[val/loss,num_parameters]",
+        "data=diabetes loss=mse,mae sweep.objectives=[val/loss,num_parameters]",
         "write sweep.objectives=[val/rmse,num_parameters]",
     ),
     (
@@ -43,16 +43,16 @@ REFUSED = [
         "trials are compared by one metric",
     ),
     ("data.folds=2,3 sweep.pruner=asha", "write sweep.pruner=none"),
-    ("data=diabetes task.loss=mse,mae sweep.sampler=tpe sweep.n_trials=2", "val/rmse"),
-    ("data=diabetes task.loss=mse,mae sweep.sampler=qmc sweep.n_trials=2", "val/rmse"),
+    ("data=diabetes loss=mse,mae sweep.sampler=tpe sweep.n_trials=2", "val/rmse"),
+    ("data=diabetes loss=mse,mae sweep.sampler=qmc sweep.n_trials=2", "val/rmse"),
 ]
 ALLOWED = [
-    "data=diabetes task.loss=mse,mae,huber objective.metric=val/rmse",
-    "data=diabetes task.loss=auto,mse",
+    "data=diabetes loss=mse,mae,huber objective.metric=val/rmse",
+    "data=diabetes loss=auto,mse",
     "data=diabetes data.target_scaling=standard,none objective.metric=val/r2",
     "{table} data.target_log=false,true objective.metric=val/mae",
     "data=diabetes data.target_scaling=minmax task.output=identity,sigmoid",
-    "data=diabetes task.loss=mse,mae sweep.objectives=[val/rmse,num_parameters]",
+    "data=diabetes loss=mse,mae sweep.objectives=[val/rmse,num_parameters]",
     "objective.metric=val/loss,val/accuracy sweep.objectives=[val/accuracy]",
     "regularization.label_smoothing=0,0.1",
     "regularization=none,mixup,cutmix,dropout",
@@ -98,9 +98,9 @@ def test_what_does_not_is_left_alone(words, swept):
 def test_a_later_command_of_the_same_name_is_held_to_it_too(command):
     words = ["-m", *SMALL, "data=diabetes", "trainer.max_epochs=1", "logger=none", "name=s"]
     assert command(*words, "seed=0,1").code == 0
-    ended = command(*words, "seed=2,3", "task.loss=mae")
+    ended = command(*words, "seed=2,3", "loss=mae")
     assert ended.code == 2
-    assert "task.loss=mae: logs/sweeps/s was started with mse; choose another name" in ended.err
+    assert "loss=mae: logs/sweeps/s was started with mse; choose another name" in ended.err
     ended = command(*words, "seed=2,3", "data=wine")
     assert ended.code == 2
     assert "data.name=wine: logs/sweeps/s was started with diabetes" in ended.err

@@ -8,8 +8,9 @@ import pytest
 from conftest import read_result
 from fitting import Rows, ready
 from goldilocks.errors import Refused
-from goldilocks.tasks.metrics import METRICS
+from goldilocks.tasks.losses import AUTO
 from goldilocks.tasks.objective import check_defined, is_defined
+from goldilocks.tasks.task import Task
 
 RANDOM = np.random.default_rng(0)
 QUICK = ["trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
@@ -35,17 +36,18 @@ def test_what_the_validation_rows_do_not_define_is_refused(metric, validated):
     with pytest.raises(
         Refused, match=rf"objective\.metric=val/{metric}: is not defined where"
     ) as no:
-        check_defined(followed, data.spec, data.judged)
+        check_defined(followed, Task(data.spec), data.judged)
     assert "single" in str(no.value) if len(validated) == 1 else "all 10" in str(no.value)
-    check_defined({"objective.metric": "val/loss"}, data.spec, data.judged)
+    check_defined({"objective.metric": "val/loss"}, Task(data.spec), data.judged)
 
 
-@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("task", AUTO)
 def test_every_metric_of_a_task_is_defined_on_ordinary_rows(task):
     target = {"regression": RANDOM.normal(size=60), "binary": np.arange(60) % 2}
     data = ready(Rows(RANDOM.normal(size=(60, 2)), target.get(task, np.arange(60) % 3), task=task))
-    for name in ("loss", *METRICS[task]):
-        assert is_defined(name, data.spec, data.judged[0])
+    known = Task(data.spec)
+    for name in ("loss", *known.names()):
+        assert is_defined(name, known, data.judged[0])
 
 
 def test_each_fold_is_looked_at_unless_one_is_chosen():
@@ -56,14 +58,14 @@ def test_each_fold_is_looked_at_unless_one_is_chosen():
     data = ready(Rows(features, target, **options))
     assert len(data.judged) == 5
     with pytest.raises(Refused, match=r"early_stopping\.monitor=val/auroc: .* of fold \d .*fewer"):
-        check_defined(followed, data.spec, data.judged)
+        check_defined(followed, Task(data.spec), data.judged)
     whole = [ready(Rows(features, target, fold=fold, **options)) for fold in range(5)]
     assert [len(data.judged) for data in whole] == [1] * 5
     good = [len(set(of.judged[0].flatten().tolist())) == 2 for of in whole]
     assert sum(good) == 3
     for fine, of in zip(good, whole, strict=True):
         if fine:
-            check_defined(followed, of.spec, of.judged)
+            check_defined(followed, Task(of.spec), of.judged)
 
 
 def one_class(tmp_path):

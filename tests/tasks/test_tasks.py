@@ -7,12 +7,10 @@ import torch.nn.functional as F
 from sklearn import metrics as reference
 from sklearn.linear_model._huber import _huber_loss_and_gradient
 
-from drawing import ROWS, draw, make, score
+from drawing import draw, make, score
 from goldilocks.config.metric_directions import BETTER, direction
-from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
-from goldilocks.tasks.losses import LOSSES, smooth_binary
-from goldilocks.tasks.metrics import METRICS, metric_names
+from goldilocks.tasks.losses import AUTO, NAMES, smooth_binary
 from goldilocks.tasks.objective import Objective, check_objective
 
 
@@ -67,13 +65,10 @@ def test_huber_is_that_of_scikit_learns_regressor():
     assert found.item() == pytest.approx((total - len(y)) / 2 / len(y), rel=1e-5)
 
 
-@pytest.mark.parametrize("task", LOSSES)
+@pytest.mark.parametrize("task", AUTO)
 def test_a_loss_of_another_task_is_refused(task):
-    others = {name for losses in LOSSES.values() for name in losses} - LOSSES[task].keys()
-    for name in others:
-        with pytest.raises(
-            Refused, match=f"^task.loss={name}: is not for {task}; write one of: auto, "
-        ):
+    for name in [name for kind, name in NAMES.items() if task not in kind.tasks]:
+        with pytest.raises(Refused, match=f"^loss={name}: is not for {task}; write one of: auto, "):
             make(task, loss=name)
 
 
@@ -274,7 +269,7 @@ def test_metrics_of_half_precision_outputs_are_computed_in_single(dtype):
     assert score(make("regression", shift=(152.0,), scale=(77.0,)), coarse, target) == expected
 
 
-@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("task", AUTO)
 def test_metrics_start_anew_and_stages_are_apart(task):
     output, target = draw(task)
     module = make(task, output.shape[1])
@@ -288,14 +283,14 @@ def test_metrics_start_anew_and_stages_are_apart(task):
     assert score(module, output, target) == first
 
 
-@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("task", AUTO)
 def test_training_has_the_first_metric_only(task):
     output, target = draw(task)
     module = make(task, output.shape[1])
-    names = metric_names(task)
-    assert set(score(module, output, target, "train")) == {f"train/{names['train'][0]}"}
-    assert set(score(module, output, target, "test")) == {f"test/{name}" for name in METRICS[task]}
-    assert names["train"] == names["val"][:1]
+    names = module.names()
+    assert set(score(module, output, target, "train")) == {f"train/{names[0]}"}
+    assert set(score(module, output, target, "test")) == {f"test/{name}" for name in names}
+    assert module.names("train") == names[:1]
 
 
 def test_metrics_keep_no_gradients():
@@ -311,11 +306,11 @@ def test_metrics_keep_no_gradients():
 
 
 def test_every_metric_has_a_direction():
-    names = {name for metrics in METRICS.values() for name in metrics} | {"loss"}
+    names = {name for task in AUTO for name in make(task, 3 if task == "multiclass" else 1).names()}
     assert names == BETTER.keys()
-    for name in names:
+    for name in [*names, "loss"]:
         errors = name in ("loss", "rmse", "mae", "ece")
-        assert direction(f"val/{name}") == BETTER[name] == ("min" if errors else "max")
+        assert direction(f"val/{name}", {"auto": True}) == ("min" if errors else "max")
 
 
 @pytest.mark.parametrize(
@@ -345,15 +340,15 @@ def test_better_follows_the_mode_and_a_tie_goes_to_the_later():
 
 
 def test_an_objective_that_the_data_do_not_have_is_refused():
-    spec = Spec("regression", (4,), 1, num_rows=ROWS)
-    check_objective("val/rmse", spec)
-    check_objective("train/loss", spec)
+    task = make("regression")
+    check_objective("val/rmse", task)
+    check_objective("train/loss", task)
     for metric in ("val/accuracy", "train/r2"):
         with pytest.raises(
             Refused, match=f"^objective.metric={metric}: regression has no such metric; .*val/rmse"
         ):
-            check_objective(metric, spec)
-    without = Spec("regression", (4,), 1, num_rows={"train": 9, "val": 0, "test": 1})
+            check_objective(metric, task)
+    without = make("regression", facts={"num_rows": {"train": 9, "val": 0, "test": 1}})
     with pytest.raises(Refused, match=r"data.val_fraction=0 leaves no validation set"):
         check_objective("val/loss", without)
     check_objective("train/loss", without)

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +11,6 @@ import torch
 from goldilocks.callbacks.probe import at_rest, has_board, probe_rows, show
 from goldilocks.config.metric_directions import FIRST, board_tag
 from goldilocks.errors import one_line
-from goldilocks.tasks.metrics import metric_names
 
 Layout = dict[str, dict[str, list[Any]]]
 
@@ -43,17 +43,16 @@ class Charts(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.current_epoch == 0:  # a resumed run has it already
-            show(trainer, "log_layout", layout(pl_module.task.spec.task))
+            show(trainer, "log_layout", layout(pl_module.task.names()))
 
 
-def layout(task: str) -> Layout:
-    """By category and chart, the tags as regular expressions.
+def layout(names: Sequence[str]) -> Layout:
+    """By category and chart, the tags as regular expressions; `names` are the metrics'.
 
     All runs have the same categories, for TensorBoard puts the runs' charts together by them.
     """
     metrics = {
-        name: [f"{board_tag(stage + name)}$" for stage in FIRST]
-        for name in ("loss", *metric_names(task)["val"])
+        name: [f"{board_tag(stage + name)}$" for stage in FIRST] for name in ("loss", *names)
     }
     steps = {"learning rate": ["learning_rate$"], "momentum": ["momentum$"]}
     steps["gradient norm"] = ["gradient_norm$", "gradient_norm_clipped$"]

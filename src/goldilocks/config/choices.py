@@ -55,6 +55,7 @@ def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
             key for key, strength in cfg.get("regularization", {}).items() if strength
         ],
         "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
+        "metrics": [key for key, node in cfg.get("metrics", {}).items() if node is not None],
     }
     return {**single, **several}
 
@@ -82,7 +83,7 @@ def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
                     )
 
     for group in map(str, cfg):
-        if group in (*NOT_HASHED, "packages", "logger"):
+        if group in (*NOT_HASHED, "packages", "logger", "metrics"):
             continue
         child = cfg._get_node(group)
         if isinstance(child, DictConfig):

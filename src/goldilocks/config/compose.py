@@ -24,7 +24,10 @@ def register_resolvers() -> None:
     from goldilocks.config.metric_directions import direction
     from goldilocks.config.strangers import guard_hydra
 
-    OmegaConf.register_new_resolver("direction", direction, replace=True)
+    def of_root(metric: str, *, _root_: Any) -> str:
+        return direction(metric, _root_.get("metrics"))
+
+    OmegaConf.register_new_resolver("direction", of_root, replace=True)
     guard_hydra()
     read_as_typed()
     warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")

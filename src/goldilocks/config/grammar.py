@@ -16,13 +16,14 @@ COLUMNS = "data.columns"  # keys below are names of the user's own columns
 ONE_OPTION = (
     "data",
     "model",
+    "loss",
     "optimizer",
     "scheduler",
     "trainer",
     "hydra/sweeper",
     "hydra/launcher",
 )
-SEVERAL = ("regularization", "logger", "callbacks", "sweep", "hydra")
+SEVERAL = ("regularization", "metrics", "logger", "callbacks", "sweep", "hydra")
 OURS = (
     "hydra.run.dir",
     "hydra.sweep.dir",

@@ -1,9 +1,12 @@
-"""Which metrics there are, by task, and which way is better. Import-light: the configuration's resolvers need it."""
+"""Which metrics there are, and which way is better. Import-light: the configuration's resolvers need it."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from goldilocks.errors import Refused, near_miss
 
+# Those of `metrics=auto`. Others say it in their option: `mode: max`.
 BETTER = {
-    "loss": "min",
     "accuracy": "max",
     "balanced_accuracy": "max",
     "auroc": "max",
@@ -13,6 +16,7 @@ BETTER = {
     "mae": "min",
     "r2": "max",
 }
+AUTO = "auto"  # the key of `metrics` that stands for all of the task's own
 STAGES = ("train", "val", "test")
 FIRST = ("train/", "val/")  # stages whose curves a reader looks at first
 
@@ -26,17 +30,48 @@ def board_tag(name: str) -> str:
     return name[0].upper() + name[1:] if name.startswith(FIRST) else name
 
 
-def direction(metric: str) -> str:
-    """Whether less or more of a metric is better: min or max.
+def directions(metrics: Mapping[str, Any] | None) -> dict[str, str]:
+    """Which way is better, min or max, for the loss and each metric that a configuration has.
 
-    >>> direction("val/accuracy")
-    'max'
+    Args:
+        metrics: The group `metrics` of the configuration.
 
     Raises:
-        Refused: if the metric is not known.
+        Refused: for a metric that does not say it.
     """
-    name = str(metric).rpartition("/")[2]
-    if name not in BETTER:
-        known = [f"val/{known}" for known in BETTER]
-        raise Refused(f"objective.metric={metric}: no such metric; {near_miss(str(metric), known)}")
-    return BETTER[name]
+    found = {"loss": "min"}
+    for name, node in (metrics or {}).items():
+        if name == AUTO:
+            found |= BETTER if node else {}
+        elif node is not None:
+            found[str(name)] = stated(str(name), node)
+    return found
+
+
+def stated(name: str, node: Any) -> str:
+    """What a metric's option says of its direction."""
+    mode = node.get("mode") if isinstance(node, Mapping) or hasattr(node, "get") else None
+    mode = BETTER.get(name) if mode is None else mode
+    if name == "loss" or mode not in ("min", "max"):
+        said = "is the name of the loss" if name == "loss" else f"says mode={mode}"
+        write = "another name" if name == "loss" else f"metrics.{name}.mode=max if more is better"
+        raise Refused(f"metrics.{name}: {said}; write {write}" + (", else min" * (name != "loss")))
+    return str(mode)
+
+
+def direction(metric: str, metrics: Mapping[str, Any] | None) -> str:
+    """Whether less or more of a metric is better: min or max.
+
+    >>> direction("val/accuracy", {"auto": True}), direction("val/mape", {"mape": {"mode": "min"}})
+    ('max', 'min')
+
+    Raises:
+        Refused: if the metric is not among `metrics`.
+    """
+    name, known = str(metric).rpartition("/")[2], directions(metrics)
+    if name not in known:
+        raise Refused(
+            f"objective.metric={metric}: no such metric;"
+            f" {near_miss(str(metric), [f'val/{one}' for one in known])}"
+        )
+    return known[name]

@@ -197,8 +197,8 @@ def check_classes(
     return Verdict("classes", "warning", measured, advice)
 
 
-def check_target(y: Array, loss: str = "auto") -> Verdict:
-    """Whether a regression's target, [N, targets], varies, and has no values that drown all others."""
+def check_target(y: Array, squared: bool = True) -> Verdict:
+    """Whether a regression's target, [N, targets], varies, and has no values that rule a squared error."""
     spread, centre = y.std(0, dtype=np.float64), y.mean(0, dtype=np.float64)
     if not spread.all():
         return Verdict(
@@ -209,14 +209,14 @@ def check_target(y: Array, loss: str = "auto") -> Verdict:
         )
     far = float(np.max(np.abs(y - centre) / spread))
     measured = f"at most {far:.1f} standard deviations from its mean"
-    if far < OUTLIER or loss in ("mae", "huber"):
+    if far < OUTLIER or not squared:
         return Verdict("target", "ok", measured)
     return Verdict(
         "target",
         "warning",
         measured,
-        "outliers rule a squared error: write task.loss=huber",
-        ("task.loss=huber",),
+        "outliers rule a squared error: write loss=huber",
+        ("loss=huber",),
     )
 
 

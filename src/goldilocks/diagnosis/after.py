@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from goldilocks.callbacks import recorder_of
 from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.probe import probe
-from goldilocks.data.spec import Spec
 from goldilocks.data.tables.card import cell
 from goldilocks.diagnosis import evidence, reference
 from goldilocks.diagnosis.advice import advise, command
@@ -20,6 +20,8 @@ from goldilocks.diagnosis.findings import FEW, diagnose
 from goldilocks.diagnosis.findings import summary as summary_line
 from goldilocks.errors import one_line
 from goldilocks.schedulers.schedule import steps_in_epoch
+from goldilocks.tasks.losses import is_squared
+from goldilocks.tasks.task import Task
 from goldilocks.training.settings import Settings
 from goldilocks.training.trainer import Trainer
 
@@ -78,7 +80,7 @@ def about_data(folder: Path, settings: Settings) -> list[dict[str, Any]]:
     path = folder / "data_card.yaml"
     checks = yaml.safe_load(path.read_text(encoding="utf-8"))["checks"] if path.exists() else []
     answered = {"classes"}
-    if settings.task.get("loss") in ("mae", "huber"):
+    if not is_squared(settings.loss):
         answered.add("target")
     return [
         {
@@ -117,9 +119,12 @@ def sentence(text: str) -> str:
     return text if "/" in text.split()[0] else text[:1].upper() + text[1:]
 
 
-def loss_of_equal_shares(spec: Spec) -> float:
+def loss_of_equal_shares(task: Task) -> float:
     """Of a guess that gives every class the same; 0 for a regression."""
-    return 0.0 if spec.task == "regression" else math.log(max(spec.num_outputs, 2))
+    if task.spec.task == "regression":
+        return 0.0
+    output, target = (rows.to(task.target_shift.device) for rows in task.made_up_rows())
+    return float(task.criterion.mean(torch.zeros_like(output), target))
 
 
 def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
@@ -137,7 +142,7 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         "rate": parts.learning_rate,
         "clip": trainer.clip_value,
         "steps": trainer.global_step,
-        "alike": loss_of_equal_shares(module.task.spec),
+        "alike": loss_of_equal_shares(module.task),
         "weighted": module.task.weighted,
     }
     if status != "done":

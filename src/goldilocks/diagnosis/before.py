@@ -25,6 +25,7 @@ from goldilocks.errors import Refused
 from goldilocks.machine.devices import plan, trains_on_cpu
 from goldilocks.machine.threads import ALL_THREADS, SMALL_WORK, measure
 from goldilocks.schedulers.schedule import steps_in_epoch
+from goldilocks.tasks.losses import is_squared
 from goldilocks.training.checks import warnings_for
 from goldilocks.training.components import Parts, prepare
 from goldilocks.training.layer_health import PROBE_ROWS, measure_health
@@ -117,7 +118,7 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
     yield checks.check_scale(looked_at[:, :numbers], names)
     yield checks.check_equal_rows(rows, settings.data.get("drop_duplicates"))
     if spec.task == "regression":
-        yield checks.check_target(y, settings.task["loss"])
+        yield checks.check_target(y, is_squared(settings.loss))
     else:
         balanced = settings.task["class_weight"] == "balanced"
         yield checks.check_classes(spec.class_counts, spec.class_names, balanced)

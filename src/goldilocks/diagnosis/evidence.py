@@ -246,7 +246,4 @@ def constant_prediction(task: Task, targets: Tensor) -> Tensor:
     if task.spec.task == "binary":
         share = (targets.float().sum(0, keepdim=True) + 1) / (len(targets) + 2)
         return share.reshape(1, 1).logit()
-    absolute = task.loss_function is nn.functional.l1_loss
-    return (targets.float().quantile(0.5, 0) if absolute else targets.float().mean(0)).reshape(
-        1, -1
-    )
+    return task.criterion.constant(targets)

@@ -55,14 +55,12 @@ def constant_loss(task: Task, y: Tensor) -> tuple[float, str]:
         task: Whose loss it is.
         y: Targets as the loss takes them, [N] or [N, C].
     """
-    if task.spec.task == "binary":
-        return math.log(2), "both classes alike"
-    if task.spec.task == "multiclass":
-        return math.log(task.spec.num_outputs), "all classes alike"
-    absolute = task.loss_function is nn.functional.l1_loss
-    centre = y.quantile(0.5, 0) if absolute else y.mean(0)
-    what = "the target's median" if absolute else "the target's mean"
-    return float(task.loss_function(centre.expand_as(y), y)), what
+    if task.spec.task == "regression":
+        centre = task.criterion.constant(y).expand_as(y)
+        return float(task.criterion.mean(centre, y)), f"the target's {task.criterion.centre}"
+    alike = torch.zeros(len(y), task.spec.num_outputs, device=y.device)
+    what = "both classes alike" if task.spec.task == "binary" else "all classes alike"
+    return float(task.criterion.mean(alike, y)), what
 
 
 def judge_first_loss(first: float, expected: float, what: str, mend: str) -> Verdict:

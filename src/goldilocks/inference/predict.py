@@ -27,7 +27,7 @@ from goldilocks.tasks.task import Task
 from goldilocks.training.checkpoints import evaluated_weights, load_checkpoint, load_weights
 from goldilocks.training.checks import resolved
 from goldilocks.training.components import build_network
-from goldilocks.training.settings import Settings
+from goldilocks.training.settings import Settings, build_task
 
 Array = NDArray[Any]
 
@@ -218,7 +218,7 @@ def load(
     kind = Regressor if spec.task == "regression" else Classifier
     return kind(
         network,
-        Task(spec, **settings.task).eval(),
+        build_task(settings, spec).eval(),
         preparation,
         fitted["scaler"],
         settings,

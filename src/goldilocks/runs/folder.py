@@ -22,7 +22,16 @@ from goldilocks.training.checkpoints import load_training
 Status = Literal["running", "done", "failed", "diverged", "pruned", "interrupted"]
 STATUSES = get_args(Status)
 # What every configuration has; a file that was cut short lacks the last of it.
-GROUPS = ("data", "model", "regularization", "optimizer", "scheduler", "trainer", "objective")
+GROUPS = (
+    "data",
+    "model",
+    "loss",
+    "regularization",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "objective",
+)
 KEYS = ("callbacks", "task", "seed", "name", "log_dir")
 OF_SWEEPS = ("sweep.yaml", "trials")  # what only a sweep's folder has
 FILES = ("config.yaml", "overrides.yaml", "environment.json", "result.json")

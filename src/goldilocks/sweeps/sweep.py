@@ -40,7 +40,7 @@ from goldilocks.sweeps.report.page import try_report
 from goldilocks.sweeps.report.summary import reasons_of
 from goldilocks.sweeps.search.comparable import DATA, check_comparable
 from goldilocks.sweeps.search.compose import Composer
-from goldilocks.sweeps.search.settings import SweepSettings, better, sweep_settings
+from goldilocks.sweeps.search.settings import SweepSettings, sweep_settings
 from goldilocks.sweeps.search.space import Space, space_of
 from goldilocks.sweeps.search.study import check_storage, create_study, import_optuna
 from goldilocks.sweeps.search.widening import follow
@@ -69,8 +69,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     launcher = launcher_of(sweeper)  # or a refusal
     checker = Checker(type(launcher).__name__ == "ProcessLauncher", settings.objectives)
     first = Trial(space.fixed, {}, *composer.compose(space.fixed))
-    modes = {metric: better(metric, "sweep.objectives") for metric in settings.objectives}
-    modes = modes or {first.config.objective.metric: first.config.objective.mode}
+    modes = settings.modes or {first.config.objective.metric: first.config.objective.mode}
     if settings.needs_study:
         import_optuna(settings)
         check_storage(settings.storage)

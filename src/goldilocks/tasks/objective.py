@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from goldilocks.config.metric_directions import BETTER
-from goldilocks.data.spec import Spec
+from goldilocks.config.metric_directions import AUTO, directions
 from goldilocks.errors import Refused, near_miss
-from goldilocks.tasks.metrics import metric_names
 from goldilocks.tasks.task import Task
 
 
@@ -20,20 +18,27 @@ class Objective:
     Args:
         metric: Stage, slash, metric: `val/loss`.
         mode: Whether less or more is better.
+        metrics: The configuration's; None: the task's own.
     """
 
-    def __init__(self, metric: str, mode: Literal["min", "max"]) -> None:
+    def __init__(
+        self,
+        metric: str,
+        mode: Literal["min", "max"],
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
         stage, _, name = metric.partition("/")
-        known = [f"{stage}/{name}" for stage in ("train", "val") for name in BETTER]
+        better = directions({AUTO: True} if metrics is None else metrics)
+        known = [f"{stage}/{name}" for stage in ("train", "val") for name in better]
         if stage == "test":
             raise Refused(
                 f"objective.metric={metric}: the test set must not decide; write val/{name}"
             )
         if metric not in known:
             raise Refused(f"objective.metric={metric}: no such metric; {near_miss(metric, known)}")
-        if mode != BETTER[name]:
+        if mode != better[name]:
             raise Refused(
-                f"objective.mode={mode}: {BETTER[name]} is better for {name}; leave objective.mode out"
+                f"objective.mode={mode}: {better[name]} is better for {name}; leave objective.mode out"
             )
         self.metric, self.mode = metric, mode
 
@@ -42,34 +47,34 @@ class Objective:
         return best is None or (value <= best if self.mode == "min" else value >= best)
 
 
-def check_objective(metric: str, spec: Spec, where: str = "objective.metric") -> None:
+def check_objective(metric: str, task: Task, where: str = "objective.metric") -> None:
     """Refuses a followed metric that the task or the split does not have."""
-    stage = metric.partition("/")[0]
+    stage, spec = metric.partition("/")[0], task.spec
     if stage == "val" and spec.num_rows.get("val", 0) == 0:
         raise Refused(
             f"{where}={metric}: data.val_fraction=0 leaves no validation set;"
             " write objective.metric=train/loss or a data.val_fraction above 0"
         )
-    names = metric_names(spec.task)
-    known = [f"{stage}/{name}" for stage in ("train", "val") for name in ["loss", *names[stage]]]
+    stages = ("train", "val")
+    known = [f"{stage}/{name}" for stage in stages for name in ["loss", *task.names(stage)]]
     if metric not in known:
         raise Refused(
             f"{where}={metric}: {spec.task} has no such metric; write one of: {', '.join(known)}"
         )
 
 
-def check_defined(metrics: Mapping[str, str], spec: Spec, judged: Sequence[Tensor]) -> None:
+def check_defined(metrics: Mapping[str, str], task: Task, judged: Sequence[Tensor]) -> None:
     """Refuses a followed metric that validation rows do not define, whatever is predicted for them.
 
     Args:
         metrics: Those that are followed, by the keys that say so.
-        spec: Of the data.
+        task: Whose metrics they are.
         judged: Targets of the validation rows, of each network that a run trains, as its loss takes them.
     """
     for where, metric in metrics.items():
         stage, _, name = metric.partition("/")
         for fold, target in enumerate(judged if stage == "val" else []):
-            if is_defined(name, spec, target):
+            if is_defined(name, task, target):
                 continue
             of_fold = f" of fold {fold}" if len(judged) > 1 else ""
             rows = f"all {len(target)} validation rows{of_fold} have the same target"
@@ -82,9 +87,13 @@ def check_defined(metrics: Mapping[str, str], spec: Spec, judged: Sequence[Tenso
             )
 
 
-def is_defined(name: str, spec: Spec, target: Tensor) -> bool:
+def is_defined(name: str, task: Task, target: Tensor) -> bool:
     """Whether a metric, or the loss, is a number for some rows' targets, and tells predictions apart."""
     if name == "r2" and bool((target == target[0]).all()):  # the library has 0 for any prediction
         return False
-    value = Task(spec).score(name, torch.zeros(len(target), spec.num_outputs), target)
-    return math.isfinite(value)
+    outputs = task.spec.num_outputs
+    constant = torch.zeros(len(target), outputs)
+    # A correlation is not defined for equal predictions, but is for these.
+    right = nn.functional.one_hot(target, outputs).float() if target.ndim == 1 else target
+    guesses = (task.score(name, output, target, combined=True) for output in (constant, right))
+    return any(map(math.isfinite, guesses))

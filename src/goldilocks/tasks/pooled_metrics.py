@@ -24,12 +24,15 @@ BINS = 15  # of probabilities from 0 to 1, as in Guo et al. (2017)
 class Pooled:
     """Keeps what it is given, and computes when it is asked, on all rows; with torchmetrics' methods.
 
-    Args:
+    Attributes:
         function: Of raw outputs [N, C], or [N] probabilities of the second class of two, and the classes' indices [N].
     """
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.function = function
+    tasks = ("binary", "multiclass")
+    takes = "raw"
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def __init__(self) -> None:
         self.parts: list[tuple[Tensor, Tensor]] = []
 
     def update(self, output: Tensor, target: Tensor) -> None:
@@ -123,3 +126,27 @@ def calibration_error(output: Tensor, target: Tensor) -> Tensor:
     return multiclass_calibration_error(
         output.softmax(1), target, output.shape[1], BINS, validate_args=False
     )
+
+
+class BalancedAccuracy(Pooled):
+    """The mean of the classes' recalls."""
+
+    function = staticmethod(balanced_accuracy)
+
+
+class AUROC(Pooled):
+    """The area under the ROC curve; of many classes the mean of each against the rest."""
+
+    function = staticmethod(auroc)
+
+
+class F1(Pooled):
+    """The mean of the classes' F1 scores; of two, the second's."""
+
+    function = staticmethod(f1)
+
+
+class CalibrationError(Pooled):
+    """The expected calibration error, over 15 bins."""
+
+    function = staticmethod(calibration_error)

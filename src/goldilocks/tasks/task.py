@@ -4,7 +4,7 @@ Legend: B batch, C outputs, K members of an ensemble.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -12,13 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from goldilocks.config.metric_directions import STAGES
+from goldilocks.config.metric_directions import AUTO, STAGES
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
-from goldilocks.tasks.losses import LOSSES, LossName, balanced_weights, smooth_binary
-from goldilocks.tasks.metrics import CentredR2, make_metric, metric_names, of_all_rows
+from goldilocks.tasks.losses import AUTO as OWN_LOSS
+from goldilocks.tasks.losses import Loss, balanced_weights
+from goldilocks.tasks.metrics import (
+    Maker,
+    metric_makers,
+    of_all_rows,
+    taken_by,
+    try_metric,
+    value_of,
+)
 from goldilocks.tasks.outputs import OUTPUTS, Output, check_output
-from goldilocks.tasks.pooled_metrics import Pooled
 
 
 class Task(nn.Module):
@@ -29,7 +36,8 @@ class Task(nn.Module):
 
     Args:
         spec: Of the data.
-        loss: The loss's name; `auto` takes the task's first.
+        loss: None: the task's own.
+        makers: Of the metrics, by name; None: the task's own. Training has the first only: it is computed on the way.
         class_weight: `balanced`: a row of a class counts as n / (C * rows of the class), of the training rows, as in
             scikit-learn's compute_class_weight. In the training loss only: val/loss is that of the rows as they are.
         output: What a regression's raw outputs go through before they are compared with the scaled target. Classes
@@ -46,17 +54,13 @@ class Task(nn.Module):
     def __init__(
         self,
         spec: Spec,
-        loss: LossName = "auto",
+        loss: Loss | None = None,
+        makers: Mapping[str, Maker] | None = None,
         class_weight: Literal["none", "balanced"] = "none",
         output: Output = "identity",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        losses = LOSSES[spec.task]
-        if loss != "auto" and loss not in losses:
-            raise Refused(
-                f"task.loss={loss}: is not for {spec.task}; write one of: auto, {', '.join(losses)}"
-            )
         if label_smoothing and spec.task == "regression":
             raise Refused(
                 f"regularization.label_smoothing={label_smoothing}: smooths class targets, and these data are a"
@@ -68,7 +72,8 @@ class Task(nn.Module):
             )
         check_output(output, spec)
         self.spec = spec
-        self.loss_function = losses[next(iter(losses)) if loss == "auto" else loss]
+        self.criterion = OWN_LOSS[spec.task]() if loss is None else loss
+        self.mean_loss = self.criterion.mean  # a module's attributes are slow
         self.output_function = OUTPUTS[output][0] if output in OUTPUTS else None
         self.label_smoothing = label_smoothing
         self.register_buffer("target_shift", torch.tensor(spec.target_shift or (0.0,)))
@@ -84,12 +89,17 @@ class Task(nn.Module):
         self.weighted = class_weight == "balanced"
         weights = balanced_weights(spec.class_counts) if self.weighted else torch.ones(1)
         self.register_buffer("class_weight", weights, persistent=False)
-        names = metric_names(spec.task)
+        self.makers = metric_makers({AUTO: True}, spec) if makers is None else dict(makers)
         # Not registered as submodules: they are no part of a checkpoint, and switching every one of them between
         # training and evaluation takes longer than a small network's step.
-        self.metrics: dict[str, dict[str, Metric | Pooled]] = {
-            stage: {name: make_metric(name, spec) for name in names[stage]} for stage in STAGES
+        self.metrics: dict[str, dict[str, Metric]] = {
+            stage: {name: self.makers[name]() for name in self.names(stage)} for stage in STAGES
         }
+        self.scored: dict[str, Metric] = {}  # apart from those of the stages
+
+    def names(self, stage: str = "val") -> list[str]:
+        """The metrics' names of a stage, the loss aside."""
+        return list(self.makers)[: 1 if stage == "train" else None]
 
     def loss(self, output: Tensor, target: Tensor, *, smooth: bool = False) -> Tensor:
         """The mean loss of a batch.
@@ -104,25 +114,14 @@ class Task(nn.Module):
             target = target.repeat_interleave(output.shape[1], 0)
             output = output.flatten(0, 1)
         output = self.combine(output)
-        amount = self.label_smoothing if smooth else 0.0
-        weight = self.class_weight if smooth and self.weighted else None
-        if self.spec.task == "multiclass":
-            if weight is None:
-                return self.loss_function(output, target, label_smoothing=amount)
-            # The mean over rows. torch's divides by the sum of the batch's weights, which undoes them in small batches.
-            total = self.loss_function(
-                output, target, weight=weight, label_smoothing=amount, reduction="sum"
-            )
-            return total / len(output)
-        if amount:
-            target = smooth_binary(target, amount)
-        if weight is None:
-            return self.loss_function(output, target)
-        return weight[0] * self.loss_function(output, target, pos_weight=weight[1] / weight[0])
+        if not smooth:
+            return self.mean_loss(output, target)
+        weight = self.class_weight if self.weighted else None
+        return self.mean_loss(output, target, weight, self.label_smoothing)
 
     def row_losses(self, values: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, [B], from what `combine` gives; a regression's is the mean over its targets."""
-        return self.loss_function(values, target, reduction="none").reshape(len(target), -1).mean(1)
+        return self.criterion(values, target)
 
     def combine(self, output: Tensor) -> Tensor:
         """From raw outputs [B, C] or [B, K, C] to [B, C]: logits, or a regression's values in the target's scale."""
@@ -168,41 +167,66 @@ class Task(nn.Module):
         """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets; `combined`: see `combine`."""
         if name == "loss":
             return self.loss(output, target).item()
-        metric = make_metric(name, self.spec)
+        if name not in self.scored:
+            self.scored[name] = self.makers[name]()
+        metric = self.scored[name]
+        metric.reset()
         self.give([metric], output, target, combined)
-        return metric.compute().item()
+        return value_of(metric)
+
+    def try_metrics(self) -> None:
+        """Refuses metrics that cannot take the task's rows."""
+        output, target = self.made_up_rows()
+        for name, make in self.makers.items():
+            metric = make()
+            try_metric(name, metric, *self.form(taken_by(metric), output, target))
+
+    def made_up_rows(self) -> tuple[Tensor, Tensor]:
+        """Raw outputs, [B, C], and targets of a few rows, which are predicted well."""
+        outputs = self.spec.num_outputs
+        if self.spec.task == "multiclass":
+            target = torch.arange(2 * outputs) % outputs
+            return 2 * F.one_hot(target, outputs).float(), target
+        target = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None].expand(-1, outputs)
+        return (2 * target - 1 if self.spec.task == "binary" else target), target
 
     def give(
-        self,
-        metrics: Iterable[Metric | Pooled],
-        output: Tensor,
-        target: Tensor,
-        combined: bool = False,
+        self, metrics: Iterable[Metric], output: Tensor, target: Tensor, combined: bool = False
     ) -> None:
         """Hands outputs and targets to metrics, in the form that they take."""
-        output = centred = output if combined else self.combine(output.float())
-        centred_target = target
-        if self.spec.task == "regression":
-            centred, centred_target = (
-                self.centre(values).squeeze(-1) for values in (output, target)
-            )
-            output, target = self.unscale(output).squeeze(-1), self.unscale(target).squeeze(-1)
-        elif self.spec.task == "binary":
-            output, target = output.sigmoid().squeeze(-1), target.squeeze(-1).round().long()
-        elif target.ndim == 2:  # probabilities
-            target = target.argmax(1)
+        output = output if combined else self.combine(output.float())
+        forms: dict[str, tuple[Tensor, Tensor]] = {}
         for metric in metrics:
-            if isinstance(metric, Metric) and metric.device != output.device:
+            if isinstance(metric, nn.Module) and metric.device != output.device:
                 metric.to(output.device)
-            metric.update(
-                *((centred, centred_target) if isinstance(metric, CentredR2) else (output, target))
-            )
+            takes = taken_by(metric)
+            if takes not in forms:
+                forms[takes] = self.form(takes, output, target)
+            metric.update(*forms[takes])
+
+    def form(self, takes: str, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs, as `combine` gives them, and targets in the form that a metric takes.
+
+        Args:
+            takes: `predictions`, which the library's take: probabilities, [B, C] or of the second class of two, [B],
+                and class indices, [B]; or a regression's values and targets, [B] or [B, C], in the target's units.
+                `raw`: instead of probabilities of many classes the logits. `centred`: a regression's around zero.
+            output: [B, C].
+            target: As the loss takes it.
+        """
+        if takes == "centred":
+            return self.centre(output).squeeze(-1), self.centre(target).squeeze(-1)
+        if self.spec.task == "regression":
+            return self.unscale(output).squeeze(-1), self.unscale(target).squeeze(-1)
+        if self.spec.task == "binary":
+            return output.sigmoid().squeeze(-1), target.squeeze(-1).round().long()
+        target = target.argmax(1) if target.ndim == 2 else target  # probabilities
+        return (output if takes == "raw" else output.softmax(-1)), target
 
     def compute_metrics(self, stage: str) -> dict[str, float]:
         """The stage's metrics since they were reset, by `stage/name`."""
         return {
-            f"{stage}/{name}": of_all_rows(metric).item()
-            for name, metric in self.metrics[stage].items()
+            f"{stage}/{name}": of_all_rows(metric) for name, metric in self.metrics[stage].items()
         }
 
     def reset_metrics(self, stage: str) -> None:

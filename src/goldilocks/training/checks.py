@@ -21,9 +21,11 @@ from goldilocks.machine.devices import plan
 from goldilocks.optimizers.optimizer import try_optimizer
 from goldilocks.regularization.strengths import Regularization, is_on
 from goldilocks.schedulers.schedule import has_length, try_schedule
+from goldilocks.tasks.losses import try_loss
+from goldilocks.tasks.metrics import check_metrics
 from goldilocks.tasks.objective import Objective, check_objective
 from goldilocks.tasks.task import Task
-from goldilocks.training.settings import Node, Settings
+from goldilocks.training.settings import Node, Settings, build_task
 from goldilocks.training.trainer import try_trainer
 
 EXACT = {"bf16-true": 257, "16-true": 2049}  # numbers from 0 that a kind of inputs can tell apart
@@ -33,6 +35,7 @@ ALPHA_DROPOUT = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 LIVE = {
     "data": (),
     "model": ("input_shape", "num_outputs"),
+    "loss": ("reduction",),
     "callbacks": ("dirpath", "save_dir", "is_trial"),
     "logger": ("save_dir", "resume_step"),
 }  # what the run adds to an option's own keywords
@@ -52,8 +55,11 @@ def check(cfg: DictConfig) -> Settings:
     Regularization(**check_arguments(Regularization, settings.regularization, "regularization"))
     check_node(settings.data, TableData, "data", packages)
     check_node(settings.model, nn.Module, "model", packages)
-    check_arguments(Task, settings.task, "task", given=("spec", "label_smoothing"))
-    Objective(**check_arguments(Objective, settings.objective, "objective"))
+    check_node(settings.loss, nn.Module, "loss", packages)
+    check_metrics(settings.metrics, packages)
+    check_task(settings.task)
+    objective = check_arguments(Objective, settings.objective, "objective", given=("metrics",))
+    Objective(**objective, metrics=settings.metrics)
     try_schedule(settings.scheduler, try_optimizer(settings.optimizer, packages), packages)
     try_trainer(settings.trainer, packages)
     precision = settings.trainer.get("precision")
@@ -72,6 +78,19 @@ def check(cfg: DictConfig) -> Settings:
             if node is not None:
                 check_node(node, base, f"{group}.{key}", packages)
     return settings
+
+
+def check_task(node: Node) -> None:
+    """Refuses keys of `task` that there are not, and those that other groups set."""
+    elsewhere = {
+        "spec": "data=NAME",
+        "loss": "loss=NAME",
+        "makers": "metrics=[NAME]",
+        "label_smoothing": "regularization.label_smoothing=0.1",
+    }
+    for key in elsewhere.keys() & node.keys():
+        raise Refused(f"task.{key}: has no such key; write {elsewhere[key]}")
+    check_arguments(Task, node, "task", given=elsewhere)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -117,8 +136,11 @@ def check_installed(kind: type, where: str) -> None:
 # --- once the data are known ------------------------------------------------------------------------------------------
 
 
-def check_with_data(settings: Settings, spec: Spec) -> None:
+def check_with_data(settings: Settings, spec: Spec) -> Task:
     """Checks what depends on the task and the split: metrics that are followed, and the loss.
+
+    Returns:
+        The task.
 
     Raises:
         Refused: for a metric or loss that these data do not have, or an augmentation for other data.
@@ -140,9 +162,16 @@ def check_with_data(settings: Settings, spec: Spec) -> None:
             f"trainer.precision={precision}: cannot hold the numbers of {most} categories; write trainer.precision=32"
         )
     check_rows(settings, spec)
+    task = build_task(settings, spec)
+    mixes = (settings.regularization[key] for key in ("mixup", "cutmix", "label_smoothing"))
+    where = f"loss._target_={settings.loss['_target_']}"
+    try_loss(task.criterion, spec, where, probabilities=False)
+    if spec.task == "multiclass" and any(mixes):
+        try_loss(task.criterion, spec, where, probabilities=True)
+    task.try_metrics()
     for where, metric in followed(settings).items():
-        check_objective(metric, spec, where)
-    Task(spec, **settings.task, label_smoothing=settings.regularization["label_smoothing"])
+        check_objective(metric, task, where)
+    return task
 
 
 def followed(settings: Settings) -> dict[str, str]:

@@ -25,7 +25,6 @@ from goldilocks.optimizers.optimizer import build_optimizer
 from goldilocks.regularization.strengths import Regularization
 from goldilocks.schedulers.schedule import build_schedule
 from goldilocks.tasks.objective import Objective, check_defined
-from goldilocks.tasks.task import Task
 from goldilocks.training.checks import check, check_network, check_with_data, followed, warnings_for
 from goldilocks.training.module import TrainingModule
 from goldilocks.training.settings import Settings
@@ -82,8 +81,8 @@ def prepare(
     set_matmul(settings.trainer.get("matmul", "high"))
     data = build_data(settings, fitted)
     spec = data.spec
-    check_with_data(settings, spec)
-    check_defined(followed(settings), spec, data.judged)
+    task = check_with_data(settings, spec)
+    check_defined(followed(settings), task, data.judged)
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     network = build_network(settings, spec)
     for warning in warnings_for(settings, network) if warn and devices.is_first() else []:
@@ -92,13 +91,13 @@ def prepare(
     packages = settings.packages
     module = TrainingModule(
         network,
-        Task(spec, **settings.task, label_smoothing=regularization.label_smoothing),
+        task,
         partial(make_optimizer, settings),
         partial(build_schedule, settings.scheduler, packages=packages),
         regularization,
         seed=settings.seed,
     )
-    return Parts(settings, data, module, Objective(**settings.objective))
+    return Parts(settings, data, module, Objective(**settings.objective, metrics=settings.metrics))
 
 
 def make_optimizer(

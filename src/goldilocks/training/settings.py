@@ -5,7 +5,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from goldilocks.config.build import check_arguments
+from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
+from goldilocks.tasks.losses import build_loss
+from goldilocks.tasks.metrics import metric_makers
+from goldilocks.tasks.task import Task
 from goldilocks.training.lr_range.rules import ANY_RATE, AUTO, RangeOptions
 
 Node = dict[str, Any]
@@ -36,6 +40,7 @@ class Settings:
         scheduler: Node,
         trainer: Node,
         callbacks: Node,
+        loss: Node,
         task: Node,
         objective: Node,
         seed: Annotated[int, Field(ge=0, lt=2**32)],
@@ -45,6 +50,7 @@ class Settings:
         packages: list[str],
         lr_range: Node | None = None,  # runs of before it was there have none
         logger: Node | None = None,  # Hydra composes nothing from logger=[]
+        metrics: Node | None = None,  # likewise
         record_changes: bool = True,  # is for environment.json alone
     ) -> None:
         self.data = data
@@ -55,6 +61,8 @@ class Settings:
         self.trainer = trainer
         self.callbacks = callbacks
         self.logger = logger or {}
+        self.loss = loss
+        self.metrics = metrics or {}
         self.task = task
         self.objective = objective
         self.lr_range = RangeOptions(**check_arguments(RangeOptions, lr_range or {}, "lr_range"))
@@ -70,3 +78,18 @@ class Settings:
         self.log_dir = log_dir
         self.resume = resume
         self.packages = packages
+
+
+def build_task(settings: Settings, spec: Spec) -> Task:
+    """What is learnt: the loss, the metrics and the outputs.
+
+    Raises:
+        Refused: for a loss or a metric that is not for the task.
+    """
+    return Task(
+        spec,
+        build_loss(settings.loss, spec, settings.packages),
+        metric_makers(settings.metrics, spec, settings.packages),
+        **settings.task,
+        label_smoothing=settings.regularization["label_smoothing"],
+    )

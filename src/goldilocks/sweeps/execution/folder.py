@@ -205,7 +205,7 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     try:
         for number, entry in check_arguments(sweep_keys, found, "")["trials"].items():
             check_arguments(entry_keys, entry, f"trials.{number}")
-        if lacking := {"sampler", "objectives", "seeds"} - found["settings"].keys():
+        if lacking := {"sampler", "objectives", "seeds", "modes"} - found["settings"].keys():
             raise Refused(f"settings.{min(lacking)}: is missing")
     except Refused as refusal:
         raise Refused(f"{where} ({refusal})") from refusal

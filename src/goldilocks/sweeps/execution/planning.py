@@ -23,6 +23,7 @@ from goldilocks.sweeps.search.settings import COUNTS, SweepSettings
 from goldilocks.sweeps.search.space import Space
 from goldilocks.sweeps.search.study import Study, open_study
 from goldilocks.tasks.objective import check_defined, check_objective
+from goldilocks.tasks.task import Task
 from goldilocks.training.checks import check, check_with_data, followed, warnings_for
 from goldilocks.training.components import build_data, build_network
 from goldilocks.training.settings import Settings
@@ -65,8 +66,7 @@ class Checker:
                 " hydra/launcher=process hydra.launcher.slots=1, which gives each trial a process of its own"
             )
         key = self.loaded(settings)
-        check_with_data(settings, self.specs[key])
-        self.check_metrics(settings, key)
+        self.check_metrics(settings, key, check_with_data(settings, self.specs[key]))
         with torch.device("meta"):
             network = build_network(settings, self.specs[key])
         trial.config_hash = hash_of_config(trial.config)
@@ -93,16 +93,16 @@ class Checker:
         key = self.loaded(settings)
         return meaning(settings, self.specs[key], self.problems[key], sweep)
 
-    def check_metrics(self, settings: Settings, key: str) -> None:
+    def check_metrics(self, settings: Settings, key: str, task: Task) -> None:
         """Refuses metrics that the data do not have, or that their validation rows do not define."""
         metrics = followed(settings)
-        known = (key, *metrics.values())
+        known = (key, *metrics.values(), str(settings.metrics))
         if known in self.defined:
             return
         for metric in self.objectives:
-            check_objective(metric, self.specs[key], "sweep.objectives")
-            check_defined({"sweep.objectives": metric}, self.specs[key], self.judged[key])
-        check_defined(metrics, self.specs[key], self.judged[key])
+            check_objective(metric, task, "sweep.objectives")
+            check_defined({"sweep.objectives": metric}, task, self.judged[key])
+        check_defined(metrics, task, self.judged[key])
         self.defined.add(known)
 
     def rows(self, trial: Trial) -> int:

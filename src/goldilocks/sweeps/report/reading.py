@@ -11,7 +11,6 @@ from goldilocks.loggers.table import numbers_in
 from goldilocks.sweeps.execution.folder import all_trials, read_sweep
 from goldilocks.sweeps.execution.trials import Trial
 from goldilocks.sweeps.report.summary import Summary, summarize
-from goldilocks.sweeps.search.settings import better
 
 
 def find_sweep(sweep: str, log_dir: str | Path) -> Path:
@@ -52,8 +51,8 @@ def read_summary(folder: Path, trials: Sequence[Trial] | None = None) -> Summary
         stored = read_sweep(folder)
     except Refused as refusal:
         raise Refused(f"{refusal}; the command of the sweep writes it again") from refusal
-    names = stored["settings"]["objectives"] or [stored["objective"]["metric"]]
-    modes = {name: better(name, "sweep.objectives") for name in names}
+    own = stored["objective"]
+    modes = stored["settings"]["modes"] or {own["metric"]: own["mode"]}
     paths = {trial: folder / str(trial) / "result.json" for trial in map(int, stored["trials"])}
     ended = {number: path.stat().st_mtime for number, path in paths.items() if path.exists()}
     return summarize(

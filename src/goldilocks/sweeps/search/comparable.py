@@ -17,11 +17,12 @@ from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.sweeps.search.settings import SweepSettings
 from goldilocks.sweeps.search.space import Dimension, Space
-from goldilocks.tasks.losses import LOSSES
+from goldilocks.tasks.losses import loss_in_words
+from goldilocks.tasks.metrics import metric_makers
 from goldilocks.training.settings import Settings
 
-DATA, METRIC, FOLDS = "data", "objective.metric", "data.folds"
-MATTERS = ("data", "task", "objective", "regularization")  # groups of whose keys some do
+DATA, METRIC, FOLDS, LOSS = "data", "objective.metric", "data.folds", "loss"
+MATTERS = ("data", "loss", "task", "objective", "regularization")  # groups of whose keys some do
 MIXED = ("regularization.mixup", "regularization.cutmix")  # change targets in training
 WEIGHTED = ("regularization.label_smoothing", "task.class_weight", *MIXED)
 
@@ -39,10 +40,12 @@ class Meaning(NamedTuple):
     Attributes:
         facts: By metric and key; the metric is empty where all depend on it.
         spec: Of the trial's data.
+        metrics: The names of the trial's, the loss aside.
     """
 
     facts: dict[tuple[str, str], Any]
     spec: Spec
+    metrics: Sequence[str]
 
 
 def meaning(settings: Settings, spec: Spec, problem: str, sweep: SweepSettings) -> Meaning:
@@ -57,7 +60,7 @@ def meaning(settings: Settings, spec: Spec, problem: str, sweep: SweepSettings) 
     if pruned:  # goes by epochs, or by folds
         one = settings.data.get("fold") is not None
         facts["", FOLDS] = None if one else settings.data.get("folds")
-    return Meaning(facts, spec)
+    return Meaning(facts, spec, list(metric_makers(settings.metrics, spec, settings.packages)))
 
 
 def depends_on(metric: str, settings: Settings, spec: Spec) -> dict[str, Any]:
@@ -65,9 +68,9 @@ def depends_on(metric: str, settings: Settings, spec: Spec) -> dict[str, Any]:
     stage, _, name = metric.partition("/")
     keys = [*(WEIGHTED if name == "loss" else MIXED)] if stage == "train" else []
     found = {key: getattr(settings, key.partition(".")[0])[key.partition(".")[2]] for key in keys}
+    if name == "loss":
+        found[LOSS] = loss_in_words(settings.loss, spec.task)
     if name == "loss" and spec.task == "regression":
-        loss = settings.task["loss"]
-        found["task.loss"] = next(iter(LOSSES[spec.task])) if loss == "auto" else loss
         found["data.target_scaling"] = settings.data.get("target_scaling")
         found["data.target_log"] = any(spec.target_log)
     return found
@@ -101,7 +104,7 @@ def check_comparable(composer: Any, space: Space, sweep: SweepSettings, checker:
         for about in found[0].facts if found else ():
             values = list(dict.fromkeys(of.facts.get(about) for of in found))
             if len(values) > 1:
-                raise Refused(refusal(dimension, *about, values, sweep, found[0].spec))
+                raise Refused(refusal(dimension, *about, values, sweep, found[0]))
 
 
 def may_matter(dimension: Dimension) -> bool:
@@ -125,7 +128,7 @@ def refusal(
     key: str,
     values: Sequence[Any],
     sweep: SweepSettings,
-    spec: Spec,
+    first: Meaning,
 ) -> str:
     """Why trials would not compare, and what to write instead.
 
@@ -135,7 +138,7 @@ def refusal(
         key: On which it depends.
         values: That the key has.
         sweep: Its settings.
-        spec: Of the data.
+        first: What the first trial is ranked by.
     """
     said = ",".join(dimension.choices) or f"{dimension.low:g} to {dimension.high:g}"
     said = f"{dimension.key}={said}"
@@ -148,7 +151,7 @@ def refusal(
     if key == FOLDS:
         return f"{said}: a pruner compares after as many epochs, or folds; write sweep.pruner=none"
     why = "" if dimension.key == key else f", by {key}={','.join(map(shown, values))}"
-    other, reason = instead(metric, key, spec)
+    other, reason = instead(metric, key, first)
     write = f"{METRIC}={other}"
     if metric in sweep.objectives:
         listed = [other if one == metric else one for one in sweep.objectives]
@@ -156,11 +159,19 @@ def refusal(
     return f"{said}: changes what {metric} measures{why}; write {write}, which is {reason}"
 
 
-def instead(metric: str, key: str, spec: Spec) -> tuple[str, str]:
-    """The metric to rank by in place of one, and what it is."""
+def instead(metric: str, key: str, first: Meaning) -> tuple[str, str]:
+    """The metric to rank by in place of one, and what it is; for the arguments see `refusal`."""
+    spec = first.spec
     stage = "val" if spec.num_rows.get("val") else metric.partition("/")[0]
-    if spec.task != "regression" or key in WEIGHTED:
+    if key != LOSS and (spec.task != "regression" or key in WEIGHTED):
         return "val/loss", "of the rows as they are"
+    if spec.task != "regression":
+        return f"{stage}/{one_of(first.metrics, 'accuracy')}", "the same for any loss"
     if spec.num_outputs > 1 and stage == "val":
-        return "val/r2", "the same in any units"
-    return f"{stage}/rmse", "in the target's own units"
+        return f"val/{one_of(first.metrics, 'r2')}", "the same in any units"
+    return f"{stage}/{one_of(first.metrics, 'rmse')}", "in the target's own units"
+
+
+def one_of(names: Sequence[str], usual: str) -> str:
+    """A metric's name, if a configuration has it; else the first that it has."""
+    return usual if usual in names or not names else names[0]

@@ -1,6 +1,7 @@
 """What is said of a sweep: the group `sweep`."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -41,6 +42,7 @@ class SweepSettings:
         dry_run: bool,
         seed: Annotated[int, Field(ge=0, lt=2**32)],
         storage: str | None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> None:
         self.sampler, self.n_trials, self.seed = sampler, n_trials, seed
         self.search, self.params, self.scientific = search, params, scientific
@@ -49,12 +51,12 @@ class SweepSettings:
         self.timeout = None if timeout is None else seconds(timeout)
         self.max_failures, self.retry_failed, self.dry_run = max_failures, retry_failed, dry_run
         self.storage, self.skip_refused = storage, skip_refused
+        self.modes = {metric: better(metric, "sweep.objectives", metrics) for metric in objectives}
         self.check()
 
     def check(self) -> None:
         """Refuses what does not go together."""
         for metric in self.objectives:
-            better(metric, "sweep.objectives")
             if self.objectives.count(metric) > 1:
                 raise Refused(f"sweep.objectives: {metric} is named twice; write each once")
         if self.sampler == "grid" and self.n_trials is not None:
@@ -101,6 +103,7 @@ class SweepSettings:
             "n_trials",
             "scientific",
             "objectives",
+            "modes",
             "seeds",
             "pruner",
             "min_epochs",
@@ -117,7 +120,8 @@ def sweep_settings(cfg: DictConfig) -> SweepSettings:
         Refused: for a key or value that the schema does not have.
     """
     node = cast("dict[str, Any]", OmegaConf.to_container(cfg.sweep, resolve=True))
-    return SweepSettings(**check_arguments(SweepSettings, node, "sweep"))
+    checked = check_arguments(SweepSettings, node, "sweep", given=("metrics",))
+    return SweepSettings(**checked, metrics=cfg.get("metrics"))
 
 
 def seconds(text: str | float) -> float:
@@ -142,7 +146,7 @@ def seconds(text: str | float) -> float:
     return total
 
 
-def better(metric: str, where: str) -> str:
+def better(metric: str, where: str, metrics: Mapping[str, Any] | None) -> str:
     """Whether less or more of an objective is better: min or max.
 
     Raises:
@@ -151,7 +155,7 @@ def better(metric: str, where: str) -> str:
     if metric in COUNTS:
         return "min"
     try:
-        return direction(metric)
+        return direction(metric, metrics)
     except Refused as refusal:
         hint = str(refusal).partition(": ")[2]
         raise Refused(f"{where}=[{metric}]: {hint}; or {', '.join(COUNTS)}") from refusal

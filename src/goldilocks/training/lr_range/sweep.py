@@ -63,7 +63,7 @@ def description(
         vars(module.regularization),
         (
             task.spec,
-            task.loss_function.__name__,
+            task.criterion.facts(),
             task.output_function,
             task.weighted,
             task.label_smoothing,
