@@ -34,7 +34,9 @@ class Spirals(TableData):
     def load(self) -> Table:
         """Features [N, 2] and classes [N]. Read your files here; all else is done by TableData."""
         if self.rows < 20 * self.arms:
-            raise Refused(f"data.rows={self.rows}: write at least {20 * self.arms}, 20 for each arm")
+            raise Refused(
+                f"data.rows={self.rows}: write at least {20 * self.arms}, 20 for each arm"
+            )
         random = np.random.default_rng(self.seed)
         arm = np.arange(self.rows) % self.arms
         radius = random.uniform(0.1, 1.0, self.rows)

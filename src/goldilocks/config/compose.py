@@ -81,12 +81,12 @@ def composed_from(folders: Sequence[Path], words: Sequence[str]) -> DictConfig:
     Hydra's own state, as that of a sweep that runs, is not touched.
 
     Args:
-        folders: Of options, the first to be asked first; conf/ is the last.
+        folders: Of options, in the order in which they are looked for: conf/, then others.
         words: The overrides.
     """
-    assert folders[-1] == CONF
+    assert folders[0] == CONF
     Plugins.instance()  # registers what reads the folders
     places = create_config_search_path(str(CONF))
-    for folder in reversed(folders[:-1]):
+    for folder in folders[1:]:
         places.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
     return ConfigLoaderImpl(places).load_configuration("train", list(words), run_mode=RunMode.RUN)

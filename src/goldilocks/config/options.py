@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,18 +14,30 @@ CONFIG_DIR = re.compile(r"(?:--config-d(?:ir?)?|-cd)(?:=(?P<folder>.*))?", re.DO
 
 
 def roots() -> list[Path]:
-    """The folders that hold options, the first to be asked first: that of `--config-dir`, then conf/.
+    """The folders that hold options, in the order in which Hydra looks: conf/, then that of `--config-dir`.
 
     Raises:
-        Refused: for a `--config-dir` that is no folder, or a second one, of which Hydra would take the last.
+        Refused: for a `--config-dir` that is no folder, or has an option that conf/ has: Hydra would take conf/'s. For a
+            second one: Hydra would take the last.
     """
     given = config_dirs()
     if len(given) > 1:
         raise Refused("--config-dir: is given twice; one folder may hold options of every group")
     for folder in given:
         if not os.path.isdir(folder):
-            raise Refused(f"--config-dir={folder}: no such folder; write the folder of your options")
-    return [*map(Path, given), CONF]
+            raise Refused(
+                f"--config-dir={folder}: no such folder; write the folder of your options"
+            )
+        for path in option_files(Path(folder)):
+            if (CONF / path.relative_to(folder)).exists():
+                raise Refused(f"{path}: conf/ has an option of this name; rename the file")
+    return [CONF, *map(Path, given)]
+
+
+def option_files(root: Path) -> Iterator[Path]:
+    """The files that Hydra finds in a folder of options: at its top, and in the folders of groups."""
+    for pattern in ("*.yaml", "*/*.yaml", "hydra/*/*.yaml"):
+        yield from root.glob(pattern)
 
 
 def config_dirs() -> list[str]:

@@ -68,7 +68,7 @@ def write(path: Path, text: str) -> Path:
 
 def composed(folder: Path, words: Iterable[str]) -> DictConfig:
     """What words compose with conf/ and the options in a folder."""
-    cfg = composed_from([folder, CONF], list(words))
+    cfg = composed_from([CONF, folder], list(words))
     return of_run(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
 
 
