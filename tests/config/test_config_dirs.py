@@ -17,7 +17,6 @@ from goldilocks.cli.help import help_text
 from goldilocks.config.compose import compose, register_resolvers
 from goldilocks.config.options import options, roots
 from goldilocks.config.places import CONF
-from goldilocks.errors import Refused
 from goldilocks.sweeps.search.compose import Composer
 
 
