@@ -6,12 +6,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all lint format board clean
+.PHONY: help train test test-project test-all lint format board clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo 'ARGS="..." is passed on to train, test, test-all and board: make train ARGS="model=deep optimizer=nadam"'
+	@echo 'ARGS="..." is passed on to train, test, test-project, test-all and board: make train ARGS="model=deep optimizer=nadam"'
 	@echo 'PYTHON=... names the Python that .venv is made with; it counts when .venv is made, so after make clean'
 
 train: $(STAMP) ## train a network, or with ARGS="-m ..." a sweep
@@ -19,6 +19,9 @@ train: $(STAMP) ## train a network, or with ARGS="-m ..." a sweep
 
 test: $(STAMP) ## run the tests but for the slow ones, two at a time
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-project: $(STAMP) ## train every option of your own for two steps
+	$(BIN)/python -m pytest -n 0 tests/project $(ARGS)
 
 test-all: $(STAMP) ## run the slow tests too
 	$(BIN)/python -m pytest -m "not gpu" $(ARGS)

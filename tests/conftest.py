@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -20,15 +20,6 @@ SMALL = [
     "trainer=cpu",
     "callbacks.progress_bar=null",
 ]  # a run of a moment
-
-YOURS = tuple(
-    OmegaConf.load(ROOT / "conf" / "train.yaml").packages
-)  # of whoever has cloned the project
-# Marks tests that compare the options with the project's own lists of them: in the README, of proofs, of numbers.
-ours = pytest.mark.skipif(
-    bool(YOURS),
-    reason="the options are yours: conf/train.yaml names packages of your own",
-)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +60,37 @@ def compose() -> Callable[..., DictConfig]:
 
     yield composed
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def train_two_steps(tmp_path: Path) -> Callable:
+    """Trains and checks what every run must come to; returns its parts and its result."""
+    from goldilocks.runs.request import RunRequest
+    from goldilocks.runs.run import run
+    from goldilocks.training.components import prepare
+
+    def trained(cfg):
+        parts = prepare(cfg)
+        before = {
+            name: weight.detach().clone()
+            for name, weight in parts.module.network.named_parameters()
+        }
+        result = run(RunRequest(cfg, tmp_path), parts)
+        assert result["error"] is None
+        assert (result["status"], result["steps"], result["epochs"]) == ("done", 2, 1)
+        assert read_result(tmp_path) == result
+        after = dict(parts.module.network.named_parameters())
+        assert before.keys() == after.keys()
+        still = [name for name in before if torch.equal(before[name], after[name])]
+        if cfg.optimizer._target_.endswith(
+            "Lion"
+        ):  # moves by the sign: one step there and one back
+            still = [name for name in still if before[name].numel() > 3]
+        assert still == []  # all have moved
+        assert all(weight.isfinite().all() for weight in after.values())
+        return parts, result
+
+    return trained
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def within(value: float, limit: float) -> str:
 
 @cache
 def needed() -> dict[str, set[str]]:
-    """Every option there is, and for an option file the keys that it sets.
+    """Every option there is, and for an option file the keys that it sets; not those of your own classes.
 
     They are: the files of conf/, the keys in them and at the top of conf/train.yaml, and for a key whose annotation is
     a list of words each word.
@@ -128,7 +128,10 @@ def needed() -> dict[str, set[str]]:
     from goldilocks.training.lr_range.rules import RangeOptions
 
     found: dict[str, set[str]] = {}
+    yours = OmegaConf.load(CONF / "train.yaml").packages
     for path in sorted(CONF.rglob("*.yaml")):
+        if set(re.findall(r"_target_: *(\w+)", path.read_text(encoding="utf-8"))) & set(yours):
+            continue
         group = path.parent.relative_to(CONF).as_posix()
         node: Any = OmegaConf.to_container(OmegaConf.load(path))
         if path.parent == CONF:

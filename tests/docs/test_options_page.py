@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from conftest import ROOT, ours
+from conftest import ROOT
 from goldilocks.callbacks import EarlyStopping, EvaluationFigures, Recorder
 from goldilocks.data import base
 from goldilocks.models import mlp
@@ -33,14 +33,12 @@ def test_every_row_holds(row):
     assert holds, f"{row.option}: {row.observable}: {measured}"
 
 
-@ours
 def test_every_option_has_a_row():
     needed = table.needed()
     assert len(needed) > 100
     assert table.without_row(needed, ROWS) == []
 
 
-@ours
 def test_an_option_without_a_row_is_found():
     needed = {**table.needed(), "optimizer=new": {"optimizer.lr"}}
     assert table.without_row(needed, ROWS) == ["optimizer=new: has no row"]

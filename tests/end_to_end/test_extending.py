@@ -41,7 +41,7 @@ for words in json.loads(sys.argv[1]):
     sys.argv = words
     if words[0] == "train.py":
         import train
-        from goldilocks.cli import cli
+        from goldilocks.cli.main import cli
         codes.append(cli(train.main))
     else:
         runpy.run_path(words[0], run_name="__main__")
@@ -128,7 +128,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(clone: Path, command: str) -> Path:
-    """The folder of the run that a command of the page made."""
+    """The folder of the run that a command of the page made, by its overrides."""
     words = command.split()
     for folder in (clone / "logs" / "runs").iterdir():
         overrides = (folder / "overrides.yaml").read_text(encoding="utf-8").split("\n")
@@ -148,17 +148,19 @@ def test_every_command_of_the_page_leaves_a_finished_run(clone):
 
 def test_the_run_used_the_copy_of_the_package(clone):
     """Else this file would test the project and not the page."""
-    config = (run_of(clone, "optimizer=adafactor") / "config.yaml").read_text()
-    assert "- mine\n" in config
-    assert "outputs: 0.0" in config
+    assert "outputs: 0.0" in (run_of(clone, "optimizer=adafactor") / "config.yaml").read_text()
 
 
 def test_the_own_model_takes_its_options_and_the_dropout(clone):
-    config = (
-        run_of(clone, "model=residual model.blocks=3 regularization=dropout") / "config.yaml"
-    ).read_text()
-    assert "mine.residual.ResidualNet" in config
+    folder = run_of(clone, "model=residual model.blocks=3 regularization=dropout")
+    config = (folder / "config.yaml").read_text()
+    assert "project.model.ResidualNet" in config
     assert re.search(r"blocks: 3\n  dropout: 0\.[1-9]", config)
+
+
+def test_an_option_of_another_folder_is_composed_with_those_of_conf(clone):
+    config = (run_of(clone, "model=narrow") / "config.yaml").read_text()
+    assert re.search(r"depth: 3\n  width: 10\n", config)
 
 
 def test_the_optimizer_of_a_library_steps_in_two_groups(clone):
@@ -177,13 +179,12 @@ def test_the_optimizer_of_a_library_steps_in_two_groups(clone):
 def test_the_own_data_are_read_split_and_described(clone):
     import torch
 
-    folder = run_of(clone, "data=patients")
+    folder = run_of(clone, "data=images model=cnn")
     spec = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["spec"]
-    assert spec["task"] == "regression"
-    assert spec["num_rows"] == {"train": 266, "val": 88, "test": 88}
-    assert (len(spec["feature_names"]), list(spec["target_names"])) == (10, ["progression"])
-    other = run_of(clone, "data=patients data.path=patients.csv data.target=bmi")
-    assert "test/r2" in json.loads((other / "result.json").read_text())["metrics"]
+    assert spec["task"] == "multiclass"
+    assert spec["input_shape"] == (3, 8, 8)
+    assert list(spec["class_names"]) == list("0123456789")
+    assert sum(spec["num_rows"].values()) == 1797
 
 
 def test_what_the_own_callback_logs_is_in_the_table(clone):

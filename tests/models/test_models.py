@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import nn
 
-from conftest import YOURS
 from goldilocks.config.build import build
 from goldilocks.config.options import options
 from goldilocks.errors import Refused
 from goldilocks.models.activations import CLASSES, Activation, make_activation
 from goldilocks.models.init import Init, init_for, init_linear, init_weight
 from goldilocks.models.mlp import MLP, one_for_each
+from yours import PACKAGES
 
 FUNCTIONS = {
     "sigmoid": torch.sigmoid,
@@ -334,7 +334,7 @@ def test_every_option_is_built_with_and_without_memory(name, compose):
     for device in ("cpu", "meta"):
         with torch.device(device):
             built.append(
-                build(node, nn.Module, "model", packages=YOURS, input_shape=shape, num_outputs=3)
+                build(node, nn.Module, "model", packages=PACKAGES, input_shape=shape, num_outputs=3)
             )
     network, empty = built
     assert network(torch.randn(5, *shape)).shape in ((5, 3), (5, 32, 3))

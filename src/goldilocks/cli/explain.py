@@ -4,8 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 
-from goldilocks.config.options import groups, options, options_with
-from goldilocks.config.places import CONF
+from goldilocks.config.options import groups, options, options_with, roots
 from goldilocks.errors import Refused, near_miss
 
 FROM_LIGHTNING = {
@@ -68,9 +67,9 @@ def explain_option(missing: str) -> str:
             f"data={path}: no such option; a file is data=table data.path={path} data.target=COLUMN"
         )
     if group.startswith("hydra/"):
-        known = ["basic", *(options(group) if (CONF / group).is_dir() else [])]
+        known = ["basic", *options(group)]
         return f"{group}={option}: no such option, or its plugin is not installed; {near_miss(option, known)}"
-    if not group or not (CONF / group).is_dir():
+    if not group or not options(group):
         return f"{option or missing}: no such configuration; " + near_miss(
             option or missing, groups()
         )
@@ -115,20 +114,18 @@ def explain_override(override: str) -> str:
 
 def composed_keys() -> Iterator[str]:
     """Every dotted key of the configuration that the given options compose (without the given values)."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+
+    from goldilocks.config.compose import composed_from
 
     chosen = [
         word for word in sys.argv[1:] if re.fullmatch(rf"({'|'.join(groups())})=[\w-]+", word)
     ]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            cfg = compose("train", overrides=chosen)
-        except HydraException:
-            cfg = compose("train")
-    yield from dotted_keys(cfg)
+    try:
+        cfg = composed_from(roots(), chosen)
+    except HydraException:
+        cfg = composed_from(roots(), [])
+    yield from (key for key in dotted_keys(cfg) if key.partition(".")[0] != "hydra")
 
 
 def dotted_keys(node: Iterable, prefix: str = "") -> Iterator[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from goldilocks.cli.explain import FULL_ERROR, explain
 from goldilocks.cli.help import help_text
 from goldilocks.config.compose import register_resolvers
+from goldilocks.config.options import roots
 from goldilocks.errors import Refused
 from goldilocks.machine.interrupts import killed_as_by_ctrl_c
 
@@ -26,12 +27,13 @@ def cli(main: Callable[[], None]) -> int:
     0: done. 1: the run failed. 2: the input was refused. 130: interrupted.
     """
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
-        with somebody_reads():
+        with refusals() as outcome:
             print(help_text())
-        return 0
+        return outcome.code
     sys.argv[1:] = overrides_first(places_of_resumed(sys.argv[1:]))
     with refusals() as outcome:
         refuse_unknown_flag(sys.argv[1:])
+        roots()  # refuses a --config-dir that is no folder
         refuse_sweep_without_m(sys.argv[1:])
         main()
     return outcome.code

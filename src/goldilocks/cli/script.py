@@ -19,8 +19,9 @@ class ScriptParser(argparse.ArgumentParser):
         super().__init__(description=(doc or "").split("\n", 1)[0])
 
     def takes_overrides(self) -> "ScriptParser":
-        """Adds the overrides of one configuration."""
+        """Adds the overrides of one configuration, and the folder of options that they may name."""
         self.add_argument("overrides", nargs="*", help="as of train.py")
+        self.add_argument("--config-dir", metavar="FOLDER", help="of options beside conf/")
         return self
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from goldilocks.config.places import ROOT
 from goldilocks.config.search_ranges import SWEEP
 
-NOT_HASHED = ("name", "log_dir", "resume", "record_changes")  # what does not change the numbers
+# What does not change the numbers.
+NOT_HASHED = ("name", "log_dir", "resume", "record_changes", "packages")
 
 
 def plain_words(words: Any) -> list[str]:
@@ -83,7 +84,7 @@ def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
                     )
 
     for group in map(str, cfg):
-        if group in (*NOT_HASHED, "packages", "logger", "metrics"):
+        if group in (*NOT_HASHED, "logger", "metrics"):
             continue
         child = cfg._get_node(group)
         if isinstance(child, DictConfig):

@@ -1,15 +1,19 @@
 """Composes conf/train.yaml as the command line does."""
 
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.plugins import Plugins
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from goldilocks.config.choices import chosen
 from goldilocks.config.grammar import read_as_typed
+from goldilocks.config.options import roots
 from goldilocks.config.places import CONF
 from goldilocks.config.search_ranges import of_run
 
@@ -64,10 +68,25 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     """Composes conf/train.yaml as the command line does; returns the configuration and the choices."""
     register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra_compose("train", overrides=words, return_hydra_config=True)
+    cfg = composed_from(roots(), words)
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
         del cfg["hydra"]
     return of_run(cfg), chosen(choices, cfg)
+
+
+def composed_from(folders: Sequence[Path], words: Sequence[str]) -> DictConfig:
+    """What overrides compose with the options of several folders, Hydra's settings among it.
+
+    Hydra's own state, as that of a sweep that runs, is not touched.
+
+    Args:
+        folders: Of options, in the order in which they are looked for: conf/, then others.
+        words: The overrides.
+    """
+    assert folders[0] == CONF
+    Plugins.instance()  # registers what reads the folders
+    places = create_config_search_path(str(CONF))
+    for folder in folders[1:]:
+        places.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
+    return ConfigLoaderImpl(places).load_configuration("train", list(words), run_mode=RunMode.RUN)

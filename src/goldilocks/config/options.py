@@ -1,15 +1,62 @@
-"""Which groups and options there are. Import-light."""
+"""Which groups and options there are: in conf/, and in the folder of a `--config-dir`. Import-light."""
 
+import os
 import re
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 
 from goldilocks.config.places import CONF
+from goldilocks.errors import Refused
+
+CONFIG_DIR = re.compile(r"(?:--config-d(?:ir?)?|-cd)(?:=(?P<folder>.*))?", re.DOTALL)
+
+
+def roots() -> list[Path]:
+    """The folders that hold options, in the order in which Hydra looks: conf/, then that of `--config-dir`.
+
+    Raises:
+        Refused: for a `--config-dir` that is no folder, or has an option that conf/ has: Hydra would take conf/'s. For a
+            second one: Hydra would take the last.
+    """
+    given = config_dirs()
+    if len(given) > 1:
+        raise Refused("--config-dir: is given twice; one folder may hold options of every group")
+    for folder in given:
+        if not os.path.isdir(folder):
+            raise Refused(
+                f"--config-dir={folder}: no such folder; write the folder of your options"
+            )
+        for path in option_files(Path(folder)):
+            if (CONF / path.relative_to(folder)).exists():
+                raise Refused(f"{path}: conf/ has an option of this name; rename the file")
+    return [CONF, *map(Path, given)]
+
+
+def option_files(root: Path) -> Iterator[Path]:
+    """The files that Hydra finds in a folder of options: at its top, and in the folders of groups."""
+    for pattern in ("*.yaml", "*/*.yaml", "hydra/*/*.yaml"):
+        yield from root.glob(pattern)
+
+
+def config_dirs() -> list[str]:
+    """The folders that the command names by `--config-dir`."""
+    found = []
+    for word, following in pairwise([*sys.argv[1:], ""]):
+        if match := CONFIG_DIR.fullmatch(word):
+            found.append(following if match["folder"] is None else match["folder"])
+    return found
 
 
 def groups() -> list[str]:
-    """The groups in the order of the defaults list of conf/train.yaml, the rest behind them."""
-    found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml"))} - {
-        "hydra"
-    }
+    """The groups in the order of the defaults list of conf/train.yaml, then the others."""
+    found = {
+        path.name
+        for root in roots()
+        for path in root.iterdir()
+        if path.is_dir() and any(path.glob("*.yaml"))
+    } - {"hydra"}
     order = re.findall(
         r"^  - (\w+): ", (CONF / "train.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
@@ -19,27 +66,28 @@ def groups() -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    """The options of a group, by name."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """The options of a group, by name; none where there is no such group."""
+    return sorted({path.stem for root in roots() for path in (root / group).glob("*.yaml")})
+
+
+def text_of(group: str, option: str) -> str:
+    """An option's file: the one that Hydra would read."""
+    files = (root / group / f"{option}.yaml" for root in roots())
+    return next(path for path in files if path.is_file()).read_text(encoding="utf-8")
 
 
 def card(group: str, option: str) -> str:
     """The first comment line of an option's file: what it is."""
-    lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
     comments = (
-        line for line in lines if line.startswith("#") and not line.startswith("# @package")
+        line
+        for line in text_of(group, option).splitlines()
+        if line.startswith("#") and not line.startswith("# @package")
     )
     return next(comments, "").removeprefix("#").strip()
 
 
 def options_with(group: str, key: str) -> list[str]:
     """The options of a group whose file has a key, as words to write."""
-    if not group or not (CONF / group).is_dir():
-        return []
     line = re.compile(rf"^{re.escape(key)}:", flags=re.MULTILINE)
-    files = ((option, CONF / group / f"{option}.yaml") for option in options(group))
-    return [
-        f"{group}={option}"
-        for option, path in files
-        if line.search(path.read_text(encoding="utf-8"))
-    ]
+    known = options(group) if group else []
+    return [f"{group}={option}" for option in known if line.search(text_of(group, option))]

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
-from hydra.core.plugins import Plugins
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.config.choices import NOT_HASHED
+from goldilocks.config.compose import composed_from
 from goldilocks.config.places import CONF
 from goldilocks.config.search_ranges import of_run
 from goldilocks.errors import Refused
@@ -70,11 +67,8 @@ def write(path: Path, text: str) -> Path:
 
 
 def composed(folder: Path, words: Iterable[str]) -> DictConfig:
-    """What words compose with conf/ and the options in a folder. Hydra's own state, a sweep's, is not touched."""
-    Plugins.instance()  # registers what reads the places
-    places = create_config_search_path(str(CONF))
-    places.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
-    cfg = ConfigLoaderImpl(places).load_configuration("train", list(words), run_mode=RunMode.RUN)
+    """What words compose with conf/ and the options in a folder."""
+    cfg = composed_from([CONF, folder], list(words))
     return of_run(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
 
 

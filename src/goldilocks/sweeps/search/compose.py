@@ -13,10 +13,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from goldilocks.config.options import option_files
 from goldilocks.config.search_ranges import of_run, stated_ranges
 from goldilocks.errors import Refused, near_miss
 
 FILES = "file://"
+MAIN, OWN = "main", "command-line"  # what Hydra calls conf/ and a --config-dir
 
 
 class Base(NamedTuple):
@@ -98,37 +100,45 @@ class Composer:
 
     def freeze(self, folder: Path) -> None:
         """Copies the options' files, unless that is done, and composes from the copies: edits change nothing later."""
-        if not folder.exists():
-            temporary = folder.with_suffix(".tmp")
+        for provider, source in self.directories().items():
+            if (folder / provider).exists():
+                continue
+            temporary = folder / f"{provider}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
-            for number, source in self.directories().items():
-                for path in source.rglob("*.yaml"):
-                    copied = temporary / str(number) / path.relative_to(source)
-                    copied.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, copied)
-            temporary.replace(folder)
+            temporary.mkdir(parents=True)
+            for path in option_files(source):
+                copied = temporary / path.relative_to(source)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copied)
+            temporary.replace(folder / provider)
         self.read_from(folder)
 
     def read_from(self, folder: Path) -> None:
-        """Composes from the copies that a folder holds, if it does."""
-        if not folder.exists():
+        """Composes from the copies that a folder holds: of the options of a `--config-dir` too, named again or not."""
+        if not (folder / MAIN).is_dir():
             return
-        places, directories = ConfigSearchPathImpl(), self.directories()
-        for number, element in enumerate(self.loader.get_search_path().get_path()):
-            copied = (folder / str(number)).resolve()
-            places.append(
-                element.provider, f"{FILES}{copied}" if number in directories else element.path
-            )
+        places = ConfigSearchPathImpl()
+        directories = self.directories()
+        if (folder / OWN).is_dir():
+            directories.setdefault(OWN, folder / OWN)
+        for element in self.loader.get_search_path().get_path():
+            if not is_directory(element.path):
+                places.append(element.provider, element.path)
+            elif element.provider == MAIN:
+                for provider, live in directories.items():
+                    copied = folder / provider
+                    path = copied if copied.is_dir() else live
+                    places.append(provider, f"{FILES}{path.resolve()}")
         self.loader = ConfigLoaderImpl(places)
         self.composed.clear()
 
-    def directories(self) -> dict[int, Path]:
-        """The directories of the options' files, by their place in Hydra's search path."""
-        paths = [element.path for element in self.loader.get_search_path().get_path()]
+    def directories(self) -> dict[str, Path]:
+        """The directories of the options' files in the order in which Hydra looks, by who named them."""
+        elements = self.loader.get_search_path().get_path()
         return {
-            number: Path(path.removeprefix(FILES))
-            for number, path in enumerate(paths)
-            if is_directory(path)
+            element.provider: Path(element.path.removeprefix(FILES))
+            for element in elements
+            if is_directory(element.path)
         }
 
 
