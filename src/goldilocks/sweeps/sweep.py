@@ -122,7 +122,8 @@ def begin(
     ):  # the same command may start twice at a time
         record = Record(folder)
         check_kind(record, settings, folder)
-        one = planned[0].config if planned else composer.compose(space.first())[0]
+        # A trial that the sweep knows is planned without its configuration.
+        one = composer.compose(planned[0].overrides if planned else space.first())[0]
         check_problem(one, folder, settings, checker)
         if settings.needs_study:
             epochs = one.trainer.max_epochs
