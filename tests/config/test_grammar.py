@@ -88,3 +88,20 @@ def test_a_table_of_foreign_names(command, tmp_path):
     assert command(*quick, "data.path=größe.csv", "data.target=2024").code == 0
     sweep = command("-m", *quick, "data.path=größe.csv", "data.target=Price (EUR),2024", "name=s")
     assert sweep.code in (0, 2)  # 2: where targets of two kinds are not ranked together
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("seed=range(0,10,0)", "has no end"),
+        ("optimizer.lr=range(0,1,0.0)", "has no end"),
+        ("seed=range(0,inf)", "has no end"),
+        ("seed=shuffle(range(0,10,0))", "has no end"),
+        ("seed=range(10,0)", "holds no values"),
+        ("seed=range(0)", "holds no values"),
+        ("seed=tag(x,range(0,10,-1))", "holds no values"),
+    ],
+)
+def test_a_range_without_end_or_values_is_refused_before_it_is_enumerated(read, word, said):
+    with pytest.raises(Refused, match=said):
+        read(word)

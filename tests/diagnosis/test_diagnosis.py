@@ -218,6 +218,9 @@ def test_the_standard_error_of_a_metric_is_a_share_of_rows_own():
     error = error_of_metric(task, *many, "accuracy", total=6000)
     assert error == pytest.approx(float(right.std()) / math.sqrt(6000), rel=0.5)
     assert error_of_metric(task, values[:1], targets[:1], "accuracy", total=1) is None
+    for right in (targets, (targets + 1) % 3):  # all rows, or none
+        sure = 9.0 * torch.nn.functional.one_hot(right, 3)
+        assert error_of_metric(task, sure, targets, "accuracy", total=10) == pytest.approx(0.1)
 
 
 def test_constant_predictions_of_the_other_tasks():

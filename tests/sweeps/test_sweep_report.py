@@ -1,6 +1,7 @@
 """The report of a sweep: what it concludes from made-up trials, and what a real sweep leaves."""
 
 import builtins
+import json
 import re
 import shutil
 from pathlib import Path
@@ -571,6 +572,9 @@ def test_a_sweep_leaves_a_report_and_its_best_trial(command, tmp_path: Path):
     assert f"- Best: {'trials ' + ', '.join(str(t.number) for t in best.trials)}" in text
     assert "python train.py --config-dir logs/sweeps/s experiment=best\n" in text
     assert text.count("| done |") == 8
+    plain = json.loads((folder / "report.json").read_text())
+    assert plain["best"] == best.number and len(plain["trials"]) == 8
+    assert [f"- {text}" for text in plain["conclusions"]] == text.split("\n\n")[3].splitlines()
 
     trial = read_result(folder / str(best.number))
     again = best_again(command, folder)

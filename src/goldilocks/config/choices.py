@@ -22,9 +22,14 @@ def plain_words(words: Any) -> list[str]:
 
 def config_hash(cfg: DictConfig) -> str:
     """Twelve hex digits of the resolved configuration, without what does not change the numbers."""
-    container = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(container, dict)
-    relevant = {key: value for key, value in container.items() if key not in NOT_HASHED}
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return hash_of(values)
+
+
+def hash_of(values: Mapping[Any, Any]) -> str:
+    """The same of a configuration that is resolved already."""
+    relevant = {key: value for key, value in values.items() if key not in NOT_HASHED}
     if isinstance(data := relevant.get("data"), dict):
         relevant["data"] = {key: same_place(key, value) for key, value in data.items()}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[

@@ -4,6 +4,7 @@ Hydra reads `data.target='Price (EUR)'`; a shell takes the quotes away, and `grÃ
 Import-light: every command passes here before its configuration is known.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ def read_override(read: Callable[[str], Any], word: str) -> Any:
         found = read(word)
     except HydraException as error:
         return read_repaired(read, word, error)
+    check_range(found, word)
     if plain in (*ONE_OPTION, *SEVERAL) and not isinstance(
         found._value, str | list | QuotedString | Sweep | Glob
     ):
@@ -117,6 +119,30 @@ def check_key(word: str) -> None:
         raise Refused(f"{word}: has no key; write key=value or group=option")
     if "@" in key and not key.startswith(f"{COLUMNS}."):
         raise Refused(f"{word}: no such key; write {word.replace(key, key.partition('@')[0])}")
+
+
+def check_range(found: Any, word: str) -> None:
+    """Refuses a range that has no end, which Hydra would enumerate, or no values.
+
+    Args:
+        found: Hydra's Override.
+        word: As it was typed.
+    """
+    from hydra.core.override_parser.types import RangeSweep
+
+    value = found._value
+    if not isinstance(value, RangeSweep):
+        return
+    start, stop, step = (float(number) for number in (value.start, value.stop, value.step))
+    if not step or not all(map(math.isfinite, (start, stop, step))):
+        raise Refused(
+            f"{word}: has no end; write range(START,STOP,STEP), numbers of which STEP is not 0"
+        )
+    if (stop - start) / step <= 0:
+        raise Refused(
+            f"{word}: holds no values: steps of {step:g} do not lead from {start:g} to {stop:g};"
+            " write range(START,STOP,STEP), where STEP below 0 goes down"
+        )
 
 
 def read_repaired(read: Callable[[str], Any], word: str, error: Exception) -> Any:

@@ -22,6 +22,7 @@ from goldilocks.data.loaders import TensorLoader, epoch_seed
 from goldilocks.data.verdict import Verdict
 from goldilocks.diagnosis import network_checks, resource_checks
 from goldilocks.errors import Refused
+from goldilocks.machine.clock import duration
 from goldilocks.machine.devices import plan, trains_on_cpu
 from goldilocks.machine.threads import ALL_THREADS, SMALL_WORK, measure
 from goldilocks.schedulers.schedule import steps_in_epoch
@@ -188,7 +189,7 @@ def compare_rate(parts: Parts, trial: Trial, rate: float, x: Tensor, y: Tensor) 
     name, options = "learning rate", parts.settings.lr_range
     seconds = 2 * statistics.median(trial.seconds) * options.steps * options.repeats
     if seconds > 2 * LIMIT_S:
-        hint = f"not compared: a range test takes about {resource_checks.spoken(seconds)}; scripts/lr_range.py makes it"
+        hint = f"not compared: a range test takes about {duration(seconds)}; scripts/lr_range.py makes it"
         return Verdict(name, "ok", hint)
     found = look_for_rate(parts)
     if found is None:

@@ -212,7 +212,7 @@ def error_of_metric(task: Task, values: Tensor, y: Tensor, name: str, total: int
     """The standard error of any metric of all rows, by the jackknife that leaves out a group of them at a time.
 
     See Efron and Tibshirani (1993), chapter 11. None where there are fewer than two rows, or the metric of some of
-    them is NaN.
+    them is NaN. Where all rows are right it is that of one wrong row: so many rows cannot show less.
 
     Args:
         task: Whose metric it is.
@@ -232,6 +232,8 @@ def error_of_metric(task: Task, values: Tensor, y: Tensor, name: str, total: int
         [task.score(name, values[some], y[some], combined=True) for some in kept]
     ).double()
     error = float(scores.std(correction=0)) * math.sqrt(groups - 1)
+    if not error and task.spec.task != "regression":  # all rows right, or all wrong
+        error = 1 / len(y)
     return error * math.sqrt(len(y) / total) if math.isfinite(error) else None
 
 

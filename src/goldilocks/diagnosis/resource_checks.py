@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from goldilocks.data.verdict import Verdict, grade
+from goldilocks.machine.clock import duration
 
 LONG = 24 * 3600.0  # seconds of a run
 FULL = (0.8, 0.95)  # share of the memory
@@ -19,7 +20,7 @@ def judge_time(
     """How long a whole run takes; a warning above a day."""
     seconds = steps_in_epoch * epochs / steps_per_second
     measured = (
-        f"{steps_per_second:,.0f} steps a second; {epochs} epochs of {steps_in_epoch:,} steps take {spoken(seconds)}"
+        f"{steps_per_second:,.0f} steps a second; {epochs} epochs of {steps_in_epoch:,} steps take {duration(seconds)}"
         + (" at most, early stopping ends most runs before" if stops_early else "")
     )
     status = grade(seconds, LONG, math.inf)
@@ -58,23 +59,6 @@ def tensors_of(value: object) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from tensors_of(inner)
-
-
-def spoken(seconds: float) -> str:
-    """A duration in words.
-
-    >>> spoken(0.31), spoken(75), spoken(9000)
-    ('0.3 s', '75 s', '2.5 h')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 600
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def megabytes(size: int) -> str:

@@ -50,7 +50,12 @@ def check(cfg: DictConfig) -> Settings:
     Raises:
         Refused: for the first thing that is wrong, in one line.
     """
-    settings = Settings(**check_arguments(Settings, resolved(cfg), ""))
+    return check_values(resolved(cfg))
+
+
+def check_values(values: dict[str, Any]) -> Settings:
+    """Checks a configuration that is resolved already; see `check`."""
+    settings = Settings(**check_arguments(Settings, values, ""))
     packages = settings.packages
     Regularization(**check_arguments(Regularization, settings.regularization, "regularization"))
     check_node(settings.data, TableData, "data", packages)

@@ -7,8 +7,10 @@ same command, or a wider one, under the same name does only what is missing.
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,9 @@ class Record:
     def add(self, trials: Sequence[Trial]) -> None:
         """Adds trials to sweep.yaml."""
         self.stored["trials"] |= {trial.number: entry_of(trial) for trial in trials}
+        with suppress(Refused):  # missing or damaged: it is written again
+            if self.stored == read_sweep(self.folder):
+                return
         temporary = self.path.with_suffix(".tmp")
         text = yaml.dump(self.stored, Dumper=Dumper, sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
@@ -194,22 +199,29 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: if it is missing or damaged.
     """
-    where = f"{folder}: its sweep.yaml cannot be read"
     try:
-        text = (folder / "sweep.yaml").read_text(encoding="utf-8")
-        found: Any = yaml.load(text, yaml.CSafeLoader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Refused(f"{where} ({one_line(error)})") from error
+        found = parsed((folder / "sweep.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, Refused) as error:
+        raise Refused(f"{folder}: its sweep.yaml cannot be read ({one_line(error)})") from error
+    return {**found, "trials": dict(found["trials"]), "commands": list(found["commands"])}
+
+
+@lru_cache(maxsize=1)  # a second for 2,000 trials, and one command asks several times
+def parsed(text: str) -> dict[str, Any]:
+    """What the text of a sweep.yaml says.
+
+    Raises:
+        Refused: if it lacks something, or has something else; YAML's own errors.
+    """
+    found: Any = yaml.load(text, yaml.CSafeLoader)
     if not isinstance(found, dict):
-        raise Refused(f"{where} (it holds no keys)")
-    try:
-        for number, entry in check_arguments(sweep_keys, found, "")["trials"].items():
-            check_arguments(entry_keys, entry, f"trials.{number}")
-        if lacking := {"sampler", "objectives", "seeds", "modes"} - found["settings"].keys():
-            raise Refused(f"settings.{min(lacking)}: is missing")
-    except Refused as refusal:
-        raise Refused(f"{where} ({refusal})") from refusal
-    return found
+        raise Refused("it holds no keys")
+    checked = check_arguments(sweep_keys, found, "")
+    for number, entry in checked["trials"].items():
+        check_arguments(entry_keys, entry, f"trials.{number}")
+    if lacking := {"sampler", "objectives", "seeds", "modes"} - found["settings"].keys():
+        raise Refused(f"settings.{min(lacking)}: is missing")
+    return found | {"trials": checked["trials"]}
 
 
 def sweep_keys(
@@ -231,7 +243,11 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
     """The trials of a sweep with the results that they have by now; `mine` as they are, which this command varied."""
     own = {trial.number: trial for trial in mine}
     record = Record(folder).stored["trials"]
-    others = {int(number): earlier(folder, int(number), entry) for number, entry in record.items()}
+    others = {
+        number: earlier(folder, number, entry)
+        for number, entry in record.items()
+        if number not in own
+    }
     return told_apart(folder, [trial for _, trial in sorted((others | own).items())])
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from goldilocks.machine.clock import duration
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
-from goldilocks.sweeps.execution.launching import in_words
 from goldilocks.sweeps.execution.planning import Checker
 from goldilocks.sweeps.execution.printing import varied_columns
 from goldilocks.sweeps.execution.processes import slots_of
@@ -46,7 +46,7 @@ def print_forecast(
         seconds *= (settings.n_trials or 0) * settings.seeds
     slots = len(slots_of(launcher)) if type(launcher).__name__ == "ProcessLauncher" else 1
     print(
-        f"{len(seconds)} trials, {slots} at a time: {in_words(sum(seconds) / slots)} if none stops early"
+        f"{len(seconds)} trials, {slots} at a time: {duration(sum(seconds) / slots)} if none stops early"
     )
 
 

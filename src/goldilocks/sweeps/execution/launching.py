@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from goldilocks.runs.failures import in_words as in_words_of
+from goldilocks.machine.clock import duration
+from goldilocks.runs.failures import in_words
 from goldilocks.sweeps.execution.plugin_launchers import run_elsewhere
 from goldilocks.sweeps.execution.processes import run_in_processes
 from goldilocks.sweeps.execution.trials import Trial, run_trial
@@ -112,7 +113,7 @@ class Launch:
             f"{count} {status}" for status, count in self.outcomes.items() if status != "done"
         ]
         if (left := self.total - self.count) > 0:
-            parts.append(f"{in_words(left * (time.monotonic() - self.began) / self.count)} left")
+            parts.append(f"{duration(left * (time.monotonic() - self.began) / self.count)} left")
         return ", ".join(parts) or "nothing to compare"
 
 
@@ -122,18 +123,6 @@ def told(trial: Trial, objectives: Sequence[str]) -> str:
     value = objectives_of(result, objectives)[0]
     outcome = f"{value:.4g}" if value is not None else ""
     if result.get("error"):
-        outcome = in_words_of(result["error"])
+        outcome = in_words(result["error"])
     varied = " ".join(f"{key}={value}" for key, value in trial.varied.items())
     return f"trial {trial.number}  {varied}  {trial.status} {outcome}"
-
-
-def in_words(seconds: float) -> str:
-    """A span of time.
-
-    >>> in_words(8), in_words(200), in_words(7600)
-    ('8 s', '3 min', '2 h 7 min')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
-from goldilocks.config.choices import config_hash as hash_of_config
+from goldilocks.config.choices import hash_of
 from goldilocks.config.strangers import refuse_paths
 from goldilocks.errors import Refused
 from goldilocks.machine import devices
@@ -24,7 +25,14 @@ from goldilocks.sweeps.search.space import Space
 from goldilocks.sweeps.search.study import Study, open_study
 from goldilocks.tasks.objective import check_defined, check_objective
 from goldilocks.tasks.task import Task
-from goldilocks.training.checks import check, check_with_data, followed, warnings_for
+from goldilocks.training.checks import (
+    check,
+    check_values,
+    check_with_data,
+    followed,
+    resolved,
+    warnings_for,
+)
 from goldilocks.training.components import build_data, build_network
 from goldilocks.training.settings import Settings
 from goldilocks.training.trainer import quiet_libraries
@@ -49,6 +57,8 @@ class Checker:
         self.specs: dict[str, Any] = {}
         self.judged: dict[str, Any] = {}
         self.problems: dict[str, str] = {}  # what is predicted
+        self.fitting: dict[str, Task] = {}  # by the data, and all that has to go with them
+        self.network: tuple[str, nn.Module] | None = None  # the last one, and of what it was built
         self.defined: set[tuple[str, ...]] = set()  # data, and the metrics that they define
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
         self.sizes: dict[str, int] = {}  # parameters of the network, by configuration hash
@@ -58,7 +68,9 @@ class Checker:
         """Refuses a trial that cannot be trained. One that the sweep knows was checked when it was planned."""
         if trial.config_hash:
             return
-        settings: Settings = check(trial.config)
+        values = resolved(trial.config)
+        config_hash = hash_of(values)
+        settings = check_values(values)
         refuse_paths({"callbacks": settings.callbacks, "logger": settings.logger}, "a sweep", None)
         if not self.own_process and devices.plan(settings.trainer).strategy != "single":
             raise Refused(
@@ -66,10 +78,9 @@ class Checker:
                 " hydra/launcher=process hydra.launcher.slots=1, which gives each trial a process of its own"
             )
         key = self.loaded(settings)
-        self.check_metrics(settings, key, check_with_data(settings, self.specs[key]))
-        with torch.device("meta"):
-            network = build_network(settings, self.specs[key])
-        trial.config_hash = hash_of_config(trial.config)
+        self.check_metrics(settings, key, self.check_fit(settings, key))
+        network = self.network_of(settings, key)
+        trial.config_hash = config_hash
         self.sizes[trial.config_hash] = sum(
             p.numel() for p in network.parameters() if p.requires_grad
         )
@@ -77,6 +88,23 @@ class Checker:
             if warning not in self.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             self.warnings[warning] = None
+
+    def check_fit(self, settings: Settings, key: str) -> Task:
+        """The task of a trial, whose options go with the data; that of a trial before with the same ones."""
+        watched = settings.objective, settings.callbacks, settings.scheduler
+        learnt = settings.task, settings.loss, settings.metrics
+        about = str((key, learnt, settings.regularization, settings.trainer, watched))
+        if about not in self.fitting:
+            self.fitting[about] = check_with_data(settings, self.specs[key])
+        return self.fitting[about]
+
+    def network_of(self, settings: Settings, key: str) -> nn.Module:
+        """The network of a trial, without memory; that of the trial before where it is the same."""
+        about = str((key, settings.model, settings.regularization, settings.packages))
+        if self.network is None or self.network[0] != about:
+            with torch.device("meta"):
+                self.network = about, build_network(settings, self.specs[key])
+        return self.network[1]
 
     def loaded(self, settings: Settings) -> str:
         """Loads the data of a trial unless that is done; returns under which key they are known."""

@@ -11,10 +11,13 @@ from goldilocks.runs.printing import rounded
 from goldilocks.sweeps.objectives import objectives_of, pareto_front
 
 MOST_COLUMNS = 5  # of what varies in a sweep; more do not fit on a screen
+MOST_ROWS = 50  # that are printed
 
 
 def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) -> Table:
-    """All trials of a sweep, best first; those without a value last, and those that were given up behind the others.
+    """The trials of a sweep, best first; those without a value last, and those that were given up after the others.
+
+    Of more than MOST_ROWS trials the first are shown; trials.csv and the report have all.
 
     Args:
         folder: Of the sweep.
@@ -38,7 +41,9 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
             signs[0] * (value or 0.0),
         )
 
-    for trial in sorted(trials, key=place):
+    if len(trials) > MOST_ROWS:
+        table.caption = f"the other {len(trials) - MOST_ROWS:,} trials are in trials.csv"
+    for trial in sorted(trials, key=place)[:MOST_ROWS]:
         result = trial.result or {"status": "waiting"}
         seconds = (result.get("seconds") or {}).get("total")
         table.add_row(

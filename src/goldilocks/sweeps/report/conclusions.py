@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from goldilocks.sweeps.execution.launching import in_words
+from goldilocks.machine.clock import duration
 from goldilocks.sweeps.report.comparison import certainty_sentences
 from goldilocks.sweeps.report.edges import Allowed, edge_sentences, range_word
 from goldilocks.sweeps.report.summary import (
@@ -208,8 +208,8 @@ def cost_sentences(summary: Summary) -> Iterator[str]:
     if not ended:
         return
     wall = summary.wall_time
-    apart = f", {in_words(wall)} on the clock" if wall is not None else ""
-    yield f"{plural(ended, 'trial')} took {in_words(summary.seconds)} together{apart}."
+    apart = f", {duration(wall)} on the clock" if wall is not None else ""
+    yield f"{plural(ended, 'trial')} took {duration(summary.seconds)} together{apart}."
     pruned = summary.count("pruned")
     if not pruned:
         return

@@ -1,4 +1,4 @@
-"""The report of a sweep: `report.html`, `report.md` and `experiment/best.yaml` in its folder."""
+"""The report of a sweep: `report.html`, `report.md`, `report.json` and `experiment/best.yaml` in its folder."""
 
 import shlex
 import sys
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from goldilocks.errors import missing
+from goldilocks.machine.files import write_json
 from goldilocks.runs.failures import summary as summary_of
 from goldilocks.sweeps.execution.trials import Trial, frozen
+from goldilocks.sweeps.report.as_json import as_plain
 from goldilocks.sweeps.report.best import is_allowed, write, write_best
 from goldilocks.sweeps.report.conclusions import best_sentences, command_words, conclusions
 from goldilocks.sweeps.report.edges import Allowed
@@ -87,6 +89,9 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
     sections = sections_of(summary, allowed, drawn, note)
     title, facts = f"Sweep {folder.name}", facts_of(summary)
     write(folder / "report.md", markdown(title, facts, sections))
+    sentences = [text for text in sections[0].sentences if text != note]
+    plain = as_plain(summary, sentences, drawn["importances"])
+    write_json(folder / "report.json", plain)
     return write(folder / "report.html", page(title, facts, sections, script))
 
 

@@ -1,6 +1,6 @@
 """From a command line with several values to the configuration of each trial."""
 
-import copy
+import pickle
 import shutil
 from collections.abc import Sequence
 from functools import cache
@@ -25,6 +25,7 @@ class Base(NamedTuple):
     """What trials share that choose the same options."""
 
     config: DictConfig
+    pickled: bytes  # the same; a copy takes a third of deepcopy's time
     choices: dict[str, Any]  # option by group
     ranges: dict[str, dict[str, str | None]]  # to search, by group and its key
 
@@ -58,7 +59,7 @@ class Composer:
             )
         values = [override for override in parsed if self.is_value(override)]
         base = self.base(words)
-        cfg = copy.deepcopy(base.config)
+        cfg = pickle.loads(base.pickled)
         OmegaConf.set_struct(cfg, True)
         self.loader._apply_overrides_to_config(values, cfg)
         return cfg, base.choices
@@ -85,7 +86,8 @@ class Composer:
             with open_dict(cfg):
                 del cfg["hydra"]
             choices.pop("sweep", None)
-            self.composed[rest] = Base(of_run(cfg), choices, ranges)
+            own = of_run(cfg)
+            self.composed[rest] = Base(own, pickle.dumps(own), choices, ranges)
         return self.composed[rest]
 
     def is_value(self, override: Override) -> bool:
