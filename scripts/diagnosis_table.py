@@ -305,7 +305,7 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
     yield from scores(outcomes)
     yield ""
     yield f"Each kind of advice, followed in a problem that has the finding, and in the next one where that was no help ({sum(each.helped for each in followed)} of {len(followed)} helped)."
-    yield "It helped if the loss is lower; against noise, if the standard error is; and where rows or loss are others than before, if the finding is gone:"
+    yield "It helped if the loss is lower, however little; against noise, if the standard error is; and where rows or loss are others than before, if the finding is gone:"
     yield ""
     yield "| finding | problem | advice | what came of it |"
     yield "| --- | --- | --- | --- |"
