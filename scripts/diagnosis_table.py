@@ -202,9 +202,11 @@ def diagnosed(problem: Problem, words: Sequence[str] = ()) -> Outcome:
         cfg, choices = compose(given)
         result = passed_on(start(cfg, given, choices)[1])
     diagnosis = result["diagnosis"] or {"findings": []}
-    loss, error = result["metrics"].get("val/loss"), diagnosis.get("standard_error")
-    numbers = (math.nan if number is None else number for number in (loss, error))
-    return Outcome(problem, *numbers, diagnosis["findings"])
+    loss, error = (
+        math.nan if number is None else number
+        for number in (result["metrics"].get("val/loss"), diagnosis.get("standard_error"))
+    )
+    return Outcome(problem, loss, error, diagnosis["findings"])
 
 
 def write_table(path: Path, columns: Columns) -> None:
