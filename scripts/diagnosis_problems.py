@@ -222,6 +222,7 @@ def bad_rates() -> list[Problem]:
         problem("nadam at a rate of 1", clean, "model.activation=silu optimizer.lr=1 trainer.max_epochs=20", high),
         problem("momentum at a rate of 3, classes", classes, "model=linear optimizer=momentum optimizer.lr=10", high),
         problem("sgd at a rate of 10, three layers", clean, "model=deep optimizer=sgd optimizer.lr=10", ["diverged"]),
+        problem("momentum at a rate of 30, three layers", clean, "model=deep optimizer=momentum optimizer.lr=30", ["diverged"]),
         problem("sgd at a rate of 3e-5", clean, "model=deep optimizer=sgd optimizer.lr=3e-5 trainer.max_epochs=30", low),
         problem("nadam at a rate of 3e-6", clean, "model=deep optimizer.lr=3e-6 trainer.max_epochs=40", low),
         problem("nadam at a rate of 1e-6, classes", classes, "model=deep optimizer.lr=1e-6 trainer.max_epochs=30", low),
@@ -298,6 +299,12 @@ def bad_layers() -> list[Problem]:
         problem("ten layers of sigmoid", classes, "model=deep model.depth=10 model.activation=sigmoid optimizer=sgd trainer.max_epochs=10", ["vanishing gradients"]),
         problem("twenty layers of weights of variance 1", classes, "model=deep model.depth=20 model.init=normal optimizer.lr=1e-5 trainer.max_epochs=5", ["exploding gradients"]),
         problem("features on scales of their own", lambda: scaled(classes(), 300), "model.activation=tanh data.scaling=none data.pieces=0 model.init=normal trainer.max_epochs=30", ["saturated units"], ["still improving"]),
+        problem("twelve layers of sigmoid, a line", lambda: line(600, 0.1), "model=deep model.depth=12 model.activation=sigmoid trainer.max_epochs=10", ["vanishing gradients"]),
+        problem("fifteen layers of weights of variance 1, a line", lambda: line(600, 0.1), "model=deep model.depth=15 model.init=normal optimizer.lr=1e-6 trainer.max_epochs=5", ["exploding gradients"]),
+        problem("sigmoid, features on scales of their own", lambda: scaled(line(600, 0.1), 300), "model.activation=sigmoid data.scaling=none data.pieces=0 trainer.max_epochs=30", ["saturated units"], ["still improving"]),
+        problem("four layers of two units", classes, "model=deep model.width=2 model.depth=4 model.activation=relu trainer.max_epochs=20", ["dead units"]),
+        problem("features far from zero, large steps", lambda: shifted(line(600, 0.1)), "data.scaling=none model=shallow model.activation=relu optimizer=adam optimizer.lr=0.1 trainer.max_epochs=20", ["rate too high", "dead units"]),
+        problem("features far from zero, sgd", lambda: shifted(classes()), "data.scaling=none model=deep model.activation=relu optimizer=sgd optimizer.lr=0.03 trainer.max_epochs=20", ["rate too high", "dead units"]),
         problem("a gradient that is cut to 0.01", classes, "model=linear trainer.gradient_clip_val=0.01 trainer.max_epochs=20", ["clipped"]),
         problem("a gradient that is cut to 0.003", lambda: line(600, 0.1), "model=deep optimizer=sgd trainer.gradient_clip_val=0.003 trainer.max_epochs=20", ["clipped"]),
     ]  # fmt: skip
@@ -448,6 +455,11 @@ def scaled(columns: Columns, most: float) -> Columns:
     names = [name for name in columns if name != "y"]
     scales = dict(zip(names, np.geomspace(1, most, len(names)), strict=True))
     return {name: values * scales[name] if name in scales else values for name, values in columns.items()}  # fmt: skip
+
+
+def shifted(columns: Columns, by: float = 20.0) -> Columns:
+    """A table whose features are far from zero."""
+    return {name: values if name == "y" else values + by for name, values in columns.items()}
 
 
 def wild(rows: int = 600) -> Columns:

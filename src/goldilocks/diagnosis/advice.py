@@ -23,15 +23,20 @@ def advise(finding: Finding, evidence: Evidence, settings: Settings) -> tuple[st
     return ADVICE[finding.name](evidence, settings)
 
 
-def command(overrides: list[str], words: Words) -> str:
+def command(overrides: Words, words: Words) -> str:
     """The command that a run was started with, and words that replace what it said of the same options."""
+    return " ".join(["python train.py", *map(quoted, replaced(overrides, words))])
+
+
+def replaced(overrides: Words, words: Words) -> Words:
+    """The overrides of a run, and words that replace what it said of the same options."""
     keys = {word.partition("=")[0] for word in words} | {"name", "resume"}
     kept = [
         word
         for word in overrides
         if not keys & set(with_groups(word.lstrip("+~").partition("=")[0]))
     ]
-    return " ".join(["python train.py", *map(quoted, [*kept, *words])])
+    return [*kept, *words]
 
 
 def with_groups(key: str) -> Words:
@@ -171,7 +176,7 @@ def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     )
     has_dropout = has_dropout and model.get("norm") != "batch"
     if has_dropout and not strengths.get("dropout"):
-        return "drop units at random", ["regularization.dropout=0.1"]
+        return "drop units at random", ["regularization.dropout=0.3"]
     if not strengths.get("mixup"):
         return "blend the rows", ["regularization.mixup=0.2"]
     if isinstance(model.get("width"), int) and model["width"] > 8:

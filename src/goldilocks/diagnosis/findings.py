@@ -12,7 +12,7 @@ from itertools import pairwise
 from goldilocks.diagnosis.evidence import Evidence, Rows
 from goldilocks.training.layer_health import Health, relative_gradients
 
-JUDGED = 30  # steps of the optimizer, before which little can be said
+JUDGED = 20  # steps of the optimizer, before which little can be said
 SEEN = 3  # epochs without which curves say nothing
 CERTAIN = 2.0  # standard errors by which a mean differs from zero
 EXPLODING, VANISHING = (
@@ -124,12 +124,13 @@ def exploding_gradients(evidence: Evidence) -> str | None:
     if not sizes or max(sizes.values()) < EXPLODING:
         return None
     name = max(sizes, key=sizes.__getitem__)
-    return f"in layer {name} the gradient is {sizes[name]:.1g} times its weights"
+    times = f"{sizes[name]:.1g} times its weights" if math.isfinite(sizes[name]) else "infinite"
+    return f"in layer {name} the gradient is {times}"
 
 
 def vanishing_gradients(evidence: Evidence) -> str | None:
     sizes = hidden_gradients(evidence.health)
-    if len(sizes) < 2 or not max(sizes.values()):
+    if len(sizes) < 2 or not max(sizes.values()) or is_blocked(evidence.health):
         return None
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     share = sizes[least] / sizes[most]
@@ -298,9 +299,14 @@ def noise(evidence: Evidence) -> str | None:
 
 
 def hidden_gradients(health: Health | None) -> dict[str, float]:
-    """By hidden layer, the gradient by the weights, where all of them are numbers."""
+    """By hidden layer, the gradient by the weights, where all of them are numbers; too large a one is infinite."""
     sizes = relative_gradients(health) if health is not None else {}
-    return sizes if all(map(math.isfinite, sizes.values())) else {}
+    return {} if any(map(math.isnan, sizes.values())) else sizes
+
+
+def is_blocked(health: Health | None) -> bool:
+    """Whether a layer has no unit that is alive: then no gradient reaches the layers below, however many there are."""
+    return health is not None and any(part.dead == 1 for part in health.activations)
 
 
 def worst_layer(health: Health | None, what: str, text: str) -> str | None:
