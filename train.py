@@ -5,15 +5,14 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from goldilocks.cli.main import cli
+from goldilocks.cli.main import cli, importing
 from goldilocks.config.places import CONF
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> None:
-    from goldilocks.runs.run import (
-        train,  # torch is imported here, once the configuration is composed
-    )
+    with importing():
+        from goldilocks.runs.run import train  # torch too, once the configuration is composed
 
     train(cfg)
 

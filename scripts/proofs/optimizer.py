@@ -223,7 +223,7 @@ def formula_row(
     def weights() -> Measured:
         if missing is not None and missing():
             line = refusal(f"optimizer={option}")
-            return f"not run: {line}", "needs" in line or "from 2.9 on" in line
+            return f"not run: {line}", "needs" in line
         own, steps = formula_error(option, update)
         other, _ = formula_error(option, update, *settings)
         if "decay_all" in changed:
@@ -292,7 +292,6 @@ formula_row(
     muon,
     words={"adjust_lr_fn": ["=original", "=match_rms_adamw"]},
     limit=0.03,
-    missing=lambda: not hasattr(torch.optim, "Muon"),
     **MUON,
 )
 

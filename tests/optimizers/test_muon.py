@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from goldilocks.config.build import build
-from goldilocks.errors import Refused
 from goldilocks.models.mlp import MLP
 from goldilocks.optimizers.muon import MuonWithAdamW
-from goldilocks.optimizers.optimizer import build_optimizer, learning_rate, try_optimizer
+from goldilocks.optimizers.optimizer import build_optimizer, learning_rate
 from goldilocks.schedulers.schedule import build_schedule
 
 NODE = {
@@ -20,7 +18,6 @@ NODE = {
     "weight_decay": 0.1,
     "betas": [0.8, 0.99],
 }
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 
 
 def make_network():
@@ -59,7 +56,6 @@ def assert_same_weights(ours, theirs):
     )
 
 
-@needs_muon
 @pytest.mark.parametrize(
     "muon", [{}, {"momentum": 0.5, "nesterov": False, "ns_steps": 3}, {"adjust_lr_fn": "original"}]
 )
@@ -76,7 +72,6 @@ def test_it_moves_as_torchs_two_do(muon):
     assert not torch.allclose(ours[0].weight, make_network()[0].weight, atol=1e-3)
 
 
-@needs_muon
 def test_a_schedule_moves_the_rate_and_the_momentum_of_both():
     ours, theirs = make_network(), make_network()
     optimizer, pair = build_optimizer(NODE, ours), separate(theirs)
@@ -100,7 +95,6 @@ def test_a_schedule_moves_the_rate_and_the_momentum_of_both():
     assert_same_weights(ours, theirs)
 
 
-@needs_muon
 def test_it_goes_on_from_its_state():
     whole, before, after = make_network(), make_network(), make_network()
     one, two, three = (build_optimizer(NODE, network) for network in (whole, before, after))
@@ -145,7 +139,6 @@ def test_muon_takes_the_hidden_matrices_only():
     assert MuonWithAdamW.group_keys(nn.Linear(3, 2)) == {}
 
 
-@needs_muon
 def test_every_parameter_is_in_one_group_with_its_factor_and_its_decay():
     network = Kinds()
     network.lr_factors = lambda: {"hidden.weight": 0.5, "output.weight": 0.5, "norm.bias": 0.5}
@@ -169,7 +162,6 @@ def test_every_parameter_is_in_one_group_with_its_factor_and_its_decay():
     }
 
 
-@needs_muon
 def test_a_linear_model_is_adamws():
     ours, theirs = nn.Linear(4, 2), nn.Linear(4, 2)
     theirs.load_state_dict(ours.state_dict())
@@ -184,7 +176,6 @@ def test_a_linear_model_is_adamws():
     assert_same_weights(ours, theirs)
 
 
-@needs_muon
 def test_the_closure_is_called_once():
     network = make_network()
     optimizer = build_optimizer(NODE, network)
@@ -198,14 +189,3 @@ def test_the_closure_is_called_once():
         return loss
 
     assert [optimizer.step(closure).item()] == calls
-
-
-def test_a_torch_without_muon_is_refused_in_one_line(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(
-        Refused,
-        match=r"^optimizer=muon: is in torch from 2\.9 on, [^\n]+ optimizer=adamw or [^\n]+$",
-    ):
-        try_optimizer(NODE)
-    with pytest.raises(Refused, match=r"^optimizer=muon: "):
-        build(NODE, torch.optim.Optimizer, "optimizer", params=[nn.Parameter(torch.ones(2, 2))])

@@ -15,6 +15,7 @@ from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.machine.files import write_json
 from goldilocks.runs import failures
+from goldilocks.runs.environment import environment, packages
 from goldilocks.runs.folder import (
     FILES,
     find_run,
@@ -85,11 +86,32 @@ def test_the_start_leaves_what_explains_the_run(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     assert OmegaConf.load(folder / "config.yaml").model.dropout == 0.1  # references are followed
     assert OmegaConf.load(folder / "overrides.yaml") == ["seed=3"]
-    environment = json.loads((folder / "environment.json").read_text())
-    assert environment["seed"] == 3
-    assert environment["packages"]["torch"] == torch.__version__
-    assert environment["git"].keys() == {"commit", "diff", "left_out"}
+    written = json.loads((folder / "environment.json").read_text())
+    assert written["seed"] == 3
+    assert written["torch"] == torch.__version__
+    assert written["packages"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert written["git"].keys() == {"commit", "diff", "left_out"}
     assert read_result(folder) == {"status": "running"}
+
+
+def test_the_build_of_torch_is_kept_where_the_package_does_not_say_it(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    environment.cache_clear()
+    assert environment()["torch"] == "2.13.0+cu130"
+    environment.cache_clear()
+
+
+def test_the_packages_are_those_that_python_imports(tmp_path, monkeypatch):
+    for place, version in (("first", "2.0"), ("second", "1.0")):
+        about = tmp_path / place / f"twice-{version}.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Name: twice\nVersion: {version}\n")
+    (tmp_path / "first" / "~alf-1.0.dist-info").mkdir()  # pip was stopped
+    for place in ("second", "first"):
+        monkeypatch.syspath_prepend(tmp_path / place)
+    found = packages()
+    assert found["twice"] == "2.0"
+    assert all(isinstance(name, str) and name for name in found)
 
 
 def test_a_run_is_found_by_its_path_or_as_the_newest(tmp_path):

@@ -1,11 +1,13 @@
 """One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
 
+import importlib.metadata
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 
 from goldilocks.config.options import groups, options, options_with, roots
-from goldilocks.errors import Refused, near_miss
+from goldilocks.errors import Refused, near_miss, one_line
 
 FROM_LIGHTNING = {
     "fast_dev_run": "trainer=smoke",
@@ -16,6 +18,10 @@ FROM_LIGHTNING = {
     "learning_rate": "optimizer.lr",
 }  # keys of other projects
 FULL_ERROR = "HYDRA_FULL_ERROR"
+OF_ONE_TORCH = (
+    "torchvision",
+    "torchaudio",
+)  # compiled for one torch; torchmetrics imports what it finds
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -25,6 +31,8 @@ def explain(error: BaseException) -> str:
     """One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
     if isinstance(error, Refused):
         return str(error)
+    if line := of_import(error):
+        return line
     text = " ".join(str(error).split())
     if missing := getattr(error, "missing_cfg_file", None):  # Hydra's, which is an OSError too
         return explain_option(str(missing))
@@ -56,6 +64,34 @@ def of_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     said = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return f"{where}{said}; {FULL_ERROR}=1 shows where it was met"
+
+
+def of_import(error: BaseException) -> str | None:
+    """One line for an installed package that fails while it is imported, as one made for another torch does.
+
+    None where no package does, or one that is not installed: a user's own module, whose traceback is needed.
+    """
+    importing = [
+        frame.f_globals.get("__name__", "")
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>"
+    ]
+    package = importing[-1].partition(".")[0] if importing else ""
+    names = importlib.metadata.packages_distributions().get(package)
+    if package == "goldilocks" or not names:
+        return None
+    version = importlib.metadata.version(names[0])
+    why = f"{type(error).__name__}: {one_line(error)}"
+    if package not in OF_ONE_TORCH:
+        return (
+            f"{names[0]} {version} cannot be imported ({why});"
+            " install versions that fit: pip install -e . -c constraints.txt"
+        )
+    torch = getattr(sys.modules.get("torch"), "__version__", importlib.metadata.version("torch"))
+    return (
+        f"{names[0]} {version} does not fit torch {torch} ({why}); install the one made for this torch,"
+        f" from where torch came from, or remove it: pip uninstall {names[0]}"
+    )
 
 
 def explain_option(missing: str) -> str:

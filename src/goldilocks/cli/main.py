@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from goldilocks.cli.explain import FULL_ERROR, explain
+from goldilocks.cli.explain import FULL_ERROR, explain, of_import
 from goldilocks.cli.help import help_text
 from goldilocks.config.compose import register_resolvers
 from goldilocks.config.options import roots
@@ -113,16 +113,11 @@ def refusals() -> Iterator[Outcome]:
             raise mistake from None
         if mistake is not None and is_first_here():
             print(f"error: {explain(mistake)}", file=sys.stderr)
-    except ValueError as error:
-        if given == "1" or not raised_by_hydra(error):
+    except Exception as error:
+        if given == "1" or not is_explained(error):
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
-        outcome.code = 2
-    except OSError as error:  # a full disk, a folder that was moved meanwhile
-        if given == "1":
-            raise
-        print(f"error: {explain(error)}", file=sys.stderr)
-        outcome.code = 1
+        outcome.code = 1 if isinstance(error, OSError) else 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         outcome.code = 130
@@ -130,6 +125,26 @@ def refusals() -> Iterator[Outcome]:
         os.environ.pop(FULL_ERROR)
         if given is not None:
             os.environ[FULL_ERROR] = given
+
+
+def is_explained(error: Exception) -> bool:
+    """Whether one line says enough: of the system, as of a full disk; of a package that does not fit; of Hydra itself."""
+    return (
+        isinstance(error, OSError)
+        or of_import(error) is not None
+        or (isinstance(error, ValueError) and raised_by_hydra(error))
+    )
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around the first heavy import: Hydra would print a line of its own about a package that does not fit."""
+    try:
+        yield
+    except Exception as error:
+        if of_import(error) is None:
+            raise
+        raise SystemExit(2) from error
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from pydantic import Field
 from torch import nn
 from torch.optim import Optimizer
 
-from goldilocks.errors import Refused
-
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -32,9 +30,6 @@ class MuonWithAdamW(Optimizer):
         betas: AdamW's.
         eps: AdamW's.
         fused: Whether AdamW's step is one kernel.
-
-    Raises:
-        Refused: where torch has no Muon.
     """
 
     def __init__(
@@ -50,11 +45,6 @@ class MuonWithAdamW(Optimizer):
         eps: Annotated[float, Field(ge=0)] = 1e-8,
         fused: bool | None = None,
     ) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise Refused(
-                f"optimizer=muon: is in torch from 2.9 on, this is {torch.__version__};"
-                " write optimizer=adamw or install a newer torch"
-            )
         shared: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
         super().__init__(params, {**shared, "betas": betas})
         self.parts: list[Optimizer] = []

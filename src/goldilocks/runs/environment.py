@@ -48,11 +48,21 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": {
-            d.name: d.version
-            for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())
-        },
+        "torch": torch.__version__,  # with its build, 2.13.0+cu130, which the package's version may lack
+        "packages": packages(),
     }
+
+
+def packages() -> dict[str, str]:
+    """The versions of what is installed, by name. Of two of one name the one that Python imports, which it finds first.
+
+    A folder that pip has left half installed has no name.
+    """
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        if name := distribution.metadata["Name"]:
+            found.setdefault(name, distribution.version)
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def git_state() -> dict[str, Any]:
