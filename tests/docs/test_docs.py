@@ -1,4 +1,4 @@
-"""What the pages say is so: commands, trees, links; and the rules of docs/architecture.md hold in the code."""
+"""What the pages say is so: commands, trees, links; and what the command line needs first imports nothing heavy."""
 
 import ast
 import itertools

@@ -221,9 +221,7 @@ TOGETHER = tuple(
 )  # one class
 
 
-def without_row(
-    needed: dict[str, set[str]], rows: Iterable[Row], may_wait: Set[str] = frozenset()
-) -> list[str]:
+def without_row(needed: dict[str, set[str]], rows: Iterable[Row], may_wait: Set[str]) -> list[str]:
     """Options that no row proves, but for those that may wait, and rows of options that are gone."""
     rows = list(rows)
     proved = proved_by(rows)

@@ -40,12 +40,13 @@ def test_every_option_of_ours_has_a_row():
 
 
 def test_an_option_without_a_row_is_found():
-    needed = {**table.needed(), "optimizer=new": {"optimizer.lr"}}
-    assert table.without_row(needed, ROWS) == ["optimizer=new: has no row"]
+    known, may_wait = table.needed(), table.may_wait(table.needed())
+    needed = {**known, "optimizer=new": {"optimizer.lr"}}
+    assert table.without_row(needed, ROWS, may_wait) == ["optimizer=new: has no row"]
     rest = [row for row in ROWS if row.option != "model.init=he_normal"]
-    assert table.without_row(table.needed(), rest) == ["model.init=he_normal: has no row"]
-    gone = {option: keys for option, keys in table.needed().items() if option != "logger=csv"}
-    assert table.without_row(gone, ROWS) == ["logger=csv: has a row but is no option"]
+    assert table.without_row(known, rest, may_wait) == ["model.init=he_normal: has no row"]
+    gone = {option: keys for option, keys in known.items() if option != "logger=csv"}
+    assert table.without_row(gone, ROWS, may_wait) == ["logger=csv: has a row but is no option"]
 
 
 # What a new option file holds, and whether its row may wait.
