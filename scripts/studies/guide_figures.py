@@ -1,7 +1,9 @@
 """The figures and tables of docs/guide.md: `python scripts/studies/guide_figures.py`.
 
-Trains what guide/experiments.yaml lists, ten seeds each, and writes the measured values into docs/figures/guide.json, the figures beside it and the tables and verdicts into the marked blocks of docs/guide.md. What
-the JSON file holds already is not trained again: an interrupted measurement goes on, and `--draw` only draws.
+Trains what guide/experiments.yaml lists, ten seeds each, and writes the measured values into
+docs/figures/guide.json, the figures beside it and the tables and verdicts into the marked blocks of
+docs/guide.md. What the JSON file already holds is not trained again: an interrupted measurement
+goes on, and `--draw` only draws.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Trains with the rates of the range test, to see how good they are: `python scripts/studies/lr_range.py`.
 
-Five data sets, three networks, four optimizers, three seeds: each is trained with the rate of every rule, with the
-optimizer's default rate, and with ten rates of a grid; what counts is the lowest validation loss of 30 epochs. Twice:
-on the cases on which the rules were compared when they were chosen, and on others. Losses are kept in
-logs/studies/lr_range.json by rate, so a second call trains only what is missing; then the tables in docs/lr_range.md are
-written. An hour on two cores.
+Five data sets, three networks, four optimizers, three seeds: each is trained with the rate of every
+rule, with the optimizer's default rate, and with ten rates of a grid; what counts is the lowest
+validation loss of 30 epochs. Twice: on the cases on which the rules were compared when they were
+chosen, and on others. Losses are kept in logs/studies/lr_range.json by rate, so a second call
+trains only what is missing; then the tables in docs/lr_range.md are written. An hour on two cores.
 """
 
 import argparse

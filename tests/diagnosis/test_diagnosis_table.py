@@ -7,10 +7,10 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from diagnosis_problems import problems
-from diagnosis_table import Outcome, diagnosed, scores
 from goldilocks.config.compose import register_resolvers
 from goldilocks.diagnosis.findings import RULES
+from studies.diagnosis_problems import problems
+from studies.diagnosis_table import Outcome, diagnosed, scores
 
 PROBLEMS = {problem.name: problem for problem in problems()}
 SOME = [

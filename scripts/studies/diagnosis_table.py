@@ -1,4 +1,4 @@
-"""How often the diagnosis is right: `python scripts/diagnosis_table.py [--only WORD] [--follow] [--write]`.
+"""How often the diagnosis is right: `python scripts/studies/diagnosis_table.py`.
 
 Trains a network for each problem of diagnosis_problems.py and compares what it is told with what is wrong with it.
 Prints the precision and the recall of each finding. `--follow` follows the advice to each finding once. `--write`
@@ -16,10 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from diagnosis_problems import Columns, Problem, problems
 from goldilocks.cli.main import refusals
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `studies` is
+from studies.diagnosis_problems import Columns, Problem, problems
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "diagnosis.md"
 HEADING = "## How often it is right"
 OFF = ("evaluation", "importance", "last_checkpoint", "health", "histograms", "graph", "charts")
 WORDS = [
@@ -196,7 +198,7 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
     clean = sum(not each.wrong for each in healthy)
     yield HEADING
     yield ""
-    yield f"`python scripts/diagnosis_table.py --write` trains a network for each of {len(outcomes)} made problems, whose right diagnosis is known, and"
+    yield f"`python scripts/studies/diagnosis_table.py --write` trains a network for each of {len(outcomes)} made problems, whose right diagnosis is known, and"
     yield f"makes these tables. {len(healthy)} of them have nothing wrong; {clean} of these are told of nothing wrong. An *open* finding is true or not as chance has it: it"
     yield "counts neither as found nor as wrong."
     yield ""
