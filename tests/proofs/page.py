@@ -9,10 +9,11 @@ from proofs.table import GROUPS, Row
 
 HEAD = """# Every option, and what it was seen to do
 
-Made by `python -m pytest tests/proofs --write-page`: do not edit. Each row composes the option as the command line does,
-lets it act, and compares what comes out with a formula or a count that is written down in [tests/proofs/](../tests/proofs)
-by hand. `make test` measures all rows again and fails where one does not hold, where an option of ours has no row, or
-where this page lists other rows.
+Made by `python -m pytest tests/proofs --write-page`: do not edit. Each row composes the option as
+the command line does, lets it act, and compares what comes out with a formula or a count that is
+written down in [tests/proofs/](../tests/proofs) by hand. `make test` measures all rows again and
+fails where one does not hold, where an option of ours has no row, or where this page lists other
+rows.
 
 ## The guide's rows
 

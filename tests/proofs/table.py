@@ -254,7 +254,7 @@ def proved_by(rows: Iterable[Row]) -> set[str]:
     return {option for row in rows for option in (row.option, *row.covers) if " " not in option}
 
 
-# --- which may wait for theirs ----------------------------------------------------------------------------------------
+# --- which may wait for their row -------------------------------------------------------------------
 
 OURS = ("goldilocks.", "hydra_plugins.goldilocks.")
 
@@ -285,20 +285,19 @@ def path_of(option: str) -> Path:
 def is_ours(path: Path) -> bool:
     """Whether our own code does what an option file says.
 
-    So it is where a `_target_` in it is ours. A file without any says it by the file that it builds on; without that
-    too, it sets keys of ours, unless it only combines options, as experiments and sweeps do.
+    So it is where a `_target_` in it is ours; a file without one is judged by the file that it
+    extends, and without that too it sets keys of ours. Experiments and sweeps only combine options,
+    but for the sweep that has all keys.
     """
     from omegaconf import OmegaConf
 
+    if path.parent.name in ("experiment", "sweep"):
+        return path.stem == "default"
     node: Any = OmegaConf.to_container(OmegaConf.load(path))
     if found := list(targets_in(node)):
         return any(target.startswith(OURS) for target in found)
-    below = [
-        name for name in node.get("defaults", ()) if isinstance(name, str) and name != "_self_"
-    ]
-    if below:
-        return any(is_ours(path.with_name(f"{name}.yaml")) for name in below)
-    return path.parent.name not in ("experiment", "sweep")
+    extended = [name for name in node.get("defaults", ()) if name != "_self_"]
+    return all(is_ours(path.with_name(f"{name}.yaml")) for name in extended)
 
 
 def targets_in(node: Any) -> Iterator[str]:

@@ -59,6 +59,7 @@ NEW = {
     ),
     "model/new": ("_target_: project.model.Mine\nzeal: 2\n", True),
     "experiment/new": ("# @package _global_\nseed: 1\n", True),
+    "sweep/new": ("defaults: [default, _self_]\nn_trials: 3\n", True),
     "optimizer/newer": ("_target_: goldilocks.optimizers.muon.MuonWithAdamW\nzeal: 2\n", False),
     "regularization/new": ("zeal: 0.5\n", False),
     "trainer/new": ("defaults: [auto, _self_]\nzeal: 3\n", False),
@@ -80,6 +81,15 @@ def test_an_option_of_a_library_may_wait_for_its_row(tmp_path, monkeypatch):
     } == may_not | keys
     may = {path.replace("/", "=") for path, (_, waits) in NEW.items() if waits}
     assert set(table.not_yet_shown(needed, ROWS)) == may
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["sweep.n_trials", "trainer.max_epochs", "callbacks.early_stopping", "regularization=l2"],
+)
+def test_a_key_of_ours_may_not_wait(key):
+    assert key in table.needed()
+    assert key not in table.may_wait(table.needed())
 
 
 def test_the_page_names_what_is_not_yet_shown():
