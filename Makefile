@@ -26,10 +26,11 @@ test-project: $(STAMP) ## train every option of your own for two steps
 test-all: $(STAMP) ## run the slow tests too
 	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
 
-lint: $(STAMP) ## check style and types
+lint: $(STAMP) ## check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(STAMP) ## repair style where ruff can
 	$(BIN)/ruff check --fix .

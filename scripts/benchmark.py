@@ -30,7 +30,7 @@ from typing import Any
 from goldilocks.cli.main import cli, refusals
 from goldilocks.machine.interrupts import passed_on
 from goldilocks.machine.progress import shown_progress
-from stopwatch import Watch, after, before
+from studies.stopwatch import Watch, after, before
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -295,8 +295,8 @@ def epoch_seconds(rows: int, epochs: int) -> float:
 
 
 def gpu_part(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Networks for tables and images on a GPU; see benchmark_gpu."""
-    from benchmark_gpu import measure
+    """Networks for tables and images on a GPU; see studies/benchmark_gpu.py."""
+    from studies.benchmark_gpu import measure
 
     return measure(given)
 

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +41,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def compose() -> Callable[..., DictConfig]:
+def compose() -> Iterator[Callable[..., DictConfig]]:
     """Composes a configuration as the command line does."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -94,7 +94,7 @@ def train_two_steps(tmp_path: Path) -> Callable:
 
 
 @pytest.fixture
-def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What `sklearn.datasets.fetch_openml` would fetch, a few rows of it: tests never touch the network."""
     import numpy as np
     import sklearn.datasets

@@ -8,11 +8,11 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import diagnosis_table
-from diagnosis_problems import problems
-from diagnosis_table import Followed, Kept, Outcome, diagnosed, follow, scores, what_came
 from goldilocks.config.compose import register_resolvers
 from goldilocks.diagnosis.findings import RULES
+from studies import diagnosis_table
+from studies.diagnosis_problems import problems
+from studies.diagnosis_table import Followed, Kept, Outcome, diagnosed, follow, scores, what_came
 
 PROBLEMS = {problem.name: problem for problem in problems()}
 SOME = [

@@ -1,10 +1,9 @@
-"""What the pages say is so: commands, trees, links; and the rules of docs/architecture.md hold in the code."""
+"""What the pages say is so: commands, trees, links; and what the command line needs first imports nothing heavy."""
 
 import ast
 import itertools
 import re
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -139,7 +138,7 @@ def test_no_number_is_left_to_be_filled_in():
     assert re.findall(r"@\w+@", readme()) == []
 
 
-@pytest.mark.parametrize(("page", "command"), commands(r"python scripts/\w+\.py"))
+@pytest.mark.parametrize(("page", "command"), commands(r"python scripts/[\w/]+\.py"))
 def test_every_script_exists_and_takes_its_overrides(page, command, compose):
     script, *words = command.split()[1:]
     assert (ROOT / script).is_file(), f"{page}: {command}"
@@ -240,43 +239,25 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path): path for path in MODULES}
 
 
-@cache
-def imports_of(name: str, at_top: bool = False) -> frozenset[str]:
-    """The modules of ours, and the top-level packages of others, that a module imports (at its top level only)."""
-    tree = ast.parse(NAMES[name].read_text(encoding="utf-8"))
-    nodes = (
-        itertools.chain.from_iterable(map(ast.walk, tree.body))
-        if not at_top
-        else top_level(tree.body)
-    )
-    found = set()
-    for node in nodes:
+def imported_at_start(name: str) -> set[str]:
+    """What is imported with a module: modules of ours, and the top-level packages of others."""
+    found: set[str] = set()
+    for node in outside_functions(ast.parse(NAMES[name].read_text(encoding="utf-8")).body):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: relative import"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= (inner & NAMES.keys()) or {node.module or ""}
-    return frozenset(module if module in NAMES else module.partition(".")[0] for module in found)
+    return {module if module in NAMES else module.partition(".")[0] for module in found}
 
 
-def top_level(body):
-    """The statements that run when a module is imported: what stands in functions does not."""
+def outside_functions(body):
+    """The statements that run when a module is imported."""
     for node in body:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from top_level(ast.iter_child_nodes(node))
-
-
-def test_imports_point_one_way():
-    """Those inside functions too: there is an order of the modules in which each imports only earlier ones."""
-    left = {
-        name: {other for other in imports_of(name) if other in NAMES} - {name} for name in NAMES
-    }
-    while left:
-        free = {name for name, needs in left.items() if not needs & left.keys()}
-        assert free, f"these import each other: {sorted(left)}"
-        left = {name: needs for name, needs in left.items() if name not in free}
+            yield from outside_functions(ast.iter_child_nodes(node))
 
 
 @pytest.mark.parametrize("name", LIGHT)
@@ -286,6 +267,6 @@ def test_what_the_command_line_needs_first_imports_nothing_heavy(name):
     while waiting:
         module = waiting.pop()
         seen.add(module)
-        found = imports_of(module, at_top=True)
+        found = imported_at_start(module)
         assert not found & HEAVY, f"{module} imports {sorted(found & HEAVY)} when it is imported"
         waiting |= (found & NAMES.keys()) - seen

@@ -15,10 +15,10 @@ from scipy import stats
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from guide.experiments import CHANCE, Claim, Experiment, Variant, experiment, load
-from guide.measure import Store, jobs_of
-from guide.page import BLOCK, ROWS, blocks, mean_ranks, renewed, sentence
-from guide.verdicts import (
+from studies.guide.experiments import CHANCE, Claim, Experiment, Variant, experiment, load
+from studies.guide.measure import Store, jobs_of
+from studies.guide.page import BLOCK, ROWS, blocks, mean_ranks, renewed, sentence
+from studies.guide.verdicts import (
     FAILS,
     HOLDS,
     NOISE,
@@ -272,7 +272,7 @@ def test_the_store_reads_what_it_wrote(rates, tmp_path):
 def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
     path = [
         sys.executable,
-        str(ROOT / "scripts" / "guide_figures.py"),
+        str(ROOT / "scripts" / "studies" / "guide_figures.py"),
         *words,
         "--to",
         str(tmp_path),

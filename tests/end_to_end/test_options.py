@@ -156,11 +156,11 @@ def composed(compose, *words):
 def test_every_optimizer_trains_with_every_scheduler(
     optimizer, scheduler, compose, train_two_steps
 ):
-    if (optimizer, scheduler) == ("asgd", "coslog4"):
+    cfg = composed(compose, *QUIET, f"optimizer={optimizer}")
+    if cfg.optimizer._target_ == "torch.optim.ASGD" and scheduler == "coslog4":
         pytest.skip(
             "ASGD moves at the rate of the step before, which is zero here in the first step"
         )
-    cfg = composed(compose, *QUIET, f"optimizer={optimizer}")
     cfg.scheduler = composed(compose, *QUIET, f"scheduler={scheduler}").scheduler
     parts, _ = train_two_steps(cfg)
     trained = parts.module.schedule.scheduler

@@ -99,7 +99,7 @@ def restarted(sevenths):
     return sevenths if sevenths < 1 else (sevenths - 1) / 2 if sevenths < 3 else (sevenths - 3) / 4
 
 
-@pytest.mark.parametrize("name", options("scheduler"))
+@pytest.mark.parametrize("name", FORMULAS)
 def test_each_option_follows_its_formula(name, option):
     expected = [FORMULAS[name](k, k // STEPS) for k in range(TOTAL)]
     assert rates(option(name)) == pytest.approx(expected, rel=1e-6, abs=1e-12)

@@ -43,7 +43,7 @@ from goldilocks.sweeps.search.compose import Composer
 from goldilocks.sweeps.search.settings import SweepSettings, sweep_settings
 from goldilocks.sweeps.search.space import Space, space_of
 from goldilocks.sweeps.search.study import check_storage, create_study, import_optuna
-from goldilocks.sweeps.search.widening import follow
+from goldilocks.sweeps.widening import follow
 
 PROBLEM = ("_target_", "name", "path", "target")  # keys of data that tell what is predicted
 

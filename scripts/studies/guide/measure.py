@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from guide.experiments import Experiment
+from studies.guide.experiments import Experiment
 
 # Long enough for every rate that is tried, and one thread, so that the numbers do not depend on the machine's cores.
 COMMON = (

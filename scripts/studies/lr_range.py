@@ -1,10 +1,10 @@
-"""How good the range test's rates are, by training with them: `python scripts/lr_range_proof.py [--workers 2]`.
+"""Trains with the rates of the range test, to see how good they are: `python scripts/studies/lr_range.py`.
 
-Five data sets, three networks, four optimizers, three seeds: each is trained with the rate of every rule, with the
-optimizer's default rate, and with ten rates of a grid; what counts is the lowest validation loss of 30 epochs. Twice:
-on the cases on which the rules were compared when they were chosen, and on others. Losses are kept in
-docs/lr_range.json by rate, so a second call trains only what is missing; then the tables in docs/lr_range.md are
-written. An hour on two cores.
+Five data sets, three networks, four optimizers, three seeds: each is trained with the rate of every
+rule, with the optimizer's default rate, and with ten rates of a grid; what counts is the lowest
+validation loss of 30 epochs. Twice: on the cases on which the rules were compared when they were
+chosen, and on others. Losses are kept in logs/studies/lr_range.json by rate, so a second call
+trains only what is missing; then the tables in docs/lr_range.md are written. An hour on two cores.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-STORE, PAGE = DOCS / "lr_range.json", DOCS / "lr_range.md"
-MARK = "<!-- Made by scripts/lr_range_proof.py: below this line do not edit. -->"
+ROOT = Path(__file__).resolve().parents[2]
+STORE = ROOT / "logs" / "studies" / "lr_range.json"
+PAGE = ROOT / "docs" / "lr_range.md"
+MARK = "<!-- Made by scripts/studies/lr_range.py: below this line do not edit. -->"
 DATA = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 # By title: networks, optimizers, seeds.
 PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]] = {
@@ -54,6 +55,7 @@ def main() -> int:
         for key in keys
         if not {*RULES, "default"} <= stored.get(key, {"rates": {}})["rates"].keys()
     ]
+    STORE.parent.mkdir(parents=True, exist_ok=True)
     known = [stored.get(key, {}).get("losses", {}) for key in missing]
     with ProcessPoolExecutor(given.workers) as pool:
         for number, (key, found) in enumerate(

@@ -1,4 +1,4 @@
-"""The table of experiments, scripts/guide/experiments.yaml, as plain objects."""
+"""Reads experiments.yaml, the list of what is compared, as plain objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
-"""The figures and tables of docs/guide.md: `python scripts/guide_figures.py [--only NAME ...] [--draw]`.
+"""The figures and tables of docs/guide.md: `python scripts/studies/guide_figures.py`.
 
-Trains what scripts/guide/experiments.yaml lists, ten seeds each, and writes the measured values into
-docs/figures/guide.json, the figures beside it and the tables and verdicts into the marked blocks of docs/guide.md. What
-the JSON file holds already is not trained again: an interrupted measurement goes on, and `--draw` only draws.
+Trains what guide/experiments.yaml lists, ten seeds each, and writes the measured values into
+docs/figures/guide.json, the figures beside it and the tables and verdicts into the marked blocks of
+docs/guide.md. What the JSON file already holds is not trained again: an interrupted measurement
+goes on, and `--draw` only draws.
 """
 
 import argparse
@@ -12,10 +13,12 @@ from pathlib import Path
 
 from goldilocks.cli.main import refusals
 from goldilocks.machine.progress import shown_progress
-from guide.experiments import load
-from guide.measure import Store, jobs_of, measure
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `studies` is
+from studies.guide.experiments import load
+from studies.guide.measure import Store, jobs_of, measure
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def main() -> int:
@@ -40,8 +43,8 @@ def main() -> int:
     with refusals() as outcome:
         if not given.draw:
             train([table[name] for name in given.only or table], store, given)
-        from guide.draw import draw_all
-        from guide.page import blocks, renewed
+        from studies.guide.draw import draw_all
+        from studies.guide.page import blocks, renewed
 
         page = given.to / "guide.md"
         if not page.exists():

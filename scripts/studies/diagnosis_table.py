@@ -1,4 +1,4 @@
-"""How often the diagnosis is right: `python scripts/diagnosis_table.py [--only WORD] [--follow] [--write]`.
+"""How often the diagnosis is right: `python scripts/studies/diagnosis_table.py`.
 
 Trains a network for each problem of diagnosis_problems.py and compares what it is told with what is wrong with it.
 Prints the precision and the recall of each finding. `--follow` follows each kind of advice once. `--write` follows it
@@ -21,10 +21,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from diagnosis_problems import Columns, Problem, problems
 from goldilocks.cli.main import refusals
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `studies` is
+from studies.diagnosis_problems import Columns, Problem, problems
+
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "diagnosis.md"
 KEPT = ROOT / "logs" / "diagnosis_table.jsonl"
 RULES = [
@@ -297,7 +299,7 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
     undecided = sum(len(each.undecided) for each in outcomes)
     yield HEADING
     yield ""
-    yield f"`python scripts/diagnosis_table.py --write` trains a network for each of {len(outcomes)} made problems,"
+    yield f"`python scripts/studies/diagnosis_table.py --write` trains a network for each of {len(outcomes)} made problems,"
     yield "whose right diagnosis is known because they were made to have it, and makes these tables."
     yield "The limits of the rules were set on some of these problems, so expect a little less of others."
     yield f"{len(healthy)} problems have nothing wrong: {silent} of these are told of nothing, {clean} of nothing wrong."

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from guide.experiments import CHANCE, LOWER_IS_BETTER, Claim, Experiment, Variant
-from guide.measure import Store
+from studies.guide.experiments import CHANCE, LOWER_IS_BETTER, Claim, Experiment, Variant
+from studies.guide.measure import Store
 
 HOLDS, FAILS, NOISE = "holds", "does not hold", "within noise"
 DIVERGED = 0.95  # a best validation loss above this share of a guess's loss has learnt nothing

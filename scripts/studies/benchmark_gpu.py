@@ -28,7 +28,7 @@ from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training import components
 from goldilocks.training.components import build_data, check, prepare
-from stopwatch import Watch, before
+from studies.stopwatch import Watch, before
 
 ROWS, IMAGES, CLASSES = 140_000, 70_000, 10
 STEPS = {32: 300, 4096: 16}  # in an epoch

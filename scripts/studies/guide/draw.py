@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guide.experiments import CHANCE, Experiment, Variant
-from guide.measure import Store
-from guide.page import shown
-from guide.verdicts import scores
+from studies.guide.experiments import CHANCE, Experiment, Variant
+from studies.guide.measure import Store
+from studies.guide.page import shown
+from studies.guide.verdicts import scores
 
 COLOURS = [
     "#0072b2",

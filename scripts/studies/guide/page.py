@@ -4,9 +4,9 @@ import re
 import statistics
 from collections.abc import Mapping
 
-from guide.experiments import LOWER_IS_BETTER, Experiment
-from guide.measure import Store
-from guide.verdicts import FAILS, HOLDS, NOISE, Comparison, comparisons, overall, scores
+from studies.guide.experiments import LOWER_IS_BETTER, Experiment
+from studies.guide.measure import Store
+from studies.guide.verdicts import FAILS, HOLDS, NOISE, Comparison, comparisons, overall, scores
 
 ROWS = {
     "G1": "inputs",

@@ -1,9 +1,8 @@
-"""What a row is, which options need one, and the page that is made of them."""
+"""What a row is, and which options need one."""
 
 import importlib
-import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -128,10 +127,7 @@ def needed() -> dict[str, set[str]]:
     from goldilocks.training.lr_range.rules import RangeOptions
 
     found: dict[str, set[str]] = {}
-    yours = OmegaConf.load(CONF / "train.yaml").packages
     for path in sorted(CONF.rglob("*.yaml")):
-        if set(re.findall(r"_target_: *(\w+)", path.read_text(encoding="utf-8"))) & set(yours):
-            continue
         group = path.parent.relative_to(CONF).as_posix()
         node: Any = OmegaConf.to_container(OmegaConf.load(path))
         if path.parent == CONF:
@@ -227,13 +223,17 @@ TOGETHER = tuple(
 )  # one class
 
 
-def without_row(needed: dict[str, set[str]], rows: Iterable[Row]) -> list[str]:
-    """Options that no row proves, and rows of options that are gone."""
+def without_row(needed: dict[str, set[str]], rows: Iterable[Row], may_wait: Set[str]) -> list[str]:
+    """Options that no row proves, but for those that may wait, and rows of options that are gone."""
     rows = list(rows)
-    proved = {option for row in rows for option in (row.option, *row.covers) if " " not in option}
+    proved = proved_by(rows)
     own = {row.option: {row.option, *row.covers} for row in rows}
     single = {row.option for row in rows}
-    missing = [f"{option}: has no row" for option in needed if option not in proved]
+    missing = [
+        f"{option}: has no row"
+        for option in needed
+        if option not in proved and option not in may_wait
+    ]
     gone = [f"{option}: has a row but is no option" for option in sorted(proved - needed.keys())]
     # A file of these must prove its keys itself: the same word means another thing in the next one.
     alone = [
@@ -251,83 +251,64 @@ def without_row(needed: dict[str, set[str]], rows: Iterable[Row]) -> list[str]:
     return [*missing, *gone, *half]
 
 
-# --- the page ---------------------------------------------------------------------------------------------------------
-
-HEAD = """# Every option, and what it was seen to do
-
-Made by `python scripts/options.py --write`: do not edit. Each row composes the option as the command line does, lets it
-act, and compares what comes out with a formula or a count that is written down in [scripts/proofs/](../scripts/proofs)
-by hand. `make test` measures all rows again and fails where one does not hold, where an option has no row, or where
-this page lists other rows.
-
-## The guide's rows
-
-What the thirty rows of the tuning guide ask for, and where it is shown.
-
-| guide | advice | options and their rows |
-| --- | --- | --- |
-"""
+def proved_by(rows: Iterable[Row]) -> set[str]:
+    """The options that rows prove, each by itself."""
+    return {option for row in rows for option in (row.option, *row.covers) if " " not in option}
 
 
-def anchor(option: str) -> str:
-    """The name of a row in the page's links."""
-    return re.sub(r"[^a-z0-9_]+", "-", option.lower().replace("=", "_is_")).strip("-")
+# --- which may wait for their row -------------------------------------------------------------------
+
+OURS = ("goldilocks.", "hydra_plugins.goldilocks.")
 
 
-def cell(text: str) -> str:
-    """Text as a cell of a table."""
-    return text.replace("|", "\\|")
+def may_wait(needed: dict[str, set[str]]) -> set[str]:
+    """The options of a library, and the keys that no option of ours has: they may be without a row."""
+    files = {option for option in needed if path_of(option).exists()}
+    theirs = {option for option in files if not is_ours(path_of(option))}
+    keys = {key for option in theirs for key in needed[option]}
+    shared = {key for option in files - theirs for key in needed[option]}
+    return theirs | (keys - shared)
 
 
-def summary(rows: Iterable[Row], advice: dict[str, str], later: dict[str, str]) -> list[str]:
-    """The lines of the table of the guide's rows."""
-    lines = []
-    rows = list(rows)
-    for guide, words in advice.items():
-        links = [f"[`{row.option}`](#{anchor(row.option)})" for row in rows if guide in row.guide]
-        shown = " ".join(links) + (f" {later[guide]}" if guide in later else "")
-        lines.append(f"| {guide} | {cell(words)} | {shown.strip()} |")
-    return lines
+def not_yet_shown(needed: dict[str, set[str]], rows: Iterable[Row]) -> list[str]:
+    """The options that wait for their row; their keys wait with them."""
+    waiting = may_wait(needed) - proved_by(rows)
+    return sorted(option for option in waiting if path_of(option).exists())
 
 
-def line_of(row: Row, measured: str, holds: bool) -> str:
-    """A row of the page."""
-    also = f" (with {', '.join(f'`{option}`' for option in row.covers)})" if row.covers else ""
-    name = f'<a id="{anchor(row.option)}"></a>`{row.option}`{also}'
-    cells = (
-        name,
-        " ".join(row.guide),
-        row.claim,
-        row.observable,
-        measured,
-        "yes" if holds else "NO",
-    )
-    return "| " + " | ".join(map(cell, cells)) + " |"
+def path_of(option: str) -> Path:
+    """The file of an option, `optimizer=adam`; of anything else a path that does not exist."""
+    from goldilocks.config.places import CONF
+
+    group, _, name = option.partition("=")
+    return CONF / group / f"{name}.yaml"
 
 
-def page(
-    measured: dict[str, Measured],
-    rows: Iterable[Row],
-    advice: dict[str, str],
-    later: dict[str, str],
-) -> str:
-    """The whole page."""
-    rows = list(rows)
-    parts = [HEAD + "\n".join(summary(rows, advice, later))]
-    for group in GROUPS:
-        mine = [row for row in rows if row.group == group]
-        title = f"## {(importlib.import_module(f'proofs.{group}').__doc__ or group).splitlines()[0].rstrip('.')}"
-        head = "| option | guide | claim | observable | measured | pass |\n| --- | --- | --- | --- | --- | --- |"
-        parts.append(
-            "\n".join([title, "", head, *(line_of(row, *measured[row.option]) for row in mine)])
-        )
-    return "\n\n".join(parts) + "\n"
+def is_ours(path: Path) -> bool:
+    """Whether our own code does what an option file says.
+
+    So it is where a `_target_` in it is ours; a file without one is judged by the file that it
+    extends, and without that too it sets keys of ours. Experiments and sweeps only combine options,
+    but for the sweep that has all keys.
+    """
+    from omegaconf import OmegaConf
+
+    if path.parent.name in ("experiment", "sweep"):
+        return path.stem == "default"
+    node: Any = OmegaConf.to_container(OmegaConf.load(path))
+    if found := list(targets_in(node)):
+        return any(target.startswith(OURS) for target in found)
+    extended = [name for name in node.get("defaults", ()) if name != "_self_"]
+    return all(is_ours(path.with_name(f"{name}.yaml")) for name in extended)
 
 
-def listed(page: Path) -> set[tuple[str, str, str]]:
-    """(option, guide, observable) of each row that a page lists."""
-    text = page.read_text(encoding="utf-8")
-    found = re.findall(r'^\| <a id="[^"]*"></a>`([^`]+)`.*$', text, flags=re.MULTILINE)
-    lines = [line for line in text.splitlines() if line.startswith("| <a id=")]
-    cells = [re.split(r"(?<!\\) \| ", line) for line in lines]
-    return {(option, parts[1], parts[3]) for option, parts in zip(found, cells, strict=True)}
+def targets_in(node: Any) -> Iterator[str]:
+    """Each `_target_` in a node and in the nodes inside it."""
+    if isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        for inner in node.values():
+            yield from targets_in(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            yield from targets_in(inner)
