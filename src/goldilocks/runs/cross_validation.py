@@ -19,7 +19,7 @@ from goldilocks.callbacks.pruning import Report
 from goldilocks.config.choices import config_hash
 from goldilocks.errors import Refused
 from goldilocks.machine import devices
-from goldilocks.machine.locks import alone
+from goldilocks.machine.locks import run_lock
 from goldilocks.runs import failures
 from goldilocks.runs.folder import can_resume, read_result, write_result, write_start
 
@@ -48,7 +48,7 @@ def for_each_fold(train: Train) -> Train:
     def run(
         cfg: DictConfig, overrides: list[str], choices: Mapping[str, Any], **options: Any
     ) -> dict[str, Any]:
-        with alone(options["folder"]):
+        with run_lock(options["folder"]):
             return (partial(run_folds, train) if are_asked(cfg) else train)(
                 cfg, overrides, choices, **options
             )

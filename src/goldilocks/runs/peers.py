@@ -30,7 +30,7 @@ POLL_SECONDS = 0.2
 
 
 @contextmanager
-def together(
+def peer_processes(
     options: Mapping[str, Any], folder: Path, job: Callable[[], dict[str, Any]]
 ) -> Iterator[None]:
     """Within the block, the processes of all devices train together. Does nothing for a single one.

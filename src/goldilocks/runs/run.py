@@ -48,7 +48,7 @@ from goldilocks.runs.folder import (
     write_result,
     write_start,
 )
-from goldilocks.runs.peers import first_failure, tell_failure, together
+from goldilocks.runs.peers import first_failure, peer_processes, tell_failure
 from goldilocks.runs.printing import print_result
 from goldilocks.training.checkpoints import load_checkpoint, load_training
 from goldilocks.training.checkpoints import load_weights as put_weights
@@ -243,7 +243,7 @@ def run(
         "test": test,
         "resumed": resumed,
     }
-    with together(
+    with peer_processes(
         parts.settings.trainer, folder, lambda: {**job, "report": go_on if report else None}
     ):
         return train_network(cfg, overrides, choices, folder, parts, test, resumed, report)
