@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, SMALL, read_result
 from goldilocks.cli.help import help_text
 from goldilocks.config.options import card, groups, options
-from goldilocks.machine.locks import alone
+from goldilocks.machine.locks import run_lock
 
 # What is written, and the line that is printed (after `error: `; * stands for anything).
 WRONG = [
@@ -306,7 +306,7 @@ def test_a_run_that_is_being_trained_is_not_resumed_beside_it(command) -> None:
     run = command(*SMALL).folder
     before = (run / "result.json").read_text()
     (run / "result.json").write_text(before.replace('"done"', '"running"'))
-    with alone(run):
+    with run_lock(run):
         ended = command(f"resume={run}")
     assert ended.code == 2
     assert (

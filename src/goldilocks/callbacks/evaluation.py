@@ -69,7 +69,7 @@ class EvaluationFigures(pl.Callback):
         self.draws = trials or not is_trial
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not alone(pl_module) or not self.draws:
+        if not can_inspect(pl_module) or not self.draws:
             return
         try:
             with uninterrupted():
@@ -133,7 +133,7 @@ class EvaluationFigures(pl.Callback):
             charts.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
 
 
-def alone(module: TrainingModule) -> bool:
+def can_inspect(module: TrainingModule) -> bool:
     """Whether this process looks at the network that several have trained, and can do so without the others."""
     return devices.is_first() and not is_sharded(module)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from goldilocks.callbacks.evaluation import alone, best_network
+from goldilocks.callbacks.evaluation import best_network, can_inspect
 from goldilocks.callbacks.recorder import recorder_of
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
 from goldilocks.errors import one_line
@@ -60,7 +60,7 @@ class FeatureImportance(pl.Callback):
         self.measures = repeats > 0 and (trials or not is_trial)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not self.measures or not alone(pl_module):
+        if not self.measures or not can_inspect(pl_module):
             return
         try:
             self.measure(trainer, pl_module)

@@ -11,7 +11,7 @@ from goldilocks.machine.devices import is_first
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Within the block, no other process trains in a run folder. Of several that train together, the first sees to it.
 
     Raises:

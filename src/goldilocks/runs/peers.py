@@ -30,7 +30,9 @@ POLL_SECONDS = 0.2
 
 
 @contextmanager
-def together(options: Mapping[str, Any], folder: Path, job: Callable[[], Any]) -> Iterator[None]:
+def peer_processes(
+    options: Mapping[str, Any], folder: Path, job: Callable[[], Any]
+) -> Iterator[None]:
     """Within the block, the processes of all devices train together. Does nothing for a single one.
 
     Args:

@@ -33,7 +33,7 @@ from goldilocks.loggers import takers
 from goldilocks.machine import devices
 from goldilocks.machine.clock import BEGAN
 from goldilocks.machine.interrupts import uninterrupted
-from goldilocks.machine.locks import alone
+from goldilocks.machine.locks import run_lock
 from goldilocks.runs import cross_validation, failures
 from goldilocks.runs.assembly import build_trainer
 from goldilocks.runs.environment import recorded_threads
@@ -48,7 +48,7 @@ from goldilocks.runs.folder import (
     write_result,
     write_start,
 )
-from goldilocks.runs.peers import first_failure, tell_failure, together
+from goldilocks.runs.peers import first_failure, peer_processes, tell_failure
 from goldilocks.runs.printing import print_result
 from goldilocks.runs.request import RunRequest
 from goldilocks.training.checkpoints import load_checkpoint, load_training
@@ -225,7 +225,7 @@ def run(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
     Raises:
         Refused: if the rows are others.
     """
-    with alone(request.folder):
+    with run_lock(request.folder):
         if cross_validation.are_asked(request.cfg):
             return cross_validation.run_folds(train_one, request, parts)
         return train_one(request, parts)
@@ -239,7 +239,7 @@ def train_one(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]
         known = (request.folder / "result.json").exists()
         rows = read_result(request.folder).get("data_hash") if known else None
     check_same(rows, parts.data.fingerprint, request.folder)
-    with together(parts.settings.trainer, request.folder, request.for_other_process):
+    with peer_processes(parts.settings.trainer, request.folder, request.for_other_process):
         return train_here(request, parts)
 
 

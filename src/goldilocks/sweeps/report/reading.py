@@ -53,6 +53,8 @@ def read_summary(folder: Path, trials: Sequence[Trial] | None = None) -> Summary
         raise Refused(f"{refusal}; the command of the sweep writes it again") from refusal
     own = stored["objective"]
     modes = stored["settings"]["modes"] or {own["metric"]: own["mode"]}
+    if not set(modes.values()) <= {"min", "max"}:  # somebody else may have written the file
+        raise Refused(f"{folder}: its sweep.yaml says neither min nor max of an objective")
     paths = {trial: folder / str(trial) / "result.json" for trial in map(int, stored["trials"])}
     ended = {number: path.stat().st_mtime for number, path in paths.items() if path.exists()}
     return summarize(
