@@ -132,7 +132,7 @@ def check_range(found: Any, word: str) -> None:
     value = found._value
     if not isinstance(value, RangeSweep):
         return
-    start, stop, step = (float(number) for number in (value.start, value.stop, value.step))
+    start, stop, step = (float(number or 0) for number in (value.start, value.stop, value.step))
     if not step or not all(map(math.isfinite, (start, stop, step))):
         raise Refused(
             f"{word}: has no end; write range(START,STOP,STEP), numbers of which STEP is not 0"
