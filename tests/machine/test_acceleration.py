@@ -99,7 +99,7 @@ def test_compiled_it_trains_the_same(compose, tmp_path, more):
 def test_gradients_are_unscaled_before_they_are_clipped(fused, monkeypatch):
     """By a scaler of the CPU. Lightning leaves it to a fused step to unscale, which comes after clipping."""
     monkeypatch.setattr(
-        goldilocks.training.module, "can_be_flat", lambda optimizer: False
+        goldilocks.training.module, "flattened", lambda optimizer: None
     )  # as on a GPU
     limit = {
         "gradient_clip_val": 0.1,
