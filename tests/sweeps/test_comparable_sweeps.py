@@ -9,6 +9,8 @@ from tables import cars, write
 
 REFUSED = [
     ("data=diabetes loss=mse,mae,huber", "write objective.metric=val/rmse, which is in the"),
+    ("loss=auto,focal", "write objective.metric=val/accuracy, which is the same for any loss"),
+    ("loss=focal loss.gamma=1,2", "changes what val/loss measures, by loss=focal(gamma=1"),
     ("data=diabetes loss=auto,mae", "changes what val/loss measures; write objective.metric"),
     ("data=diabetes data.target_scaling=standard,none", "write objective.metric=val/rmse"),
     ("{table} data.target_log=false,true", "write objective.metric=val/rmse"),

@@ -184,8 +184,8 @@ def test_what_is_no_loss_is_refused_in_one_line(task, kind, soft, said):
 
 def test_two_losses_are_the_same_where_auto_is_the_tasks_own():
     path = "goldilocks.tasks.losses"
-    assert loss_in_words({"_target_": f"{path}.Auto"}, "regression") == "MSE()"
-    assert loss_in_words({"_target_": f"{path}.MSE"}, "regression") == "MSE()"
+    assert loss_in_words({"_target_": f"{path}.Auto"}, "regression") == "mse"
+    assert loss_in_words({"_target_": f"{path}.MSE"}, "regression") == "mse"
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------

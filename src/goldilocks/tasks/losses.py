@@ -346,13 +346,13 @@ def loss_in_words(node: Mapping[str, Any], task: TaskName) -> str:
     """A loss and its settings: two are the same where this is.
 
     >>> loss_in_words({"_target_": "goldilocks.tasks.losses.Huber", "delta": 2.0}, "regression")
-    'Huber(delta=2.0)'
+    'huber(delta=2.0)'
     """
-    name = node["_target_"]
-    if name == f"{Auto.__module__}.{Auto.__qualname__}":
-        name = AUTO[task].__qualname__
-    settings = [f"{key}={value}" for key, value in node.items() if key != "_target_"]
-    return f"{name.rpartition('.')[2]}({', '.join(settings)})"
+    target = node["_target_"]
+    ours = {f"{kind.__module__}.{kind.__qualname__}": name for kind, name in NAMES.items()}
+    ours[f"{Auto.__module__}.{Auto.__qualname__}"] = NAMES[AUTO[task]]
+    settings = ",".join(f"{key}={value}" for key, value in node.items() if key != "_target_")
+    return ours.get(target, target) + (f"({settings})" if settings else "")
 
 
 def is_squared(node: Mapping[str, Any]) -> bool:
