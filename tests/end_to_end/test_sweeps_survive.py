@@ -12,8 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_train import start, wait_for
 
+from commands import start, wait_for
 from conftest import ROOT, read_result
 from goldilocks.errors import Refused
 from goldilocks.machine.locks import held

@@ -2,11 +2,9 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from commands import LONG, start, wait_for
 from conftest import ROOT, SMALL, read_result
 from goldilocks.runs.folder import compare, make_run_folder
 
@@ -36,27 +35,6 @@ KEYS = {
     "diagnosis",
     "error",
 }
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
-    # A shell's background job ignores Ctrl-C; a process group of its own takes it.
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -165,12 +143,6 @@ def test_eight_runs_of_one_second_have_eight_folders(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 8
 
 
-LONG = [
-    "data=digits",
-    "trainer=cpu",
-    "callbacks.progress_bar=null",
-    "callbacks.early_stopping=null",
-]
 EXACT = [
     *LONG,
     "regularization=dropout",

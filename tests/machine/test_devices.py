@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import start, wait_for
 
+from commands import start, wait_for
 from conftest import ROOT, read_result
 from goldilocks.data.loaders import TensorLoader
 from goldilocks.errors import Refused

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_train import LONG, start, wait_for
 
+from commands import LONG, start, wait_for
 from conftest import ROOT, SMALL, read_result
 from fitting import Rows, ready
 from goldilocks.data.splitting import split_folds

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from test_train import start, wait_for
 
+from commands import start, wait_for
 from conftest import ROOT, SMALL, read_result
 
 SWEEP = ["-m", *SMALL, "name=s"]
