@@ -73,7 +73,8 @@ def train(experiments: list, store: Store, given: argparse.Namespace) -> None:
     runs = measure(jobs, store, given.overrides, given.processes)
     for _ in shown_progress(runs, len(jobs), "runs"):
         pass
-    print(f"{len(jobs)} of {len(jobs)} runs")
+    if jobs:
+        print(f"{len(jobs)} of {len(jobs)} runs")
 
 
 if __name__ == "__main__":

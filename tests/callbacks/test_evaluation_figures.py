@@ -78,14 +78,14 @@ def test_a_run_leaves_figures_in_its_folder_and_in_tensorboard(data, drawn, trai
     parts, result, folder = train(f"data={data}", "logger=[tensorboard,csv]")
     assert files(folder) == {f"{name}.png" for name in {*drawn, "curves"}} | {"most_wrong.txt"}
     events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0}).Reload()
-    assert set(events.Tags()["images"]) == {f"evaluation/{name}" for name in drawn}
+    assert set(events.Tags()["images"]) == {f"evaluation/{name}" for name in {*drawn, "curves"}}
     for name in drawn:
         (event,) = events.Images(f"evaluation/{name}")
         png = (folder / "figures" / f"{name}.png").read_bytes()
         assert event.encoded_image_string == png
         assert is_drawn(png)
         assert pixels(png).shape == (event.height, event.width, 3)
-        assert event.step == result["steps"] - 1
+        assert event.step == result["steps"]
     (text,) = events.Tensors("most_wrong/text_summary")
     written = (folder / "figures" / "most_wrong.txt").read_text(encoding="utf-8")
     assert [

@@ -598,6 +598,14 @@ def test_the_password_of_a_database_is_in_no_file(command, tmp_path: Path, monke
         return create(storage=f"sqlite:///{tmp_path}/study.db", **options)
 
     monkeypatch.setattr(optuna, "create_study", create_study)
+    connect = optuna.storages.get_storage
+
+    def get_storage(storage):
+        """Without the driver of the database."""
+        is_there = "postgresql" not in str(storage)
+        return connect(storage if is_there else f"sqlite:///{tmp_path}/study.db")
+
+    monkeypatch.setattr(optuna.storages, "get_storage", get_storage)
     words = [*GRID, "sweep.pruner=asha", f"sweep.storage='{address}'"]
     ended = command(*words)
     assert ended.code == 0, ended.err

@@ -200,8 +200,8 @@ def test_words_that_may_be_no_header(tmp_path):
 
 
 def test_the_end_of_a_file_decides_too(tmp_path, monkeypatch):
-    for module in ("layout", "reading", "stream"):
-        monkeypatch.setattr(f"goldilocks.data.{module}.SAMPLE_BYTES", 400)
+    for module in ("dialect", "reading", "chunks"):
+        monkeypatch.setattr(f"goldilocks.data.tables.{module}.SAMPLE_BYTES", 400)
     monkeypatch.setattr("goldilocks.data.tables.reading.PIECE_ROWS", 50)
     late = [*["1"] * 60, *["01"] * 59, "grün"]
     found = ready(table(tmp_path, encoding="cp1252", more=late), columns={"more": "categorical"})

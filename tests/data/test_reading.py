@@ -59,8 +59,8 @@ def test_the_encoding_is_found(encoding, tmp_path):
 
 
 def test_an_umlaut_behind_the_sample_is_found_too(tmp_path, monkeypatch):
-    for module in ("layout", "reading"):
-        monkeypatch.setattr(f"goldilocks.data.{module}.SAMPLE_BYTES", 200)
+    for module in ("dialect", "reading"):
+        monkeypatch.setattr(f"goldilocks.data.tables.{module}.SAMPLE_BYTES", 200)
     lines = [*cars(), cars()[1].replace("red", "grün")]
     assert read(write(tmp_path / "cars.csv", lines, "cp1252"))["colour"].iloc[-1] == "grün"
 

@@ -1,6 +1,5 @@
 """The diagnosis: networks trained to have each illness are told of it, healthy ones of none."""
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -13,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from conftest import ROOT, SMALL, read_result
-from goldilocks.callbacks import Recorder, recorder_of
+from goldilocks.callbacks import recorder_of
 from goldilocks.config.compose import compose, register_resolvers
 from goldilocks.data.base import Table
 from goldilocks.data.sources.synthetic import SyntheticData
@@ -33,7 +32,7 @@ from goldilocks.diagnosis.evidence import (
 )
 from goldilocks.diagnosis.findings import RULES, Finding, diagnose, summary
 from goldilocks.runs.assembly import build_trainer
-from goldilocks.tasks.objective import Objective
+from goldilocks.tasks.losses import MAE, MSE
 from goldilocks.tasks.task import Task
 from goldilocks.training.components import prepare
 from goldilocks.training.layer_health import ActivationHealth, Health, LayerHealth
@@ -232,7 +231,7 @@ def test_constant_predictions_of_the_other_tasks():
         binary, torch.tensor([[0.0], [0], [0], [1]])
     ).sigmoid().item() == pytest.approx(2 / 6)
     values = torch.tensor([[0.0], [1], [8]])
-    squared, absolute = (Task(Spec("regression", (2,), 1), loss=loss) for loss in ("mse", "mae"))
+    squared, absolute = (Task(Spec("regression", (2,), 1), loss) for loss in (MSE(), MAE()))
     assert constant_prediction(squared, values).item() == 3
     assert constant_prediction(absolute, values).item() == 1
 
@@ -375,13 +374,6 @@ def test_a_diagnosis_that_fails_does_not_fail_the_run(tmp_path, capsys):
     assert not (tmp_path / "diagnosis.md").exists()
 
 
-def test_the_history_survives_resuming():
-    ours, theirs = (Recorder(Objective("val/loss", "min")) for _ in range(2))
-    ours.history.append({"train/loss": 1.0})
-    theirs.load_state_dict(json.loads(json.dumps(ours.state_dict())))
-    assert theirs.history == [{"train/loss": 1.0}]
-
-
 def test_what_the_data_card_warns_of_comes_first(command, tmp_path):
     head, *rows = cars(300)
     rows = [f"{row},{1.19 * float(row.rpartition(',')[2]):.3f}" for row in rows]
@@ -395,7 +387,7 @@ def test_what_the_data_card_warns_of_comes_first(command, tmp_path):
     ]
     done = command(*words)
     first = read_result(done.folder)["diagnosis"]["findings"][0]
-    assert (first["name"], first["overrides"]) == ("single features", [])
+    assert (first["name"], first["overrides"]) == ("single features", ["data.columns.gross=drop"])
     assert first["measured"].startswith("in the data, gross alone: ")
     assert (
         "## Single features\n\nIn the data, gross alone: "

@@ -24,6 +24,7 @@ from goldilocks.diagnosis.network_checks import (
     probe_gradients,
 )
 from goldilocks.training.components import prepare
+from yours import YOURS
 
 SCRIPT = ROOT / "scripts" / "doctor.py"
 EMBEDDED = ("iris", "wine", "digits", "breast_cancer", "diabetes")
@@ -94,7 +95,9 @@ def test_in_the_embedded_sets_nothing_fails(name):
     assert not_ok(verdicts) == ({"rows in two splits": "warning"} if name == "iris" else {})
 
 
-@pytest.mark.parametrize("model", sorted(set(options("model")) - {"pretrained", "linear"}))
+@pytest.mark.parametrize(
+    "model", sorted(set(options("model")) - {"pretrained", "linear", *(name for _, name in YOURS)})
+)
 def test_every_network_starts_at_the_loss_of_a_guess_and_learns_a_batch(model):
     parts = prepare(configuration("data=digits", f"model={model}"), warn=False)
     x, y = distinct_batch(*parts.data.tensors["train"], 32)

@@ -27,6 +27,7 @@ from goldilocks.diagnosis.resource_checks import (
     optimizer_bytes,
     process_memory,
 )
+from goldilocks.tasks.losses import MAE, MSE, Huber
 from goldilocks.tasks.task import Task
 from goldilocks.training.layer_health import ActivationHealth, Health, LayerHealth
 
@@ -72,7 +73,7 @@ def test_the_first_loss_beside_a_guess(first, status):
     assert verdict.status == status
 
 
-@pytest.mark.parametrize(("loss", "expected"), [("mse", 2 / 3), ("mae", 2 / 3), ("huber", 1 / 3)])
+@pytest.mark.parametrize(("loss", "expected"), [(MSE(), 2 / 3), (MAE(), 2 / 3), (Huber(), 1 / 3)])
 def test_a_constant_guess_of_a_regression(loss, expected):
     y = torch.tensor([[1.0], [2.0], [3.0]])
     assert constant_loss(Task(Spec("regression", (1,), 1), loss), y)[0] == pytest.approx(expected)

@@ -3,6 +3,7 @@
 import ast
 import itertools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def commands(start: str) -> list[tuple[str, str]]:
 
 def words_of(command: str) -> list[str]:
     """The overrides of a `python train.py` command, its flags left out."""
-    words = command.split("train.py", 1)[1].split()
+    words = shlex.split(command.split("train.py", 1)[1])
     return [
         word
         for word in words

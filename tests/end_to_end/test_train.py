@@ -32,6 +32,7 @@ KEYS = {
     "lr_range",
     "choices",
     "config_hash",
+    "data_hash",
     "diagnosis",
     "error",
 }
@@ -106,9 +107,9 @@ def test_tensorboard_has_scalars_text_and_hparams(command) -> None:
     events = EventAccumulator(str(folder)).Reload()
     tags = events.Tags()["scalars"]
     assert {
-        "train/loss",
-        "val/loss",
-        "val/accuracy",
+        "Train/loss",
+        "Val/loss",
+        "Val/accuracy",
         "learning_rate",
         "best/val/loss",
         "test/accuracy",

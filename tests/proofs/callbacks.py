@@ -200,11 +200,11 @@ def evaluation() -> Measured:
     with mock.patch.object(charts, "draw_confusion", side_effect=charts.draw_confusion) as drawn:
         classes = figures_of()
     values, without = figures_of("data=diabetes"), figures_of("callbacks.evaluation=null")
-    rows = int(drawn.call_args.args[0].sum())
+    rows, wrong = int(drawn.call_args.args[0].sum()), "most_wrong.txt"
     return (
         f"{' '.join(classes)}; {' '.join(values)}; {len(without)}; {rows}",
-        classes == ["calibration.png", "confusion.png", "most_wrong.txt", "precision_recall.png"]
-        and values == ["most_wrong.txt", "predicted.png", "residuals.png"]
+        classes == f"calibration.png confusion.png curves.png {wrong} precision_recall.png".split()
+        and values == ["curves.png", wrong, "predicted.png", "residuals.png"]
         and (len(without), rows) == (0, 30),
     )
 
@@ -221,7 +221,7 @@ def trials() -> Measured:
     found = [len(figures_of())]
     with mock.patch.object(assembly, "is_trial", return_value=True):
         found += [len(figures_of(*words)) for words in ((), ("callbacks.evaluation.trials=true",))]
-    return " ".join(map(str, found)), found == [4, 0, 4]
+    return " ".join(map(str, found)), found == [5, 0, 5]
 
 
 def importance_of(*words: str) -> tuple[list[str], dict[str, float]]:

@@ -104,25 +104,25 @@ def outcome(value: float, status: str = "done") -> dict[str, Any]:
     return {"status": status, "objective": {"metric": "val/loss", "value": value}}
 
 
-def learns(sampler: str) -> Callable[[], Measured]:
+def learns(sampler: str, count: int) -> Callable[[], Measured]:
     def measured() -> Measured:
-        first, last = distances(sampler)
+        first, last = distances(sampler, count)
         return f"{first:.1f}; {last:.1f}", last < 0.6 * first
 
     return measured
 
 
-for _name, _words in (
-    ("tpe", "by Parzen estimators (Bergstra et al. 2011)"),
-    ("cmaes", "by an evolution strategy (Hansen and Ostermeier 2001)"),
-    ("gp", "by a Gaussian process"),
+for _name, _count, _words in (
+    ("tpe", 30, "by Parzen estimators (Bergstra et al. 2011)"),
+    ("cmaes", 60, "by an evolution strategy (Hansen and Ostermeier 2001)"),
+    ("gp", 30, "by a Gaussian process"),
 ):
     proof(
         f"sweep.sampler={_name}",
         "G27",
         f"proposes what looks best after the trials before, {_words}",
-        "mean distance from the best rate in powers of ten, first and last ten of 30 proposals",
-    )(learns(_name))
+        f"mean distance from the best rate in powers of ten, first and last ten of {_count} proposals",
+    )(learns(_name, _count))
 
 
 def pruned(pruner: str, **changes: Any) -> tuple[float, bool, int]:

@@ -149,7 +149,8 @@ def test_what_is_no_run_folder_is_refused(tmp_path):
 
 def test_the_packages_of_a_folder_are_not_trusted(tmp_path):
     folder = make_run(tmp_path / "runs")
-    groups = {group: {} for group in ("data", "scheduler", "trainer", "objective", "task")}
+    names = ("data", "scheduler", "trainer", "objective", "task", "loss")
+    groups = {group: {} for group in names}
     OmegaConf.save(config(packages=["os"], **groups), folder / "config.yaml")
     own = OmegaConf.load(CONF / "train.yaml").packages
     assert read_config(folder).packages == own

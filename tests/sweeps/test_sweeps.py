@@ -217,7 +217,7 @@ def test_ctrl_c_keeps_what_is_done(command, tmp_path: Path) -> None:
         out, err = process.communicate()
     assert process.returncode == 130, err
     assert [row["status"] for row in table(folder)] == ["done", "interrupted"]
-    assert "best first" in out
+    assert "best value first" in out
 
 
 def test_a_trial_can_be_evaluated(command, tmp_path: Path) -> None:
