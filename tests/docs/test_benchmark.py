@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from conftest import ROOT
 
 
@@ -30,6 +32,7 @@ def test_the_benchmark_runs_small(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"figures.json"}
 
 
+@pytest.mark.slow
 def test_the_part_for_gpus_runs_on_a_cpu_too(tmp_path: Path) -> None:
     words = [
         "gpu",

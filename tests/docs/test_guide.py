@@ -280,6 +280,7 @@ def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_it_runs_small_and_does_not_measure_twice(tmp_path):
     words = [
         "--only",

@@ -125,6 +125,7 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
     assert [read_result(folder / n)["epochs"] for n in "01"] == [60, 60]
 
 
+@pytest.mark.slow
 def test_a_trial_of_folds_goes_on_with_the_missing_one(tmp_path: Path) -> None:
     words = [
         "-m",
@@ -146,6 +147,7 @@ def test_a_trial_of_folds_goes_on_with_the_missing_one(tmp_path: Path) -> None:
     assert [row["status"] for row in rows(folder)] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_two_at_once_finish_it_together(tmp_path: Path) -> None:
     words = [
         "-m",
@@ -164,6 +166,7 @@ def test_two_at_once_finish_it_together(tmp_path: Path) -> None:
     assert min(ran) >= 1
 
 
+@pytest.mark.slow
 def test_editing_a_file_later_changes_nothing(tmp_path: Path) -> None:
     mine = tmp_path / "mine" / "model"
     mine.mkdir(parents=True)
@@ -188,6 +191,7 @@ def test_editing_a_file_later_changes_nothing(tmp_path: Path) -> None:
     assert [frozen(folder, n).config.model.width for n in range(3)] == [100, 100, 7]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_is_killed_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     words = [
         "-m",
@@ -215,6 +219,7 @@ def test_a_trial_whose_process_is_killed_is_recorded_and_the_others_go_on(tmp_pa
     assert can_resume(folder / "1")
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_processes_of_the_trials(tmp_path: Path) -> None:
     words = [
         "-m",

@@ -140,10 +140,12 @@ def test_clipped_accumulated_penalised_and_averaged_they_are_too(strategy, tmp_p
     assert_same(one, trained(tmp_path / "two", *TWO, *CLIPPED, f"trainer.strategy={strategy}"))
 
 
+@pytest.mark.slow
 def test_sharded_weights_are_the_same(one, tmp_path):
     assert_same(one, trained(tmp_path, *TWO, "trainer.strategy=fsdp"))
 
 
+@pytest.mark.slow
 def test_what_a_process_alone_cannot_see_is_left_out(tmp_path):
     """Figures, importance, health and diagnosis: with all callbacks no process waits for another without end."""
     words = [
@@ -172,6 +174,7 @@ def validated_again(folder: Path) -> float:
         return parts.module.task.loss(parts.module.evaluated.eval()(x), y).item()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_still_the_same(tmp_path):
     longer = [
         "data=digits",
@@ -237,6 +240,7 @@ def children(pid: int) -> list[int]:
 # --- in a sweep, and under torchrun -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_of_two_trials_on_two_devices_has_two_trials(one, tmp_path):
     words = [*TWO, "seed=0,1", "name=s", "hydra/launcher=process", "hydra.launcher.slots=1"]
     done = subprocess.run(
@@ -264,6 +268,7 @@ def test_other_launchers_are_refused_for_it_with_the_reason(command, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_torchrun_needs_no_further_options(one, tmp_path):
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     words += [str(ROOT / "train.py"), *ONE, "data.batch_size=16"]

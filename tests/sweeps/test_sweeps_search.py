@@ -230,6 +230,7 @@ def test_seeds_are_told_as_their_mean(command, tmp_path):
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in told)
 
 
+@pytest.mark.slow
 def test_asha_trains_half_the_epochs_and_finds_as_good_a_trial(command, tmp_path):
     """27 trials of at most 27 epochs; what is given up at 3 or 9 epochs would not have been best."""
     pytest.importorskip("optuna")
