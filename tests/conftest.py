@@ -46,13 +46,13 @@ def compose() -> Iterator[Callable[..., DictConfig]]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from goldilocks.config.compose import register_resolvers
+    from goldilocks.config.compose import prepare_hydra
     from goldilocks.config.places import CONF
     from goldilocks.config.search_ranges import of_run
 
     def composed(*overrides: str, whole: bool = False) -> DictConfig:
         """Of a run; the whole of it has what is a sweep's too."""
-        register_resolvers()
+        prepare_hydra()
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose("train", overrides=list(overrides))

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 
 from conftest import ROOT
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from tables import cars, write
 
 QUIET = [
@@ -46,7 +46,7 @@ def finished(folder, *words):
     from goldilocks.config.compose import compose
     from goldilocks.runs.run import start
 
-    register_resolvers()
+    prepare_hydra()
     cfg, choices = compose([*QUIET, f"log_dir='{folder.as_posix()}'", *words])
     run, result = start(cfg, [], choices)
     assert result["status"] == "done", result

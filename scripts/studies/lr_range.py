@@ -86,12 +86,12 @@ def measure(key: str, known: dict[str, float | None]) -> dict[str, Any]:
     """Trains one case with one seed at every rate whose loss is not known; losses that are not finite become null."""
     import torch
 
-    from goldilocks.config.compose import compose, register_resolvers
+    from goldilocks.config.compose import compose, prepare_hydra
     from goldilocks.training.components import prepare
     from goldilocks.training.lr_range.sweep import range_test
 
     torch.set_num_threads(1)
-    register_resolvers()
+    prepare_hydra()
     data, model, optimizer, seed = key.split()
     words = [
         f"data={data}",

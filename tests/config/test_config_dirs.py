@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from conftest import ROOT
 from goldilocks.cli.explain import explain_key, explain_option
 from goldilocks.cli.help import help_text
-from goldilocks.config.compose import compose, register_resolvers
+from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.config.options import options, roots
 from goldilocks.config.places import CONF
 from goldilocks.sweeps.search.compose import Composer
@@ -86,7 +86,7 @@ def test_a_wrong_folder_is_refused_in_one_line(flags, rest, own, command):
 
 def composer(*folders: Path) -> Composer:
     """What a sweep composes with, started with some folders beside conf/."""
-    register_resolvers()
+    prepare_hydra()
     Plugins.instance()
     places = create_config_search_path(str(CONF))
     for folder in folders:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from goldilocks.errors import Refused
 
 PLAIN = [  # what is typed, and the value that Hydra reads
@@ -33,7 +33,7 @@ PLAIN = [  # what is typed, and the value that Hydra reads
 
 @pytest.fixture
 def read():
-    register_resolvers()
+    prepare_hydra()
     return OverridesParser.create().parse_override
 
 

@@ -6,7 +6,7 @@ import yaml
 from sklearn import datasets
 
 from conftest import read_result
-from goldilocks.config.compose import compose, register_resolvers
+from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.data.checks import check_signal, check_single_features
 from goldilocks.training.components import prepare
 from tables import cars, write
@@ -72,7 +72,7 @@ def test_a_column_that_the_command_line_does_not_take_is_not_advised_to_be_dropp
 
 
 def data_of(*words):
-    register_resolvers()
+    prepare_hydra()
     return prepare(compose(["data=table", *words])[0], warn=False).data
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from conftest import ROOT, SMALL, read_result
 from goldilocks.callbacks import recorder_of
-from goldilocks.config.compose import compose, register_resolvers
+from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.data.base import Table
 from goldilocks.data.sources.synthetic import SyntheticData
 from goldilocks.data.spec import Spec
@@ -118,7 +118,7 @@ HEALTHY = [
 
 def trained(words: str, folder):
     """What is known of a run."""
-    register_resolvers()
+    prepare_hydra()
     parts = prepare(compose([*BARE, *words.split()])[0], warn=False)
     (folder / "checkpoints").mkdir()
     trainer = build_trainer(parts, folder)

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from goldilocks.diagnosis.findings import RULES
 from studies import diagnosis_table
 from studies.diagnosis_problems import problems
@@ -26,7 +26,7 @@ SOME = [
 
 @pytest.mark.parametrize("name", SOME)
 def test_a_problem_is_told_what_is_wrong_with_it(name):
-    register_resolvers()
+    prepare_hydra()
     outcome = diagnosed(PROBLEMS[name])
     assert (outcome.missing, outcome.wrong) == (set(), set()), outcome.findings
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn import datasets
 
 from conftest import ROOT
-from goldilocks.config.compose import compose, register_resolvers
+from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.config.options import options
 from goldilocks.data.base import Table, TableData
 from goldilocks.data.checks import check_equal_rows, check_signal
@@ -62,7 +62,7 @@ class Broken(TableData):
 
 
 def configuration(*words: str):
-    register_resolvers()
+    prepare_hydra()
     return compose(list(words))[0]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from conftest import ROOT
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from goldilocks.config.options import options
 
 SCRIPT = ROOT / "scripts" / "plot_schedules.py"
@@ -37,7 +37,7 @@ def test_a_wrong_key_is_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.fixture
 def rates(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    register_resolvers()
+    prepare_hydra()
     from plot_schedules import rates
 
     yield rates

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from conftest import ROOT, read_result
 from finished import command_of
 from goldilocks.cli.main import cli, refusals
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from goldilocks.runs.folder import is_trial
 from goldilocks.sweeps.execution.folder import read_sweep
 
@@ -89,7 +89,7 @@ def made(tmp_path_factory):
 
     place = tmp_path_factory.mktemp("made")
     (place / "rows.csv").write_text("\n".join(LINES) + "\n")
-    register_resolvers()
+    prepare_hydra()
     words = [*WORDS, f"data.path={place / 'rows.csv'}"]
     cfg, choices = compose([*words, f"log_dir={place / 'logs'}"])
     run, result = start(cfg, words, choices)

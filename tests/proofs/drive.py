@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
 
-from goldilocks.config.compose import compose, register_resolvers
+from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.errors import Refused
 from goldilocks.runs.assembly import build_trainer
 from goldilocks.runs.request import RunRequest
@@ -38,7 +38,7 @@ def composed(*words: str) -> DictConfig:
 @cache
 def chosen(*words: str) -> DictConfig:
     """A composition, whose values may not be changed."""
-    register_resolvers()
+    prepare_hydra()
     cfg, _ = compose(list(words))
     return cfg
 

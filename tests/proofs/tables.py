@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from goldilocks.config.compose import compose, register_resolvers
+from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.data.base import TableData
 from goldilocks.training.components import Parts, prepare
 from proofs.drive import QUIET
@@ -52,7 +52,7 @@ def written(
 
 def built(path: str, *words: str, target: str = "price") -> Parts:
     """What a command line builds; `composed` would not know names of columns."""
-    register_resolvers()
+    prepare_hydra()
     given = [
         "data=table",
         f"data.path={path}",

@@ -6,13 +6,13 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from goldilocks.config.compose import compose, register_resolvers
+from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.runs.evaluate import scores_by_split
 from goldilocks.training.components import prepare
 
 
 def mean_score(words: list[str], metric: str) -> float:
-    register_resolvers()
+    prepare_hydra()
     scores, failed = scores_by_split(words, seeds=5)
     assert not failed
     assert len(scores[metric]) == 5

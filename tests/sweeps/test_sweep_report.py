@@ -14,7 +14,7 @@ from finished import command_of
 from goldilocks.runs.folder import write_result
 from goldilocks.sweeps.execution.trials import Trial
 from goldilocks.sweeps.report.comparison import compare, paired_t
-from goldilocks.sweeps.report.conclusions import command_words, conclusions
+from goldilocks.sweeps.report.conclusions import command_overrides, conclusions
 from goldilocks.sweeps.report.page import (
     quoted,
     sections_of,
@@ -531,7 +531,7 @@ def test_commands_can_be_copied():
     )
     words = ["data=iris", "name=s", "+log_dir=x", "model=shallow", "regularization=[dropout,l2]"]
     assert (
-        command_words(words)
+        command_overrides(words)
         == "python train.py data=iris model=shallow 'regularization=[dropout,l2]'"
     )
 

@@ -249,12 +249,12 @@ def test_a_trial_composed_from_a_shared_base_equals_hydras_own(words: list[str])
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from goldilocks.config.compose import register_resolvers
+    from goldilocks.config.compose import prepare_hydra
     from goldilocks.config.places import CONF
     from goldilocks.config.search_ranges import of_run
     from goldilocks.sweeps.search.compose import Composer
 
-    register_resolvers()
+    prepare_hydra()
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra_file_or_module(None, None, str(CONF), "test")

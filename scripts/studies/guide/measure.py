@@ -122,9 +122,9 @@ def results(
 
 @cache
 def composed(words: tuple[str, ...]) -> Any:
-    from goldilocks.config.compose import compose, register_resolvers
+    from goldilocks.config.compose import compose, prepare_hydra
 
-    register_resolvers()
+    prepare_hydra()
     return compose(list(words))
 
 

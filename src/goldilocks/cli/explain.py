@@ -143,9 +143,9 @@ def explain_key(key: str) -> str:
 
 
 def explain_override(override: str) -> str:
-    """The word could not be read as key=value."""
-    word = override.split("\n")[0].strip()
-    return f"{word}: cannot be read; write key=value, group=option or group=[option,option], without spaces around ="
+    """An override that could not be read as key=value."""
+    text = override.split("\n")[0].strip()
+    return f"{text}: cannot be read; write key=value, group=option or group=[option,option], without spaces around ="
 
 
 def composed_keys() -> Iterator[str]:
@@ -155,7 +155,9 @@ def composed_keys() -> Iterator[str]:
     from goldilocks.config.compose import composed_from
 
     chosen = [
-        word for word in sys.argv[1:] if re.fullmatch(rf"({'|'.join(groups())})=[\w-]+", word)
+        argument
+        for argument in sys.argv[1:]
+        if re.fullmatch(rf"({'|'.join(groups())})=[\w-]+", argument)
     ]
     try:
         cfg = composed_from(roots(), chosen)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from goldilocks.cli.explain import FULL_ERROR, explain, of_import
 from goldilocks.cli.help import help_text
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from goldilocks.config.options import roots
 from goldilocks.errors import Refused
 from goldilocks.machine.interrupts import killed_as_by_ctrl_c
@@ -26,7 +26,7 @@ def cli(main: Callable[[], None]) -> int:
 
     0: done. 1: the run failed. 2: the input was refused. 130: interrupted.
     """
-    if any(word in ("--help", "-h") for word in sys.argv[1:]):
+    if any(argument in ("--help", "-h") for argument in sys.argv[1:]):
         with refusals() as outcome:
             print(help_text())
         return outcome.code
@@ -39,55 +39,66 @@ def cli(main: Callable[[], None]) -> int:
     return outcome.code
 
 
-def refuse_unknown_flag(words: Sequence[str]) -> None:
+def refuse_unknown_flag(arguments: Sequence[str]) -> None:
     """Refuses `--epochs 5` in one line, where Hydra would print its own usage."""
     from hydra._internal.utils import get_args_parser
 
-    if (path := next((w for w in words if re.match("-cp|--config-p", w)), None)) is not None:
+    if (
+        path := next((given for given in arguments if re.match("-cp|--config-p", given)), None)
+    ) is not None:
         raise Refused(
             f"{path}: conf/ cannot be replaced; write --config-dir FOLDER for options beside it"
         )
     known = get_args_parser()._option_string_actions
-    for word in (word.partition("=")[0] for word in words if word.startswith("-")):
-        begun = word if word.startswith("--") else word[:2]
+    for argument in (
+        argument.partition("=")[0] for argument in arguments if argument.startswith("-")
+    ):
+        begun = argument if argument.startswith("--") else argument[:2]
         if not any(flag.startswith(begun) for flag in known):
             raise Refused(
-                f"{word}: no such option; write key=value, as in trainer.max_epochs=5, or --help"
+                f"{argument}: no such option; write key=value, as in trainer.max_epochs=5, or --help"
             )
 
 
-def refuse_sweep_without_m(words: Sequence[str]) -> None:
-    """Refuses a word for sweeps in the command of a single run, where it would do nothing."""
-    word = next((word for word in words if re.match(r"\+*sweep[.=]", word)), None)
-    if word is not None and not {"-m", "--multirun", "-c", "--cfg", "--info"} & set(words):
-        raise Refused(f"{word}: is for sweeps; write python train.py -m {shlex.join(words)}")
+def refuse_sweep_without_m(arguments: Sequence[str]) -> None:
+    """Refuses an override for sweeps in the command of a single run, where it would do nothing."""
+    argument = next(
+        (argument for argument in arguments if re.match(r"\+*sweep[.=]", argument)), None
+    )
+    if argument is not None and not {"-m", "--multirun", "-c", "--cfg", "--info"} & set(arguments):
+        raise Refused(
+            f"{argument}: is for sweeps; write python train.py -m {shlex.join(arguments)}"
+        )
 
 
-def places_of_resumed(words: Sequence[str]) -> list[str]:
+def places_of_resumed(arguments: Sequence[str]) -> list[str]:
     """Overrides in which `data.path` and its kind may be given with `resume`: those data are not composed.
 
     >>> places_of_resumed(["resume=last", "data.path=x.csv"])
     ['resume=last', '++data.path=x.csv']
     """
-    if not any(word.startswith("resume=") for word in words):
-        return list(words)
-    return [f"++{word}" if word.startswith(MOVED) else word for word in words]
+    if not any(argument.startswith("resume=") for argument in arguments):
+        return list(arguments)
+    return [f"++{argument}" if argument.startswith(MOVED) else argument for argument in arguments]
 
 
-def overrides_first(words: Sequence[str]) -> list[str]:
-    """Hydra takes options before all overrides or behind them, but not in between, and says so in eight lines.
+def overrides_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra takes options before all overrides or after them, but not in between, and says so in eight lines.
 
     >>> overrides_first(["model=deep", "-m", "optimizer.lr=0.1,0.01"])
     ['model=deep', 'optimizer.lr=0.1,0.01', '-m']
     """
     return sorted(
-        words, key=lambda word: word.startswith("-") or not ("=" in word or word.startswith("~"))
+        arguments,
+        key=lambda argument: (
+            argument.startswith("-") or not ("=" in argument or argument.startswith("~"))
+        ),
     )
 
 
 @dataclass
 class Outcome:
-    """The exit code that a command comes to."""
+    """A command's exit code."""
 
     code: int = 0
 
@@ -99,7 +110,7 @@ def refusals() -> Iterator[Outcome]:
     from omegaconf.errors import OmegaConfBaseException
 
     open_standard_streams()
-    register_resolvers()
+    prepare_hydra()
     outcome, given = Outcome(), os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"  # hydra.main then raises instead of printing several lines
     try:
@@ -189,7 +200,7 @@ def is_first_here() -> bool:
 
 
 def raised_by_hydra(error: BaseException) -> bool:
-    """Whether Hydra raised an exception itself, about words that it could not use."""
+    """Whether Hydra raised an exception itself, about overrides that it could not use."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -27,9 +27,9 @@ class ScriptParser(argparse.ArgumentParser):
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """The arguments; overrides of a run that resumes are refused: the scripts begin with a configuration."""
         given = super().parse_args(*args, **kwargs)
-        for word in getattr(given, "overrides", []):
-            if word.startswith("resume="):
-                self.error(f"{word}: is for python train.py alone; leave it out")
+        for override in getattr(given, "overrides", []):
+            if override.startswith("resume="):
+                self.error(f"{override}: is for python train.py alone; leave it out")
         return given
 
     def error(self, message: str) -> NoReturn:

@@ -15,9 +15,9 @@ from goldilocks.config.search_ranges import SWEEP
 NOT_HASHED = ("name", "log_dir", "resume", "record_changes", "packages")
 
 
-def plain_words(words: Any) -> list[str]:
+def plain_overrides(overrides: Any) -> list[str]:
     """Overrides as they were written: `${...}` in them is not for this list to resolve."""
-    return [str(word) for word in OmegaConf.to_container(words, resolve=False) or []]
+    return [str(override) for override in OmegaConf.to_container(overrides, resolve=False) or []]
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -40,7 +40,7 @@ def hash_of(values: Mapping[Any, Any]) -> str:
 def same_place(key: str, value: Any) -> Any:
     """A path in one way, whether it was given as a relative or an absolute one: seen from the project, if it is in it."""
     if isinstance(value, list):
-        return [same_place(key, word) for word in value]
+        return [same_place(key, option) for option in value]
     if not isinstance(value, str) or not (key in ("path", "root") or key.endswith("_path")):
         return value
     path = Path(value).expanduser().absolute().resolve()

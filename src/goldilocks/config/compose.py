@@ -18,10 +18,12 @@ from goldilocks.config.places import CONF
 from goldilocks.config.search_ranges import of_run
 
 
-def register_resolvers() -> None:
-    """Registers `${direction:METRIC}`: min or max, whichever is better for the metric. Called before Hydra composes.
+def prepare_hydra() -> None:
+    """Prepares Hydra for this project; called before it composes.
 
-    From then on files of others are judged. Also welcomes, in silence, the schemas that launchers' packages bring for files of the same names in conf/.
+    Registers `${direction:METRIC}`, which is min or max, whichever is better for the metric; checks options files of
+    others; reads overrides as users type them; and silences Hydra's warnings about the schemas that launchers' packages
+    bring for files of the same names in conf/.
     """
     from omegaconf import OmegaConf
 
@@ -37,9 +39,9 @@ def register_resolvers() -> None:
     warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema")
 
 
-def composed_differently(cfg: DictConfig, words: list[str]) -> str | None:
+def composed_differently(cfg: DictConfig, overrides: list[str]) -> str | None:
     """The first key in which a stored configuration differs from what its overrides compose today."""
-    stored, today = flat(cfg), flat(compose(words)[0])
+    stored, today = flat(cfg), flat(compose(overrides)[0])
     return next(
         (
             key
@@ -65,28 +67,30 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     return leaves
 
 
-def compose(words: list[str]) -> tuple[DictConfig, dict[str, Any]]:
+def compose(overrides: list[str]) -> tuple[DictConfig, dict[str, Any]]:
     """Composes conf/train.yaml as the command line does; returns the configuration and the choices."""
-    register_resolvers()
-    cfg = composed_from(roots(), words)
+    prepare_hydra()
+    cfg = composed_from(roots(), overrides)
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
         del cfg["hydra"]
     return of_run(cfg), chosen(choices, cfg)
 
 
-def composed_from(folders: Sequence[Path], words: Sequence[str]) -> DictConfig:
+def composed_from(folders: Sequence[Path], overrides: Sequence[str]) -> DictConfig:
     """What overrides compose with the options of several folders, Hydra's settings among it.
 
     Hydra's own state, as that of a sweep that runs, is not touched.
 
     Args:
         folders: Of options, in the order in which they are looked for: conf/, then others.
-        words: The overrides.
+        overrides: As on the command line.
     """
     assert folders[0] == CONF
     Plugins.instance()  # registers what reads the folders
     places = create_config_search_path(str(CONF))
     for folder in folders[1:]:
         places.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
-    return ConfigLoaderImpl(places).load_configuration("train", list(words), run_mode=RunMode.RUN)
+    return ConfigLoaderImpl(places).load_configuration(
+        "train", list(overrides), run_mode=RunMode.RUN
+    )

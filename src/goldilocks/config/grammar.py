@@ -56,77 +56,79 @@ def reading_text(parse_rule: Callable[..., Any]) -> Callable[..., Any]:
     """The parser's method, which tries the repaired forms of an override that it cannot read."""
 
     @wraps(parse_rule)
-    def parse(self: Any, word: str, rule: str) -> Any:
+    def parse(self: Any, text: str, rule: str) -> Any:
         def read(override: str) -> Any:
             return parse_rule(self, override, rule)
 
         if rule != "override":
-            return read(word)
-        found = read_override(read, word)
+            return read(text)
+        found = read_override(read, text)
         found.config_loader = self.config_loader  # glob() asks it for the options
         return found
 
     return parse
 
 
-def read_override(read: Callable[[str], Any], word: str) -> Any:
-    """Hydra's Override of a word.
+def read_override(read: Callable[[str], Any], override: str) -> Any:
+    """What Hydra makes of an override.
 
     Args:
         read: Hydra's own reading; raises HydraException for what its grammar does not have.
-        word: As it was typed: `key=value`, perhaps with + or ~ before it.
+        override: As it was typed: `key=value`, perhaps with + or ~ before it.
     """
     from hydra.core.override_parser.types import Glob, QuotedString, Sweep
     from hydra.errors import HydraException
 
-    key, equals, value = word.partition("=")
+    key, equals, value = override.partition("=")
     plain = key.lstrip("+")
-    check_key(word)
+    check_key(override)
     if plain in OURS:
         raise Refused(
-            f"{word}: run folders are made by goldilocks; write log_dir=FOLDER or name=NAME"
+            f"{override}: run folders are made by goldilocks; write log_dir=FOLDER or name=NAME"
         )
     if plain in ONE_OPTION and (".." in value or value.startswith("/")):
-        raise Refused(f"{word}: options have names, no paths; write {plain}=NAME, see --help")
+        raise Refused(f"{override}: options have names, no paths; write {plain}=NAME, see --help")
     if plain in ONE_OPTION and value.startswith("["):
         raise Refused(
-            f"{word}: takes one option; write {plain}={items_of(value.strip('[]'))[0] or 'NAME'}, or"
+            f"{override}: takes one option; write {plain}={items_of(value.strip('[]'))[0] or 'NAME'}, or"
             f" several with -m for a sweep: {plain}={value.strip('[]')}"
         )
     if equals and plain.startswith(f"{COLUMNS}."):
-        return read_column(read, word)
+        return read_column(read, override)
     if equals and plain in OPEN_DICTS and value.startswith("{"):
-        return read_dict(read, plain, value, word)
+        return read_dict(read, plain, value, override)
     try:
-        found = read(word)
+        found = read(override)
     except HydraException as error:
-        return read_repaired(read, word, error)
-    check_range(found, word)
+        return read_repaired(read, override, error)
+    check_range(found, override)
     if plain in (*ONE_OPTION, *SEVERAL) and not isinstance(
         found._value, str | list | QuotedString | Sweep | Glob
     ):
-        raise Refused(f"{word}: takes the name of an option; write {plain}=NAME, see --help")
+        raise Refused(f"{override}: takes the name of an option; write {plain}=NAME, see --help")
     if plain in TEXTS and isinstance(found.value(), int | float):  # bool is one too
         found = read(f"{key}={quote(value)}")
-        found.input_line = word
+        found.input_line = override
     return found
 
 
-def check_key(word: str) -> None:
+def check_key(override: str) -> None:
     """Refuses an override that has no key, or Hydra's packages, which nothing here uses."""
-    key = word.partition("=")[0].lstrip("+~")
+    key = override.partition("=")[0].lstrip("+~")
     if not key or key[0] in "@./:-":
-        raise Refused(f"{word}: has no key; write key=value or group=option")
+        raise Refused(f"{override}: has no key; write key=value or group=option")
     if "@" in key and not key.startswith(f"{COLUMNS}."):
-        raise Refused(f"{word}: no such key; write {word.replace(key, key.partition('@')[0])}")
+        raise Refused(
+            f"{override}: no such key; write {override.replace(key, key.partition('@')[0])}"
+        )
 
 
-def check_range(found: Any, word: str) -> None:
+def check_range(found: Any, override: str) -> None:
     """Refuses a range that has no end, which Hydra would enumerate, or no values.
 
     Args:
         found: Hydra's Override.
-        word: As it was typed.
+        override: As it was typed.
     """
     from hydra.core.override_parser.types import RangeSweep
 
@@ -136,30 +138,30 @@ def check_range(found: Any, word: str) -> None:
     start, stop, step = (float(number or 0) for number in (value.start, value.stop, value.step))
     if not step or not all(map(math.isfinite, (start, stop, step))):
         raise Refused(
-            f"{word}: has no end; write range(START,STOP,STEP), numbers of which STEP is not 0"
+            f"{override}: has no end; write range(START,STOP,STEP), numbers of which STEP is not 0"
         )
     if (stop - start) / step <= 0:
         raise Refused(
-            f"{word}: holds no values: steps of {step:g} do not lead from {start:g} to {stop:g};"
+            f"{override}: holds no values: steps of {step:g} do not lead from {start:g} to {stop:g};"
             " write range(START,STOP,STEP), where STEP below 0 goes down"
         )
 
 
-def read_repaired(read: Callable[[str], Any], word: str, error: Exception) -> Any:
-    """The first of the repaired forms that Hydra can read; the error of the word itself where none is."""
+def read_repaired(read: Callable[[str], Any], override: str, error: Exception) -> Any:
+    """The first of the repaired forms that Hydra can read; the error of the override itself where none is."""
     from hydra.errors import HydraException
 
-    for repaired in repairs(word):
+    for repaired in repairs(override):
         try:
             found = read(repaired)
         except HydraException:
             continue
-        found.input_line = word
+        found.input_line = override
         return found
     raise error
 
 
-def repairs(word: str) -> Iterator[str]:
+def repairs(override: str) -> Iterator[str]:
     """Forms of an override with text in quotes, the likeliest first.
 
     >>> list(repairs("data.target=Price (EUR)"))
@@ -171,7 +173,7 @@ def repairs(word: str) -> Iterator[str]:
     >>> list(repairs("größe=1"))
     []
     """
-    key, equals, value = word.partition("=")
+    key, equals, value = override.partition("=")
     if not equals or not re.fullmatch(r"\+{0,2}[\w./@:-]+", key, flags=re.ASCII):
         return
     if value != value.strip() and UNQUOTED.fullmatch(value.strip()):
@@ -207,9 +209,9 @@ def quote(text: str) -> str:
     return f"'{escaped}'"
 
 
-def read_column(read: Callable[[str], Any], word: str) -> Any:
+def read_column(read: Callable[[str], Any], override: str) -> Any:
     """`data.columns.NAME=KIND`: a key that is in no file, whatever signs the name has."""
-    key, _, kind = word.rpartition("=")
+    key, _, kind = override.rpartition("=")
     name = key.lstrip("+").removeprefix(f"{COLUMNS}.")
     if UNQUOTED.fullmatch(name) and "." not in name:
         return read(f"++{COLUMNS}.{name}={kind}")
@@ -218,11 +220,11 @@ def read_column(read: Callable[[str], Any], word: str) -> Any:
         found.key_or_group = f"{COLUMNS}.{name}"  # each trial's override is read here again
     else:
         found.key_or_group, found._value = COLUMNS, {name: found._value}
-    found.input_line = word
+    found.input_line = override
     return found
 
 
-def read_dict(read: Callable[[str], Any], key: str, text: str, word: str) -> Any:
+def read_dict(read: Callable[[str], Any], key: str, text: str, override: str) -> Any:
     """`data.columns={colour: drop, größe: drop}`: keys that are in no file."""
     from hydra.errors import HydraException
 
@@ -230,12 +232,12 @@ def read_dict(read: Callable[[str], Any], key: str, text: str, word: str) -> Any
         found = read(f"++{key}={text}")
     except HydraException:
         found = read(f"++{key}={{}}")
-        found._value = mapping_of(text, word)
-    found.input_line = word
+        found._value = mapping_of(text, override)
+    found.input_line = override
     return found
 
 
-def mapping_of(text: str, word: str) -> dict[str, Any]:
+def mapping_of(text: str, override: str) -> dict[str, Any]:
     """A mapping in YAML's short form, whose keys may have any signs.
 
     Raises:
@@ -248,5 +250,7 @@ def mapping_of(text: str, word: str) -> dict[str, Any]:
     except yaml.YAMLError:
         found = None
     if not isinstance(found, dict) or any(value is None for value in found.values()):
-        raise Refused(f"{word}: cannot be read; write {word.partition('=')[0]}={{NAME: VALUE}}")
+        raise Refused(
+            f"{override}: cannot be read; write {override.partition('=')[0]}={{NAME: VALUE}}"
+        )
     return {str(key): value for key, value in found.items()}

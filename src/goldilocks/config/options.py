@@ -43,8 +43,8 @@ def option_files(root: Path) -> Iterator[Path]:
 def config_dirs() -> list[str]:
     """The folders that the command names by `--config-dir`."""
     found = []
-    for word, following in pairwise([*sys.argv[1:], ""]):
-        if match := CONFIG_DIR.fullmatch(word):
+    for argument, following in pairwise([*sys.argv[1:], ""]):
+        if match := CONFIG_DIR.fullmatch(argument):
             found.append(following if match["folder"] is None else match["folder"])
     return found
 
@@ -87,7 +87,7 @@ def card(group: str, option: str) -> str:
 
 
 def options_with(group: str, key: str) -> list[str]:
-    """The options of a group whose file has a key, as words to write."""
+    """The options of a group whose file has a key, as overrides to write."""
     line = re.compile(rf"^{re.escape(key)}:", flags=re.MULTILINE)
     known = options(group) if group else []
     return [f"{group}={option}" for option in known if line.search(text_of(group, option))]

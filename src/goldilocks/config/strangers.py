@@ -162,22 +162,22 @@ def packages_of_conf() -> tuple[str, ...]:
     return tuple(yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["packages"])
 
 
-# --- words and names --------------------------------------------------------------------------------------------------
+# --- overrides and names ----------------------------------------------------------------------------------------------
 
 
-def judged_words(words: Sequence[str], where: str) -> list[str]:
+def judged_overrides(overrides: Sequence[str], where: str) -> list[str]:
     """Overrides from a folder, which may be composed again or shown as a command to copy.
 
     Raises:
         Refused: if one sets something of Hydra's, adds a package or is a flag.
     """
-    for word in words:
-        key, _, value = word.partition("=")
+    for override in overrides:
+        key, _, value = override.partition("=")
         parts = re.split(r"[@./:]", key.lstrip("+~"))
         known = parts == ["packages"] and set(re.findall(r"\w+", value)) <= set(own_packages())
-        if word.startswith("-") or ({"hydra", "packages"} & set(parts) and not known):
-            raise Refused(f"{where}: {word}: only conf/ and the command line may say so")
-    return list(words)
+        if override.startswith("-") or ({"hydra", "packages"} & set(parts) and not known):
+            raise Refused(f"{where}: {override}: only conf/ and the command line may say so")
+    return list(overrides)
 
 
 def judged_choices(choices: Mapping[str, Any], where: str) -> dict[str, Any]:

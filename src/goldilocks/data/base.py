@@ -266,14 +266,14 @@ class TableData(pl.LightningDataModule):
         if self.trainer is not None:  # once, and not all rows for each item
             x, y = self.tensors[stage]
             self.tensors[stage] = self.trainer.precision_plugin.convert_input(x), y
-        words = {
+        settings = {
             "batch_size": self.batch_size,
             "rank": devices.rank(),
             "world": devices.size(),
             **options,
         }
         return self.loader_on(
-            self.device, stage, getattr(self.trainer, "data_memory_fraction", 1.0), **words
+            self.device, stage, getattr(self.trainer, "data_memory_fraction", 1.0), **settings
         )
 
     def loader_on(

@@ -146,8 +146,8 @@ def check_equal_rows(parts: Parts, dropped: bool | None = None) -> Verdict:
     advice = "these rows test memory: drop repeated rows before the split"
     if dropped is None:
         return Verdict(name, status, measured, f"{advice}, in load()")
-    word = "data.drop_duplicates=true"
-    return Verdict(name, status, measured, f"{advice}: write {word}", (word,))
+    override = "data.drop_duplicates=true"
+    return Verdict(name, status, measured, f"{advice}: write {override}", (override,))
 
 
 def row_keys(x: Array) -> list[int]:
@@ -272,8 +272,8 @@ def check_single_features(
         measured = f"{names_found} alone tells the rows of {name_of(place, classes, 'class')}"
         measured += f" from all others, and no more; the next removes {rest:.0%} of a guess's error"
     advice = "is it known before the target is? If not, the target has leaked into it: drop it from the table"
-    words = tuple(drop(owners[column]) for column in found) if owners else ()
-    return Verdict(name, status, measured, advice, tuple(dict.fromkeys(filter(None, words))))
+    overrides = tuple(drop(owners[column]) for column in found) if owners else ()
+    return Verdict(name, status, measured, advice, tuple(dict.fromkeys(filter(None, overrides))))
 
 
 def tells_one_class(guesses: Sequence[Array], target: Array) -> tuple[int, int, float] | None:

@@ -1,4 +1,4 @@
-"""What to try against a finding: the words to add to the command line.
+"""What to try against a finding: the overrides to add to the command line.
 
 A hint is the first thing that a practitioner would try, not a promise. Each is read off the options that the run had,
 so nothing is advised that the network does not have or that is on already.
@@ -12,34 +12,34 @@ from goldilocks.diagnosis.findings import PEAK, Finding, rate_too_high
 from goldilocks.training.checks import SMALL_BATCH, adapts
 from goldilocks.training.settings import Settings
 
-Words = list[str]
+Overrides = list[str]
 FEW_STEPS = 500  # of the optimizer, in which a network may not have come far
 FLAT_ACTIVATIONS = ("sigmoid", "tanh")
 ENOUGH = 128  # units of a layer, as those of the plain network of `reference.py`
 
 
-def advise(finding: Finding, evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def advise(finding: Finding, evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     """What to do, in a few words, and the overrides that do it; none where only the user can."""
     return ADVICE[finding.name](evidence, settings)
 
 
-def command(overrides: Words, words: Words) -> str:
-    """The command that a run was started with, and words that replace what it said of the same options."""
-    return " ".join(["python train.py", *map(quoted, replaced(overrides, words))])
+def command(overrides: Overrides, advised: Overrides) -> str:
+    """The command that a run was started with, with its advice in place of what it said of the same options."""
+    return " ".join(["python train.py", *map(quoted, replaced(overrides, advised))])
 
 
-def replaced(overrides: Words, words: Words) -> Words:
-    """The overrides of a run, and words that replace what it said of the same options."""
-    keys = {word.partition("=")[0] for word in words} | {"name", "resume"}
+def replaced(overrides: Overrides, advised: Overrides) -> Overrides:
+    """The overrides of a run, with advice in place of those of the same options."""
+    keys = {override.partition("=")[0] for override in advised} | {"name", "resume"}
     kept = [
-        word
-        for word in overrides
-        if not keys & set(with_groups(word.lstrip("+~").partition("=")[0]))
+        override
+        for override in overrides
+        if not keys & set(with_groups(override.lstrip("+~").partition("=")[0]))
     ]
-    return [*kept, *words]
+    return [*kept, *advised]
 
 
-def with_groups(key: str) -> Words:
+def with_groups(key: str) -> Overrides:
     """A key and what it lies in: another `model=...` replaces `model.depth=...` too.
 
     >>> with_groups("model.depth")
@@ -49,19 +49,19 @@ def with_groups(key: str) -> Words:
     return [".".join(parts[: number + 1]) for number in range(len(parts))]
 
 
-def quoted(word: str) -> str:
-    """A word as the shell takes it; brackets are told as they are in the README."""
+def quoted(override: str) -> str:
+    """An override as the shell takes it; brackets stay as they are in the README."""
     return (
-        word
-        if all(letter.isalnum() or letter in "_.,=[]/:+-~@" for letter in word)
-        else shlex.quote(word)
+        override
+        if all(letter.isalnum() or letter in "_.,=[]/:+-~@" for letter in override)
+        else shlex.quote(override)
     )
 
 
 # --- the rate ---------------------------------------------------------------------------------------------------------
 
 
-def lower_rate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def lower_rate(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     _, losses = evidence.curve("train/loss")
     chance = evidence.train.chance if evidence.train else max(losses[:1], default=1.0)
     far = evidence.status == "diverged" or max(losses, default=0.0) > 100 * chance
@@ -72,11 +72,11 @@ def lower_rate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return scaled_rate(evidence, factor, "take smaller steps")
 
 
-def raise_rate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def raise_rate(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     return scaled_rate(evidence, 10.0, "take larger steps")
 
 
-def scaled_rate(evidence: Evidence, factor: float, what: str) -> tuple[str, Words]:
+def scaled_rate(evidence: Evidence, factor: float, what: str) -> tuple[str, Overrides]:
     """Another rate. `auto` is not advised instead: a user learns more from a number."""
     if not evidence.rate:
         return f"{what} with an optimizer that has a rate, such as", ["optimizer=nadam"]
@@ -88,7 +88,7 @@ def scaled_rate(evidence: Evidence, factor: float, what: str) -> tuple[str, Word
 # --- gradients and units ----------------------------------------------------------------------------------------------
 
 
-def tame_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def tame_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     if settings.model.get("init", "auto") != "auto":
         return "start with weights that fit the activation", ["model.init=auto"]
     if settings.model.get("norm") == "none":
@@ -96,7 +96,7 @@ def tame_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return "limit the gradient", [f"trainer.gradient_clip_val={(evidence.clip or 10) / 10:.2g}"]
 
 
-def revive_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def revive_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     if settings.model.get("activation") in FLAT_ACTIVATIONS:
         return "take an activation without flat sides", ["model.activation=relu"]
     if settings.model.get("norm") == "none":
@@ -114,13 +114,13 @@ def suits_batch_norm(settings: Settings) -> bool:
     return rows >= SMALL_BATCH and model.get("activation") != "selu" and not dropped
 
 
-def revive_units(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def revive_units(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     if settings.model.get("activation") == "relu" and not rate_too_high(evidence):
         return "let units that are below zero learn too", ["model.activation=leaky_relu"]
     return lower_rate(evidence, settings)
 
 
-def unsaturate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def unsaturate(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     if settings.data.get("scaling") == "none":
         return "bring the features on one scale", ["data.scaling=standard"]
     if settings.model.get("init", "auto") != "auto":
@@ -130,7 +130,7 @@ def unsaturate(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return lower_rate(evidence, settings)
 
 
-def clip_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def clip_less(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     _, norms = evidence.curve("gradient_norm")
     return (
         "the limit decides on the step, not the loss: clip what is rare",
@@ -141,17 +141,17 @@ def clip_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
 # --- how well it learns -----------------------------------------------------------------------------------------------
 
 
-def train_longer(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def train_longer(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     if settings.trainer.get("max_steps"):
         return "train for longer", [f"trainer.max_steps={3 * settings.trainer['max_steps']}"]
     return "train for longer", [f"trainer.max_epochs={3 * settings.trainer['max_epochs']}"]
 
 
-def look_at_rows(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def look_at_rows(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     return "do rows and targets belong together, and is what decides among the features?", []
 
 
-def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     """What a plain network has and this one has not: no penalties, enough units, an optimizer that finds its way."""
     if any(settings.regularization.values()):
         return "let it learn what is there, without what holds it back", ["regularization=[]"]
@@ -169,7 +169,7 @@ def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return "compare it with a plain network: model=deep", []
 
 
-def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     strengths, model = settings.regularization, settings.model
     has_dropout = (
         "dropout" in model and model.get("depth") != 0 and model.get("activation") != "selu"
@@ -184,13 +184,13 @@ def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return "collect more rows, or take a smaller network", []
 
 
-def weigh_classes(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def weigh_classes(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     if settings.task.get("class_weight") != "balanced":
         return "let every class count alike", ["task.class_weight=balanced"]
     return "it counts as much as the others already: collect more of its rows", []
 
 
-def see_clearer(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
+def see_clearer(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     """More rows where they are drawn; a fold, or a split of the user's own, has as many as it has."""
     data = settings.data
     drawn = not any(data.get(key) for key in ("folds", "val_path", "split_column"))
@@ -201,7 +201,7 @@ def see_clearer(evidence: Evidence, settings: Settings) -> tuple[str, Words]:
     return "compare means of several seeds: -m seed=0,1,2,3,4", []
 
 
-Adviser = Callable[[Evidence, Settings], tuple[str, Words]]
+Adviser = Callable[[Evidence, Settings], tuple[str, Overrides]]
 ADVICE: Mapping[str, Adviser] = {
     "diverged": lower_rate,
     "nothing to learn": look_at_rows,

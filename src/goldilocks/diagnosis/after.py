@@ -40,7 +40,7 @@ def examine(
         parts: What the run is made of.
         folder: Of the run.
         status: `done` or `diverged`.
-        overrides: The words of the command line that the run was started with.
+        overrides: Of the command line that the run was started with.
 
     Returns:
         For result.json: the `summary`, of each of the `findings` its `name`, what was `measured`, the `advice` and the
@@ -51,12 +51,12 @@ def examine(
         for finding in diagnose(known):
             if any(each["name"] == OF_DATA.get(finding.name) for each in findings):
                 continue
-            advice, words = advise(finding, known, parts.settings)
+            advice, advised = advise(finding, known, parts.settings)
             told = {
                 "name": finding.name,
                 "measured": finding.measured,
                 "advice": advice,
-                "overrides": words,
+                "overrides": advised,
             }
             findings.append(told)
         found: dict[str, Any] = {"summary": summary_line(known), "findings": findings}

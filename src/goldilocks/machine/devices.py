@@ -167,29 +167,29 @@ def strategy_of(plan: Plan) -> dict[str, Any]:
     places = {"accelerator": plan.kind, "devices": plan.devices, "num_nodes": plan.nodes}
     if plan.strategy == "single":
         return places
-    found: Strategy = Together()
+    found: Strategy = PreStartedDDP()
     if plan.strategy == "fsdp":
         sizes: dict[str, Any] = {"data_parallel_size": plan.size, "tensor_parallel_size": 1}
-        found = TogetherSharded(**sizes, save_distributed_checkpoint=False)
-    plugins = None if started_elsewhere() else [OfThisMachine(rank(), size())]
+        found = PreStartedSharded(**sizes, save_distributed_checkpoint=False)
+    plugins = None if started_elsewhere() else [LocalCluster(rank(), size())]
     return {**places, "strategy": found, "plugins": plugins}
 
 
-class Together(DDPStrategy):
+class PreStartedDDP(DDPStrategy):
     """Lightning's, which starts no processes: they are there. Its launcher would also set the number of threads."""
 
     def _configure_launcher(self) -> None:
         pass
 
 
-class TogetherSharded(ModelParallelStrategy):
-    """Likewise."""
+class PreStartedSharded(ModelParallelStrategy):
+    """Lightning's for sharded training, in processes that are there."""
 
     def _configure_launcher(self) -> None:
         pass
 
 
-class OfThisMachine(ClusterEnvironment):
+class LocalCluster(ClusterEnvironment):
     """Tells Lightning what it would otherwise read from variables: the processes are there, and have joined."""
 
     creates_processes_externally = True
@@ -267,8 +267,12 @@ def mean_over_rows(losses: list[Tensor], sizes: list[int]) -> tuple[float, int]:
 
 def open_store(port: int = 0) -> distributed.TCPStore:
     """Where the processes of this machine find each other; without a port, a new one."""
-    words: dict[str, Any] = {"is_master": port == 0, "wait_for_workers": False, "timeout": PATIENCE}
-    return distributed.TCPStore("127.0.0.1", port, **words)
+    options: dict[str, Any] = {
+        "is_master": port == 0,
+        "wait_for_workers": False,
+        "timeout": PATIENCE,
+    }
+    return distributed.TCPStore("127.0.0.1", port, **options)
 
 
 @contextmanager

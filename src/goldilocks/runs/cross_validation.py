@@ -36,9 +36,9 @@ def are_asked(cfg: DictConfig) -> bool:
 def check_longer(cfg: DictConfig, longer: Sequence[str], folder: Path) -> None:
     """Refuses another length for all folds at once: they ended after different ones."""
     if longer and are_asked(cfg):
-        words = " ".join(longer)
+        overrides = " ".join(longer)
         raise Refused(
-            f"{words}: is for a single network; write resume={folder}/fold_0 {words}, and so for each fold"
+            f"{overrides}: is for a single network; write resume={folder}/fold_0 {overrides}, and so for each fold"
         )
 
 

@@ -60,27 +60,29 @@ def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Pa
         Refused: if its files cannot be read, an override is wrong, or the options have changed since.
     """
     before = read_result(folder)
-    cfg, words, choices = (
+    cfg, settled, choices = (
         read_config(folder),
         read_overrides(folder),
         before.get("choices", {}),
     )
     if overrides:
-        if changed := composed_differently(cfg, words):
+        if changed := composed_differently(cfg, settled):
             raise Refused(
                 f"{folder}: the options in conf/ have changed since ({changed});"
                 " write python train.py with all overrides"
             )
-        cfg, choices = compose([*words, *overrides])
-        words = [*words, *overrides]
+        cfg, choices = compose([*settled, *overrides])
+        settled = [*settled, *overrides]
     cfg.resume = None
     beside = {Path(cfg.log_dir).resolve() / kind for kind in ("runs", "sweeps")}
     if not beside & set(folder.resolve().parents) and not any(
-        word.startswith("log_dir=") for word in overrides
+        override.startswith("log_dir=") for override in overrides
     ):
         cfg.log_dir = log_dir
-    asked = any(word.lstrip("+~").startswith("data") for word in overrides)  # for other rows
-    return start(cfg, words, choices, again=None if asked else folder)
+    asked = any(
+        override.lstrip("+~").startswith("data") for override in overrides
+    )  # for other rows
+    return start(cfg, settled, choices, again=None if asked else folder)
 
 
 def scores_by_split(
@@ -96,14 +98,14 @@ def scores_by_split(
     with TemporaryDirectory() as folder:
         for seed in shown_progress(range(seeds), seeds, "splits"):
             quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
-            words = [
+            given = [
                 *quiet,
                 f"log_dir='{Path(folder).as_posix()}'",
                 *overrides,
                 f"data.seed={seed}",
             ]
-            cfg, choices = compose(words)
-            result = passed_on(start(cfg, words, choices)[1])
+            cfg, choices = compose(given)
+            result = passed_on(start(cfg, given, choices)[1])
             if result["status"] != "done":
                 failed[seed] = result["status"]
             for name, value in result["metrics"].items():

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from goldilocks.config.build import check_arguments
-from goldilocks.config.choices import plain_words
+from goldilocks.config.choices import plain_overrides
 from goldilocks.config.search_ranges import of_run
-from goldilocks.config.strangers import judged, judged_words, sealed
+from goldilocks.config.strangers import judged, judged_overrides, sealed
 from goldilocks.errors import Refused, one_line
 from goldilocks.machine.devices import is_first
 from goldilocks.machine.files import NO_ROOM, as_json, read_json, write_json
@@ -133,12 +133,12 @@ def read_overrides(folder: Path) -> list[str]:
         Refused: if they cannot be read, or must not be followed.
     """
     try:
-        words = OmegaConf.load(folder / "overrides.yaml")
+        overrides = OmegaConf.load(folder / "overrides.yaml")
     except Exception as error:  # YAML's and OmegaConf's errors have no common base
         raise Refused(f"{folder}: its overrides.yaml cannot be read ({one_line(error)})") from error
-    if words and not isinstance(words, ListConfig):
+    if overrides and not isinstance(overrides, ListConfig):
         raise Refused(f"{folder}: its overrides.yaml is not a list of overrides")
-    return judged_words(plain_words(words), f"{folder}/overrides.yaml")
+    return judged_overrides(plain_overrides(overrides), f"{folder}/overrides.yaml")
 
 
 def is_trial(folder: Path) -> bool:

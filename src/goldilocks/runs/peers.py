@@ -47,7 +47,7 @@ def peer_processes(
         return
     forget_failures(folder)
     store = devices.open_store()
-    words = [
+    arguments = [
         sys.executable,
         "-m",
         "goldilocks.runs.worker",
@@ -55,7 +55,7 @@ def peer_processes(
         str(store.port),
         str(plan.size),
     ]
-    processes = [start([*words, str(rank)], plan.size) for rank in range(1, plan.size)]
+    processes = [start([*arguments, str(rank)], plan.size) for rank in range(1, plan.size)]
     over = threading.Event()
     threading.Thread(target=watch, args=(processes, folder, over), daemon=True).start()
     try:
@@ -95,10 +95,10 @@ def listen(folder: Path, over: threading.Event) -> None:
             return
 
 
-def start(words: Sequence[str], size: int) -> subprocess.Popen:
+def start(arguments: Sequence[str], size: int) -> subprocess.Popen:
     """A process with its share of the cores, which ends when this one does: its standard input is closed then."""
     return subprocess.Popen(
-        words,
+        arguments,
         env=environment(size),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -40,8 +40,8 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
     if diagnosis["summary"]:
         console.print(diagnosis["summary"], markup=False)
     for finding in diagnosis["findings"][:MOST_FINDINGS]:
-        words = " ".join(finding["overrides"])
-        text = f"{finding['measured']}; {finding['advice']}{': ' * bool(words)}{words}"
+        overrides = " ".join(finding["overrides"])
+        text = f"{finding['measured']}; {finding['advice']}{': ' * bool(overrides)}{overrides}"
         console.print(f"[yellow]{finding['name']}[/yellow]: {escape(text)}")
     console.print(f"run folder   {folder}", markup=False)
     print_board(folder, console)
@@ -143,12 +143,14 @@ def explanation(result: Mapping[str, Any]) -> str:
     return ""
 
 
-def rounded(word: str) -> str:
-    """A word of the command line to be read: a number with more than five digits has four.
+def rounded(value: str) -> str:
+    """A value of the command line to be read: a number with more than five digits has four.
 
     >>> rounded("0.0012837465192837"), rounded("1e-3"), rounded("2048"), rounded("[64,32]")
     ('0.001284', '1e-3', '2048', '[64,32]')
     """
-    digits = re.sub(r"e.*|[^0-9]", "", word.lower()).lstrip("0")
-    is_fraction = re.fullmatch(r"[-+]?(\d+\.\d*|\.?\d+)(e[-+]?\d+)?", word.lower())
-    return f"{float(word):.4g}" if is_fraction and not word.isdigit() and len(digits) > 5 else word
+    digits = re.sub(r"e.*|[^0-9]", "", value.lower()).lstrip("0")
+    is_fraction = re.fullmatch(r"[-+]?(\d+\.\d*|\.?\d+)(e[-+]?\d+)?", value.lower())
+    return (
+        f"{float(value):.4g}" if is_fraction and not value.isdigit() and len(digits) > 5 else value
+    )

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict
 
 from goldilocks.callbacks import Recorder, recorder_of
 from goldilocks.callbacks.pruning import was_pruned
-from goldilocks.config.choices import chosen, flat_options, plain_words
+from goldilocks.config.choices import chosen, flat_options, plain_overrides
 from goldilocks.config.choices import config_hash as hash_of_config
 from goldilocks.config.metric_directions import STAGES
 from goldilocks.config.search_ranges import of_run
@@ -73,7 +73,7 @@ def train(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     cfg = of_run(cfg)
     choices = chosen(hydra.runtime.choices, cfg)
-    overrides = plain_words(hydra.overrides.task)
+    overrides = plain_overrides(hydra.overrides.task)
     try:
         if hydra.mode == RunMode.MULTIRUN:
             raise Refused(
@@ -149,11 +149,11 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
         Refused: for an override of anything but the length, or a length that is less than what is done.
     """
     folder = devices.share(lambda: find_run(str(cfg.resume), cfg.log_dir))
-    given = {word.partition("=")[0].lstrip("+"): word for word in overrides}
-    longer = {key: word for key, word in given.items() if key in LENGTHS}
+    given = {override.partition("=")[0].lstrip("+"): override for override in overrides}
+    longer = {key: override for key, override in given.items() if key in LENGTHS}
     moved = {key: given[key] for key in PLACES if key in given}
     allowed = (*LENGTHS, *PLACES, "resume", "log_dir")
-    if ignored := [word for key, word in given.items() if key not in allowed]:
+    if ignored := [override for key, override in given.items() if key not in allowed]:
         raise Refused(
             f"{ignored[0]}: a resumed run keeps its own configuration; only {', '.join(LENGTHS)} and"
             " data.path may be given"
@@ -167,8 +167,8 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     if longer and (last := folder / "checkpoints" / "last.ckpt").exists():
         done, stopped = progress(load_training(last))
     limits = reached(own, done)
-    for key, word in longer.items():
-        set_length(own, key, word, check(cfg).trainer[key.partition(".")[2]], done)
+    for key, override in longer.items():
+        set_length(own, key, override, check(cfg).trainer[key.partition(".")[2]], done)
     done_by_length = before["status"] == "done" and limits and not stopped
     extended = done_by_length and not reached(own, done)
     if before["status"] in cross_validation.FINISHED and not extended:
@@ -184,9 +184,11 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     if extended and not (folder / "checkpoints" / "last.ckpt").exists():
         raise Refused(f"{folder}: has no checkpoints/last.ckpt to go on from")
     kept = [
-        word for word in read_overrides(folder) if word.partition("=")[0] not in {**longer, **moved}
+        override
+        for override in read_overrides(folder)
+        if override.partition("=")[0] not in {**longer, **moved}
     ]
-    kept += [*longer.values(), *(word.lstrip("+") for word in moved.values())]
+    kept += [*longer.values(), *(override.lstrip("+") for override in moved.values())]
     request = RunRequest(
         own,
         folder,
@@ -200,10 +202,10 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
 
 def move_data(own: DictConfig, cfg: DictConfig, moved: Mapping[str, str]) -> None:
     """Tells a run's own configuration where the same rows are now, as the command says by key."""
-    for key, word in moved.items():
+    for key, override in moved.items():
         name = key.removeprefix("data.")
         if name not in own.data:
-            raise Refused(f"{word}: the data of this run have no {key}; leave it out")
+            raise Refused(f"{override}: the data of this run have no {key}; leave it out")
         own.data[name] = cfg.data[name]
         with open_dict(cfg.data):
             del cfg.data[name]

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any, cast
 
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from goldilocks.machine import devices
 from goldilocks.runs.peers import NEWS
 from goldilocks.runs.request import RunRequest
@@ -16,7 +16,7 @@ from goldilocks.runs.run import run
 def main(kind: str, port: str, size: str, rank: str) -> int:
     """Trains beside the others; returns the exit code."""
     threading.Thread(target=end_with_the_first, daemon=True).start()
-    register_resolvers()
+    prepare_hydra()
     try:
         with devices.member(kind, int(rank), int(size), devices.open_store(int(port))):
             request: RunRequest = devices.share(lambda: cast("Any", None))  # the first one's

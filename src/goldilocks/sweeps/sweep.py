@@ -53,7 +53,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
 
     Args:
         sweeper: What Hydra made: configuration and context.
-        arguments: The words of the command line, values to sweep over among them.
+        arguments: The overrides on the command line, values to sweep over among them.
 
     Raises:
         Refused: if the sweep, or any trial of a grid, is wrong; then nothing has been written.

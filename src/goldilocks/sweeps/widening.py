@@ -57,20 +57,20 @@ def follow(
 
 
 def place_in(space: Space, trial: Trial, composer: Composer) -> dict[str, str] | None:
-    """The words, by name, of a trial in a space; None if the space does not hold it."""
+    """The values, by name, of a trial in a space; None if the space does not hold it."""
     chosen: dict[str, str] = {}
     for dimension in space.active(chosen):
-        word = word_of(trial, dimension)
-        if not dimension.holds(word):
+        value = value_of(trial, dimension)
+        if not dimension.holds(value):
             return None
-        chosen[dimension.name] = word
-    words, _ = space.trial(chosen)
-    words += [f"seed={trial.varied['seed']}"] if len(trial.siblings) > 1 else []
-    same = config_hash(composer.compose(words)[0]) == trial.config_hash
+        chosen[dimension.name] = value
+    overrides, _ = space.trial(chosen)
+    overrides += [f"seed={trial.varied['seed']}"] if len(trial.siblings) > 1 else []
+    same = config_hash(composer.compose(overrides)[0]) == trial.config_hash
     return chosen if same else None
 
 
-def word_of(trial: Trial, dimension: Dimension) -> str:
+def value_of(trial: Trial, dimension: Dimension) -> str:
     """What a trial has for something that is searched, whether it was searched for it or not."""
     key = dimension.key
     if key in trial.varied:

@@ -161,7 +161,7 @@ class Task(nn.Module):
     @torch.no_grad()
     def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
         """Takes raw outputs, [B, C] or [B, K, C], and targets of a stage into its metrics."""
-        self.give(self.metrics[stage].values(), output, target)
+        self.update(self.metrics[stage].values(), output, target)
 
     def score(self, name: str, output: Tensor, target: Tensor, *, combined: bool = False) -> float:
         """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets; `combined`: see `combine`."""
@@ -171,7 +171,7 @@ class Task(nn.Module):
             self.scored[name] = self.makers[name]()
         metric = self.scored[name]
         metric.reset()
-        self.give([metric], output, target, combined)
+        self.update([metric], output, target, combined)
         return value_of(metric)
 
     def try_metrics(self) -> None:
@@ -190,7 +190,7 @@ class Task(nn.Module):
         target = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None].expand(-1, outputs)
         return (2 * target - 1 if self.spec.task == "binary" else target), target
 
-    def give(
+    def update(
         self, metrics: Iterable[Metric], output: Tensor, target: Tensor, combined: bool = False
     ) -> None:
         """Hands outputs and targets to metrics, in the form that they take."""

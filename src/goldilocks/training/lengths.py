@@ -31,7 +31,7 @@ def reached(cfg: DictConfig, done: Mapping[str, int]) -> list[str]:
 
 
 def set_length(
-    cfg: DictConfig, key: str, word: str, length: int | None, done: Mapping[str, int]
+    cfg: DictConfig, key: str, override: str, length: int | None, done: Mapping[str, int]
 ) -> None:
     """Gives a run another length.
 
@@ -41,12 +41,12 @@ def set_length(
     unit, before = LENGTHS[key], OmegaConf.select(cfg, key)
     if length is not None and length < done[unit]:
         raise Refused(
-            f"{word}: this run has done {done[unit]} {unit} already; write more than that"
+            f"{override}: this run has done {done[unit]} {unit} already; write more than that"
         )
     spread = "schedule" if has_length(cfg.scheduler, cfg.packages) else None
     spread = "mean of the weights (swa)" if OmegaConf.select(cfg, "regularization.swa") else spread
     if length != before and spread:
         steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
         whole = f"{epochs} epochs" if steps is None else f"{epochs} epochs or {steps} steps"
-        raise Refused(f"{word}: this run's {spread} is drawn over {whole}; leave it out")
+        raise Refused(f"{override}: this run's {spread} is drawn over {whole}; leave it out")
     OmegaConf.update(cfg, key, length)

@@ -1,6 +1,6 @@
 """The folder of a sweep, `log_dir/sweeps/<name>/`: sweep.yaml, trials/, a folder for each trial, trials.csv.
 
-A trial is known by its words, then it is what it was when it was planned, or else by the hash of its configuration: the
+A trial is known by its overrides, then it is what it was when it was planned, or else by the hash of its configuration: the
 same command, or a wider one, under the same name does only what is missing.
 """
 
@@ -53,7 +53,7 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
 
 
 def known_trials(cfg: DictConfig) -> dict[frozenset[str], str]:
-    """The configuration hashes of the trials that the sweep named in a configuration has planned, by their words."""
+    """The configuration hashes of the trials that the sweep named in a configuration has planned, by their overrides."""
     folder = Path(cfg.log_dir) / "sweeps" / str(cfg.name)
     if cfg.name is None or not (folder / "sweep.yaml").exists():
         return {}
@@ -71,7 +71,7 @@ class Dumper(yaml.CSafeDumper):
 
 
 def as_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
-    """A word, in quotes where it could be taken for a number."""
+    """An override, in quotes where it could be taken for a number."""
     style = "'" if text[:1] in "+-.0123456789" else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -90,8 +90,10 @@ class Record:
         self.folder, self.path = folder, folder / "sweep.yaml"
         self.stored = read_or_restore(folder)
         listed = {int(number): trial for number, trial in self.stored["trials"].items()}
-        self.words = listed
-        self.by_words = {frozenset(trial["overrides"]): number for number, trial in listed.items()}
+        self.listed = listed
+        self.by_overrides = {
+            frozenset(trial["overrides"]): number for number, trial in listed.items()
+        }
         self.by_hash = {trial["config_hash"]: number for number, trial in listed.items()}
 
     def next_number(self) -> int:
@@ -107,7 +109,7 @@ class Record:
             if trial.config_hash in hashes:
                 continue
             hashes.add(trial.config_hash)
-            number = self.by_words.get(
+            number = self.by_overrides.get(
                 frozenset(trial.overrides), self.by_hash.get(trial.config_hash, following)
             )
             following = max(following, number + 1)
@@ -128,7 +130,7 @@ class Record:
         path = self.folder / "trials" / f"{number}.json"
         if not path.exists():
             return None
-        entry = self.words.get(number)
+        entry = self.listed.get(number)
         known = earlier(self.folder, number, entry) if entry else None
         if known is not None and known.finished:
             return known
@@ -252,30 +254,30 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
 
 
 def told_apart(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
-    """Trials of several commands: what only the fixed words of some have set joins what is varied, for all of them."""
+    """Trials of several commands: what only the fixed overrides of some have set joins what is varied, for all of them."""
     given = [
-        dict(word.lstrip("+").split("=", 1) for word in trial.overrides if "=" in word)
+        dict(override.lstrip("+").split("=", 1) for override in trial.overrides if "=" in override)
         for trial in trials
     ]
     searched = {key.lstrip("+") for trial in trials for key in trial.varied}
-    every = dict.fromkeys(key for words in given for key in words if key not in searched)
-    differing = [key for key in every if len({words.get(key) for words in given}) > 1]
+    every = dict.fromkeys(key for overrides in given for key in overrides if key not in searched)
+    differing = [key for key in every if len({overrides.get(key) for overrides in given}) > 1]
     if not differing:
         return list(trials)
     found = []
-    for trial, words in zip(trials, given, strict=True):
+    for trial, overrides in zip(trials, given, strict=True):
         own = frozen(folder, trial.number)
         rest = {key: own.choices.get(key, OmegaConf.select(own.config, key)) for key in differing}
-        known = {key: words.get(key, shown(value)) for key, value in rest.items()}
+        known = {key: overrides.get(key, shown(value)) for key, value in rest.items()}
         found.append(replace(trial, varied=known | trial.varied))
     return found
 
 
 def earlier(folder: Path, number: int, entry: Mapping[str, Any]) -> Trial:
     """A trial of another command, or process, for the tables."""
-    words, varied, config_hash = entry["overrides"], entry["varied"], entry["config_hash"]
+    overrides, varied, config_hash = entry["overrides"], entry["varied"], entry["config_hash"]
     return Trial(
-        words,
+        overrides,
         varied,
         OmegaConf.create(),
         {},

@@ -33,7 +33,7 @@ def print_forecast(
     """Prints the trials, the parameters of each network and the time that all of them would take at most.
 
     Args:
-        trials: All of a sweep that is planned; of one that learns, what its fixed words give.
+        trials: All of a sweep that is planned; of one that learns, what its fixed overrides give.
         space: What is searched.
         settings: Of the sweep.
         checker: Which has checked the trials.

@@ -62,7 +62,9 @@ class Checker:
         self.defined: set[tuple[str, ...]] = set()  # data, and the metrics that they define
         self.warnings: dict[str, None] = {}  # each once, in the order of the trials
         self.sizes: dict[str, int] = {}  # parameters of the network, by configuration hash
-        self.known: dict[frozenset[str], str] = {}  # configuration hash, by the words of a trial
+        self.known: dict[
+            frozenset[str], str
+        ] = {}  # configuration hash, by the overrides of a trial
 
     def check(self, trial: Trial) -> None:
         """Refuses a trial that cannot be trained. One that the sweep knows was checked when it was planned."""
@@ -153,8 +155,8 @@ def plan(
     total = 0
     for chosen in shown_progress(space.grid(), space.size, "planning trials"):
         total += 1
-        words, varied = space.trial(chosen)
-        own = seeded(composer, words, varied, settings, checker.known)
+        overrides, varied = space.trial(chosen)
+        own = seeded(composer, overrides, varied, settings, checker.known)
         try:
             for trial in own:
                 checker.check(trial)
@@ -189,7 +191,7 @@ def tell_refused(
     for reason, varied in refused:
         reasons.setdefault(reason, []).append(varied)
     told = [
-        f"{reason} ({len(those)} of {total} combinations: {words_of(shared(those, right))})"
+        f"{reason} ({len(those)} of {total} combinations: {overrides_of(shared(those, right))})"
         for reason, those in list(reasons.items())[:MOST_REASONS]
     ]
     more = len(reasons) - len(told)
@@ -206,25 +208,25 @@ def tell_refused(
 def shared(
     refused: Sequence[Mapping[str, str]], right: Sequence[Mapping[str, str]]
 ) -> dict[str, str]:
-    """The fewest words that all of some combinations have, and none of those that can be trained.
+    """The fewest overrides that all of some combinations have, and none of those that can be trained.
 
     >>> shared([{"a": "1", "b": "1"}, {"a": "1", "b": "2"}], [{"a": "2", "b": "1"}])
     {'a': '1'}
     """
     common = [
-        (key, word)
-        for key, word in refused[0].items()
-        if all(of.get(key) == word for of in refused)
+        (key, value)
+        for key, value in refused[0].items()
+        if all(of.get(key) == value for of in refused)
     ]
     for size in range(1, min(len(common), MOST_WORDS) + 1):
         for some in itertools.combinations(common, size):
-            if not any(all(of.get(key) == word for key, word in some) for of in right):
+            if not any(all(of.get(key) == value for key, value in some) for of in right):
                 return dict(some)
     return dict(common)
 
 
-def words_of(varied: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={word}" for key, word in varied.items()) or "all"
+def overrides_of(varied: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in varied.items()) or "all"
 
 
 def drawn(
@@ -266,22 +268,22 @@ def drawn(
 
 def seeded(
     composer: Composer,
-    words: list[str],
+    overrides: list[str],
     varied: dict[str, str],
     settings: SweepSettings,
     known: Mapping[frozenset[str], str] | None = None,
 ) -> list[Trial]:
     """A trial, or one for each seed. Those that the sweep knows have their hash alone: they are frozen in its folder."""
 
-    def made(words: list[str], varied: dict[str, str]) -> Trial:
-        if config_hash := (known or {}).get(frozenset(words)):
-            return Trial(words, varied, DictConfig({}), {}, config_hash)
-        return Trial(words, varied, *composer.compose(words))
+    def made(overrides: list[str], varied: dict[str, str]) -> Trial:
+        if config_hash := (known or {}).get(frozenset(overrides)):
+            return Trial(overrides, varied, DictConfig({}), {}, config_hash)
+        return Trial(overrides, varied, *composer.compose(overrides))
 
     if settings.seeds == 1:
-        return [made(words, varied)]
+        return [made(overrides, varied)]
     return [
-        made([*words, f"seed={seed}"], varied | {"seed": str(seed)})
+        made([*overrides, f"seed={seed}"], varied | {"seed": str(seed)})
         for seed in range(settings.seeds)
     ]
 

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
-from goldilocks.config.compose import register_resolvers
+from goldilocks.config.compose import prepare_hydra
 from goldilocks.config.privacy import without_passwords
 from goldilocks.errors import Refused, missing
 from goldilocks.sweeps.execution.trials import Trial, frozen, run_trial, trial_result
@@ -52,9 +52,9 @@ def launcher_of(sweeper: Any, folder: Path | None = None) -> Any:
     if folder is not None:
         cfg.hydra.sweep.dir = folder.resolve().as_posix()
         # A job composes a configuration of which nothing is used: it needs no launcher.
-        words = cfg.hydra.overrides.hydra
+        overrides = cfg.hydra.overrides.hydra
         cfg.hydra.overrides.hydra = [
-            word for word in words if not re.match(r"\+*hydra[./]launcher", word)
+            override for override in overrides if not re.match(r"\+*hydra[./]launcher", override)
         ]
         cfg.sweep.storage = None  # some launchers write all of this into files
         cfg.hydra.overrides.task = list(map(without_passwords, cfg.hydra.overrides.task))
@@ -70,7 +70,7 @@ def launcher_of(sweeper: Any, folder: Path | None = None) -> Any:
 
 def run_one(_: DictConfig) -> None:
     """What a launcher's job does: trains the trial that its folder names."""
-    register_resolvers()
+    prepare_hydra()
     place = HydraConfig.get().sweep
     folder, number = Path(place.dir), int(place.subdir)
     run_trial(folder, frozen(folder, number), wait=True)
@@ -94,7 +94,7 @@ def run_elsewhere(
     """
     size = batch_size(launcher, learns)
     while batch := list(itertools.islice(trials, size)):
-        words = [
+        overrides = [
             [f"hydra.sweep.dir='{folder.resolve().as_posix()}'", f"hydra.sweep.subdir='{t.number}'"]
             for t in batch
         ]
@@ -102,7 +102,7 @@ def run_elsewhere(
         watcher = threading.Thread(target=watch, args=(folder, batch, ended, done))
         watcher.start()
         try:
-            launcher.launch(words, initial_job_idx=batch[0].number)
+            launcher.launch(overrides, initial_job_idx=batch[0].number)
         finally:
             done.set()
             watcher.join()

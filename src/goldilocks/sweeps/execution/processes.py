@@ -127,9 +127,9 @@ def lost(code: int) -> dict[str, Any]:
 
 def main(folder: str, number: str, wait: str) -> int:
     """Runs one trial in this process."""
-    from goldilocks.config.compose import register_resolvers
+    from goldilocks.config.compose import prepare_hydra
 
-    register_resolvers()
+    prepare_hydra()
     try:
         with killed_as_by_ctrl_c():
             return (

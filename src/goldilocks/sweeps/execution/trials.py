@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.config.build import check_arguments
 from goldilocks.config.choices import chosen
-from goldilocks.config.strangers import judged, judged_choices, judged_words, settled
+from goldilocks.config.strangers import judged, judged_choices, judged_overrides, settled
 from goldilocks.errors import Refused
 from goldilocks.machine.files import read_json, write_json
 from goldilocks.machine.locks import held
@@ -80,7 +80,7 @@ def frozen(folder: Path, number: int) -> Trial:
     except Refused as refusal:
         raise Refused(f"{where} cannot be read ({refusal})") from refusal
     place = f"{folder}/trials/{number}.json"
-    judged_words(known["overrides"], place)
+    judged_overrides(known["overrides"], place)
     judged_choices(known["choices"], place)
     config = OmegaConf.create(judged(known.pop("config"), place, folder))
     return Trial(**known, config=config, number=number, result=trial_result(folder, number))

@@ -66,9 +66,9 @@ def write(path: Path, text: str) -> Path:
     return temporary.replace(path)
 
 
-def composed(folder: Path, words: Iterable[str]) -> DictConfig:
-    """What words compose with conf/ and the options in a folder."""
-    cfg = composed_from([CONF, folder], list(words))
+def composed(folder: Path, overrides: Iterable[str]) -> DictConfig:
+    """What overrides compose with conf/ and the options in a folder."""
+    cfg = composed_from([CONF, folder], list(overrides))
     return of_run(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
 
 

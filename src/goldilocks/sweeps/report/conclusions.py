@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from goldilocks.machine.clock import duration
 from goldilocks.sweeps.report.comparison import certainty_sentences
-from goldilocks.sweeps.report.edges import Allowed, edge_sentences, range_word
+from goldilocks.sweeps.report.edges import Allowed, edge_sentences, range_text
 from goldilocks.sweeps.report.summary import (
     ENDED,
     Configuration,
@@ -128,8 +128,8 @@ def advice_sentences(summary: Summary) -> Iterator[str]:
         return
     diagnosis = (summary.best.trials[0].result or {}).get("diagnosis") or {}
     for finding in diagnosis.get("findings", []):
-        words = f": `{' '.join(finding['overrides'])}`" if finding["overrides"] else ""
-        yield f"Diagnosis of the best, {finding['name']}: {finding['measured']}; {finding['advice']}{words}."
+        overrides = f": `{' '.join(finding['overrides'])}`" if finding["overrides"] else ""
+        yield f"Diagnosis of the best, {finding['name']}: {finding['measured']}; {finding['advice']}{overrides}."
 
 
 # --- what went wrong, and what it cost --------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def divergence_sentences(summary: Summary) -> Iterator[str]:
 
 def narrower(parameter: Parameter, low: float, high: float) -> str:
     """A range that leaves out where trials diverged."""
-    return f" Narrow the range: `{parameter.key}={range_word(low, high, parameter.log)}`."
+    return f" Narrow the range: `{parameter.key}={range_text(low, high, parameter.log)}`."
 
 
 def open_sentences(summary: Summary) -> Iterator[str]:
@@ -223,11 +223,11 @@ def cost_sentences(summary: Summary) -> Iterator[str]:
     yield text
 
 
-def command_words(words: Sequence[str]) -> str:
+def command_overrides(overrides: Sequence[str]) -> str:
     """Overrides of a trial as a command line that trains it alone."""
     kept = [
-        word
-        for word in words
-        if word.partition("=")[0].lstrip("+") not in ("name", "log_dir", "resume")
+        override
+        for override in overrides
+        if override.partition("=")[0].lstrip("+") not in ("name", "log_dir", "resume")
     ]
     return shlex.join(["python", "train.py", *kept])

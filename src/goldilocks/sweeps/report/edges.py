@@ -54,13 +54,13 @@ def space_with(parameter: Parameter, one: Configuration) -> Mapping[str, Any] | 
     for space in parameter.spaces:
         when = space.get("when") or {}
         if all(one.varied.get(group) == option for group, option in when.items()):
-            words = space.get("choices")
-            return space if words is None or len(words) > 2 else None
+            values = space.get("choices")
+            return space if values is None or len(values) > 2 else None
     return None
 
 
 def numbers_in(space: Mapping[str, Any]) -> list[float]:
-    return sorted(number_of(str(word)) or 0.0 for word in space["choices"])
+    return sorted(number_of(str(value)) or 0.0 for value in space["choices"])
 
 
 def ends_of(space: Mapping[str, Any]) -> tuple[float, float]:
@@ -111,23 +111,23 @@ def how_to_widen(parameter: Parameter, space: Mapping[str, Any], wider: tuple[fl
     key, (low, high) = parameter.key, wider
     if "choices" in space:
         before = [
-            str(word)
-            for word in sorted(space["choices"], key=lambda word: number_of(str(word)) or 0.0)
+            str(value)
+            for value in sorted(space["choices"], key=lambda value: number_of(str(value)) or 0.0)
         ]
         moved = f"{high:g}" if high != ends_of(space)[1] else f"{low:g}"
-        words = [*before, moved] if high != ends_of(space)[1] else [moved, *before]
-        return f"Add a value: `{key}={','.join(words)}`."
-    text = range_word(low, high, space["log"])
+        values = [*before, moved] if high != ends_of(space)[1] else [moved, *before]
+        return f"Add a value: `{key}={','.join(values)}`."
+    text = range_text(low, high, space["log"])
     if when := space.get("when"):
         group, option = next(iter(when.items()))
         return f"Widen the range under `search` in `conf/{group}/{option}.yaml`: `{key.split('.', 1)[-1]}: {text[1:-1]}`."
     return f"Widen the range: `{key}={text}`."
 
 
-def range_word(low: float, high: float, log: bool) -> str:
+def range_text(low: float, high: float, log: bool) -> str:
     """A range as an override has it, in quotes for the shell.
 
-    >>> range_word(0.001, 1, log=True)
+    >>> range_text(0.001, 1, log=True)
     "'tag(log,interval(0.001,1))'"
     """
     text = f"interval({low:g},{high:g})"

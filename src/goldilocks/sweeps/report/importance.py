@@ -21,11 +21,11 @@ def study_of(summary: Summary, some: Sequence[Configuration]) -> Any:
     for one in some:
         params: dict[str, Any] = {}
         for parameter in summary.parameters:
-            word = one.varied.get(parameter.key)
-            if word is not None:
-                number = number_of(word) if parameter.numeric else None
+            value = one.varied.get(parameter.key)
+            if value is not None:
+                number = number_of(value) if parameter.numeric else None
                 params[parameter.key] = (
-                    word if number is None else int(number) if parameter.whole else number
+                    value if number is None else int(number) if parameter.whole else number
                 )
         own = {key: spaces[key] for key in params}
         study.add_trial(create_trial(params=params, distributions=own, value=one.value()))
@@ -37,7 +37,7 @@ def distribution_of(parameter: Parameter) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not parameter.numeric:
-        return CategoricalDistribution(parameter.words)
+        return CategoricalDistribution(parameter.values)
     low, high = parameter.ends
     if parameter.whole:
         return IntDistribution(int(low), int(high), log=parameter.log and low >= 1)

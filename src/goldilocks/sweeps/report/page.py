@@ -14,13 +14,13 @@ from goldilocks.runs.failures import summary as summary_of
 from goldilocks.sweeps.execution.trials import Trial, frozen
 from goldilocks.sweeps.report.as_json import as_plain
 from goldilocks.sweeps.report.best import is_allowed, write, write_best
-from goldilocks.sweeps.report.conclusions import best_sentences, command_words, conclusions
+from goldilocks.sweeps.report.conclusions import best_sentences, command_overrides, conclusions
 from goldilocks.sweeps.report.edges import Allowed
 from goldilocks.sweeps.report.reading import mean_curve, read_summary, validation_curve
 from goldilocks.sweeps.report.rendering import Cell, Section, Table, markdown, page
 from goldilocks.sweeps.report.summary import Configuration, Summary
 from goldilocks.sweeps.report.tables import best_per_value, trials_table
-from goldilocks.sweeps.report.wording import plural, shown, words_of
+from goldilocks.sweeps.report.wording import overrides_of, plural, shown
 
 SHOWN = 10  # configurations whose curves are drawn
 MOST_VALUES = 12  # of a parameter that gets a table of its values
@@ -144,7 +144,7 @@ def sections_of(
 
 
 def quoted(command: str) -> str:
-    """A command of sweep.yaml, which has its words without quotes, as a shell takes it."""
+    """A command of sweep.yaml, which has its overrides without quotes, as a shell takes it."""
     return shlex.join(command.split())
 
 
@@ -159,7 +159,7 @@ def train_it(summary: Summary, best: Configuration) -> Section:
     )
     commands = [
         f"python train.py --config-dir {folder} experiment=best",
-        command_words(best.trials[0].overrides),
+        command_overrides(best.trials[0].overrides),
     ]
     test = "Both test the network at their end, which trials do not."
     return Section("Train the best one", [f"{text}{seeds} {test}"], commands=commands)
@@ -232,7 +232,7 @@ def each_value(summary: Summary) -> list[Section]:
     tables = [
         best_per_value(summary, [parameter.key])
         for parameter in summary.parameters
-        if not parameter.ranged and len(parameter.words) <= MOST_VALUES and not scientific
+        if not parameter.ranged and len(parameter.values) <= MOST_VALUES and not scientific
     ]
     if scientific:
         tables = [best_per_value(summary, scientific)]
@@ -265,7 +265,7 @@ def over_seeds(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
     rows: list[list[str | float | Cell | None]] = [
         [
             one.number,
-            words_of(one),
+            overrides_of(one),
             one.value(),
             one.deviation(),
             *(row[0] for row in one.by_seed.values()),
@@ -296,7 +296,7 @@ def trade_off(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
         [
             Cell(str(one.number), one.number, f"{one.number}/"),
             *(one.value(i) for i in range(len(names))),
-            words_of(one),
+            overrides_of(one),
         ]
         for one in summary.front
     ]

@@ -49,10 +49,10 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
         ]
         if not group:
             continue
-        words = [one.varied[parameter.key] for one in group]
+        tried = [one.varied[parameter.key] for one in group]
         deviations = [0 if status in INFEASIBLE else one.deviation() or 0 for one in group]
         figure.add_scatter(
-            x=[number_of(word) for word in words] if parameter.numeric else words,
+            x=[number_of(value) for value in tried] if parameter.numeric else tried,
             y=[edge if status in INFEASIBLE else one.value() for one in group],
             error_y={"type": "data", "array": deviations, "thickness": 1, "width": 0}
             if any(deviations)
@@ -65,9 +65,9 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
         )
     best = summary.best
     if best is not None and parameter.key in best.varied:
-        word = best.varied[parameter.key]
+        chosen = best.varied[parameter.key]
         figure.add_scatter(
-            x=[number_of(word) if parameter.numeric else word],
+            x=[number_of(chosen) if parameter.numeric else chosen],
             y=[best.value()],
             mode="markers",
             name="best",
@@ -105,8 +105,8 @@ def place_of_infeasible(values: Sequence[float], sign: int, axis: Mapping[str, A
 def axis_of(parameter: Parameter) -> dict[str, Any]:
     """An axis for a parameter's values."""
     if not parameter.numeric:
-        return {"type": "category", "categoryorder": "array", "categoryarray": parameter.words}
-    numbers = sorted({number_of(word) or 0.0 for word in parameter.words})
+        return {"type": "category", "categoryorder": "array", "categoryarray": parameter.values}
+    numbers = sorted({number_of(value) or 0.0 for value in parameter.values})
     axis: dict[str, Any] = {"type": "log"} if parameter.log else {}
     if not parameter.ranged and len(numbers) <= 8:
         axis |= {"tickvals": numbers, "ticktext": [f"{number:g}" for number in numbers]}
@@ -135,8 +135,8 @@ def pair_figure(summary: Summary, first: Parameter, second: Parameter) -> Any:
     figure = go.Figure()
 
     def place(one: Configuration, parameter: Parameter) -> Any:
-        word = one.varied[parameter.key]
-        return number_of(word) if parameter.numeric else word
+        value = one.varied[parameter.key]
+        return number_of(value) if parameter.numeric else value
 
     figure.add_scatter(
         x=[place(one, first) for one in done],
@@ -213,17 +213,17 @@ def parallel_figure(summary: Summary, parameters: Sequence[Parameter]) -> Any:
     return styled(figure, 460).update_layout(margin={"l": 70, "r": 70, "t": 100, "b": 24})
 
 
-def parallel_axis(parameter: Parameter, words: Sequence[str]) -> dict[str, Any]:
-    """An axis of parallel coordinates, which know neither words nor logarithms."""
+def parallel_axis(parameter: Parameter, values: Sequence[str]) -> dict[str, Any]:
+    """An axis of parallel coordinates, which know neither text nor logarithms."""
     axis: dict[str, Any] = {"label": parameter.key}
     if not parameter.numeric:
-        places = list(range(len(parameter.words)))
+        places = list(range(len(parameter.values)))
         return (
             axis
-            | {"values": [parameter.words.index(word) for word in words], "tickvals": places}
-            | {"ticktext": parameter.words}
+            | {"values": [parameter.values.index(value) for value in values], "tickvals": places}
+            | {"ticktext": parameter.values}
         )
-    numbers = [number_of(word) or 0.0 for word in words]
+    numbers = [number_of(value) or 0.0 for value in values]
     if parameter.log:
         exponents = [math.log10(number) for number in numbers]
         return axis | {"values": exponents, **powers(exponents)}

@@ -77,7 +77,7 @@ def hover(one: Configuration, summary: Summary) -> str:
     value = with_deviation(one.value(), one.deviation()) or one.status
     lines = [
         f"<b>trial {one.number}</b>: {value}",
-        *(f"{key} = {rounded(word)}" for key, word in one.varied.items()),
+        *(f"{key} = {rounded(value)}" for key, value in one.varied.items()),
     ]
     return "<br>".join(lines)
 

@@ -36,7 +36,7 @@ class Configuration:
     """What was trained, once for each seed.
 
     Attributes:
-        varied: The words that tell it from the others, by key; without the seed.
+        varied: The overrides that tell it from the others, by key; without the seed.
         trials: One a seed, by number.
         by_seed: The objectives of the trials that are done, or were pruned, by seed.
         errors: The standard errors of their first objective, by seed, where they are known.
@@ -55,10 +55,6 @@ class Configuration:
     def status(self) -> str:
         """The worst of its trials'."""
         return min((trial.status for trial in self.trials), key=ORDER.index)
-
-    @property
-    def words(self) -> str:
-        return " ".join(f"{key}={word}" for key, word in self.varied.items())
 
     def value(self, objective: int = 0) -> float | None:
         """The mean over the seeds, None if there is no value."""
@@ -100,16 +96,16 @@ class Parameter:
     Attributes:
         key: Of the override.
         spaces: As sweep.yaml has them.
-        words: That occur, choices first, in their order.
+        values: That occur, choices first, in their order.
     """
 
     key: str
     spaces: list[Mapping[str, Any]]
-    words: list[str]
+    values: list[str]
 
     @cached_property
     def numeric(self) -> bool:
-        return all(number_of(word) is not None for word in self.words)
+        return all(number_of(value) is not None for value in self.values)
 
     @cached_property
     def ranged(self) -> bool:
@@ -118,7 +114,7 @@ class Parameter:
     @cached_property
     def ends(self) -> tuple[float, float]:
         """The smallest and the largest number that occurs or might have."""
-        numbers = [number for word in self.words if (number := number_of(word)) is not None]
+        numbers = [number for value in self.values if (number := number_of(value)) is not None]
         numbers += [
             space[end] for space in self.spaces if "low" in space for end in ("low", "high")
         ]
@@ -137,7 +133,7 @@ class Parameter:
     @cached_property
     def _even_as_powers(self) -> bool:
         """Whether the listed numbers are further apart from factor to factor than from sum to sum."""
-        numbers = sorted({number_of(word) or 0.0 for word in self.words})
+        numbers = sorted({number_of(value) or 0.0 for value in self.values})
 
         def widest(places: Sequence[float]) -> float:
             gaps = [after - before for before, after in itertools.pairwise(places)]
@@ -148,7 +144,7 @@ class Parameter:
     @cached_property
     def whole(self) -> bool:
         return self.numeric and all(
-            number_of(word) == int(number_of(word) or 0) for word in self.words
+            number_of(value) == int(number_of(value) or 0) for value in self.values
         )
 
 
@@ -293,14 +289,14 @@ def smallest(alike: Sequence[Configuration]) -> Configuration:
     return next(one for one in alike if one.seconds <= CLOCK * quickest)
 
 
-def number_of(word: str | None) -> float | None:
-    """A word of an override as a number, None if it is none.
+def number_of(value: str | None) -> float | None:
+    """A value of an override as a number, None if it is none.
 
     >>> number_of("1e-3"), number_of("relu"), number_of("nan")
     (0.001, None, None)
     """
     try:
-        number = float(word or "")
+        number = float(value or "")
     except ValueError:
         return None
     return number if math.isfinite(number) else None
@@ -371,7 +367,7 @@ def configurations_of(trials: Iterable[Trial], objectives: Sequence[str]) -> lis
     """Trials that differ in their seed alone, together."""
     found: dict[frozenset[tuple[str, str]], Configuration] = {}
     for trial in trials:
-        varied = {key: word for key, word in trial.varied.items() if key != SEED}
+        varied = {key: value for key, value in trial.varied.items() if key != SEED}
         one = found.setdefault(frozenset(varied.items()), Configuration(varied, [], {}))
         one.trials.append(trial)
         values = objectives_of(trial.result or {}, objectives)
@@ -402,10 +398,10 @@ def parameters_of(
     found = []
     for key in keys:
         own = [space for space in spaces if space["key"] == key]
-        said = [str(word) for space in own for word in space.get("choices", [])]
+        said = [str(value) for space in own for value in space.get("choices", [])]
         used = list(dict.fromkeys(one.varied[key] for one in configurations if key in one.varied))
-        words = [word for word in dict.fromkeys(said) if word in used]
-        words += [word for word in used if word not in words]
-        if key != SEED and len(words) > 1:
-            found.append(Parameter(key, own, words))
+        values = [value for value in dict.fromkeys(said) if value in used]
+        values += [value for value in used if value not in values]
+        if key != SEED and len(values) > 1:
+            found.append(Parameter(key, own, values))
     return found

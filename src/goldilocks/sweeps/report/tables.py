@@ -45,18 +45,18 @@ def trial_row(
         Cell(str(trial.number), trial.number, f"{trial.number}/" if trial.result else ""),
         Cell(trial.status, kind=trial.status),
         *objectives_of(result, names),
-        *(word_cell(trial.varied.get(key)) for key in keys),
+        *(value_cell(trial.varied.get(key)) for key in keys),
         *(result.get(key) for key in figures),
         (result.get("seconds") or {}).get("total"),
         *[Cell(message, kind="wide")] * failed,
     ]
 
 
-def word_cell(word: str | None) -> Cell | str | None:
+def value_cell(value: str | None) -> Cell | str | None:
     """What a parameter was, to be read; it sorts by all its digits."""
-    if word is None or rounded(word) == word:
-        return word
-    return Cell(rounded(word), float(word), kind="number")
+    if value is None or rounded(value) == value:
+        return value
+    return Cell(rounded(value), float(value), kind="number")
 
 
 def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
@@ -67,22 +67,22 @@ def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
             groups.setdefault(tuple(one.varied[key] for key in keys), []).append(one)
     place = {one.number: index for index, one in enumerate(summary.ranked)}
     rows: list[tuple[int, list[str | float | Cell | None]]] = []
-    for words, group in groups.items():
+    for cells, group in groups.items():
         ranked = sorted(
             (one for one in group if one.number in place), key=lambda one: place[one.number]
         )
         bad = sum(one.status in INFEASIBLE for one in group)
         if not ranked:
-            rows.append((len(place), [*words, None, None, len(group), bad, ""]))
+            rows.append((len(place), [*cells, None, None, len(group), bad, ""]))
             continue
         best = ranked[0]
         rest = " ".join(
-            f"{key}={rounded(word)}" for key, word in best.varied.items() if key not in keys
+            f"{key}={rounded(value)}" for key, value in best.varied.items() if key not in keys
         )
         value = Cell(with_deviation(best.value(), best.deviation()), best.value(), kind="number")
         link = Cell(str(best.number), best.number, f"{best.number}/")
         rows.append(
-            (place[best.number], [*words, value, link, len(group), bad, Cell(rest, kind="wide")])
+            (place[best.number], [*cells, value, link, len(group), bad, Cell(rest, kind="wide")])
         )
     head = [
         *keys,

@@ -35,13 +35,13 @@ def plural(count: int, noun: str) -> str:
 
 
 def called(one: Configuration) -> str:
-    """A configuration in a sentence: its trials, and its words."""
+    """A configuration in a sentence: its trials, and its overrides."""
     numbers = [str(trial.number) for trial in one.trials]
     which = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(numbers)}"
-    words = words_of(one)
-    return f"{which} (`{words}`)" if words else which
+    overrides = overrides_of(one)
+    return f"{which} (`{overrides}`)" if overrides else which
 
 
-def words_of(one: Configuration) -> str:
+def overrides_of(one: Configuration) -> str:
     """What tells a configuration from the others, to be read; a command needs all digits."""
-    return " ".join(f"{key}={rounded(word)}" for key, word in one.varied.items())
+    return " ".join(f"{key}={rounded(value)}" for key, value in one.varied.items())

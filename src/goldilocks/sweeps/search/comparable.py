@@ -95,10 +95,10 @@ def check_comparable(composer: Any, space: Space, sweep: SweepSettings, checker:
         if not may_matter(dimension):
             continue
         found: list[Meaning] = []
-        for word in dimension.choices or (dimension.at(0), dimension.at(1 - 1e-9)):
-            words, _ = space.trial(point(space, dimension, word))
+        for value in dimension.choices or (dimension.at(0), dimension.at(1 - 1e-9)):
+            overrides, _ = space.trial(point(space, dimension, value))
             try:
-                found.append(checker.meaning(composer.compose(words)[0], sweep))
+                found.append(checker.meaning(composer.compose(overrides)[0], sweep))
             except Refused:  # planning tells of it
                 continue
         for about in found[0].facts if found else ():
@@ -113,9 +113,9 @@ def may_matter(dimension: Dimension) -> bool:
     return group in MATTERS if key else dimension.key != "seed"
 
 
-def point(space: Space, dimension: Dimension, word: str) -> dict[str, str]:
-    """A point of the space where one dimension has a word, and all others what comes first."""
-    wanted = {dimension.name: word, **dict([dimension.when] if dimension.when else [])}
+def point(space: Space, dimension: Dimension, value: str) -> dict[str, str]:
+    """A point of the space where one dimension has a value, and all others what comes first."""
+    wanted = {dimension.name: value, **dict([dimension.when] if dimension.when else [])}
     chosen: dict[str, str] = {}
     for other in space.active(chosen):
         chosen[other.name] = wanted.get(other.name, other.at(0))

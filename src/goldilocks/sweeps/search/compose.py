@@ -46,40 +46,40 @@ class Composer:
         self.parse = cache(parser.parse_override)
         self.composed: dict[tuple[str, ...], Base] = {}
 
-    def compose(self, words: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
         """A trial's configuration, frozen before the first trial starts, and the options that Hydra chose by group.
 
         Raises:
-            Refused: for `resume`. Hydra's own exceptions for words that it cannot compose.
+            Refused: for `resume`. Hydra's own exceptions for overrides that it cannot compose.
         """
-        parsed = [self.parse(word) for word in words]
+        parsed = [self.parse(override) for override in overrides]
         if any(override.key_or_group == "resume" for override in parsed):
             raise Refused(
                 "resume: is for a single run; a sweep goes on by the same command with the same name"
             )
         values = [override for override in parsed if self.is_value(override)]
-        base = self.base(words)
+        base = self.base(overrides)
         cfg = pickle.loads(base.pickled)
         OmegaConf.set_struct(cfg, True)
         self.loader._apply_overrides_to_config(values, cfg)
         return cfg, base.choices
 
-    def ranges(self, words: Sequence[str], group: str) -> dict[str, str | None]:
+    def ranges(self, overrides: Sequence[str], group: str) -> dict[str, str | None]:
         """The ranges that the chosen option of a group states, by its own keys.
 
         Raises:
             Refused: if there is no such group.
         """
-        base = self.base(words)
+        base = self.base(overrides)
         if group not in base.choices and group not in base.config:
             raise Refused(
                 f"sweep.search=[{group}]: no such group; {near_miss(group, list(map(str, base.config)))}"
             )
         return base.ranges.get(group, {})
 
-    def base(self, words: Sequence[str]) -> "Base":
-        """What words compose without those of them that only set values."""
-        rest = tuple(word for word in words if not self.is_value(self.parse(word)))
+    def base(self, overrides: Sequence[str]) -> "Base":
+        """What overrides compose without those of them that only set values."""
+        rest = tuple(override for override in overrides if not self.is_value(self.parse(override)))
         if rest not in self.composed:
             cfg = self.loader.load_sweep_config(self.config, list(rest))
             choices, ranges = dict(cfg.hydra.runtime.choices), stated_ranges(cfg)

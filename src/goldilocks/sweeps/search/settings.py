@@ -133,13 +133,13 @@ def seconds(text: str | float) -> float:
     Raises:
         Refused: if it cannot be read.
     """
-    words = (
+    parts = (
         re.findall(r"(\d+(?:\.\d+)?)([smhd])", str(text))
         if not isinstance(text, int | float)
         else [(text, "s")]
     )
-    total = sum(float(number) * UNITS[unit] for number, unit in words)
-    if total <= 0 or (isinstance(text, str) and "".join(map("".join, words)) != text):
+    total = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if total <= 0 or (isinstance(text, str) and "".join(map("".join, parts)) != text):
         raise Refused(
             f"sweep.timeout={text}: a time above zero is expected, such as 90s, 30m or 2h"
         )

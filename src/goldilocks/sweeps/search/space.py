@@ -25,12 +25,12 @@ SINGLE = ("name", "log_dir", "sweep")  # of a sweep, not of a trial
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that is searched: words to choose from, or a range.
+    """One thing that is searched: values to choose from, or a range.
 
     Attributes:
         name: The key, or key@option where the range holds only with that option.
         key: Of the override; may be a group.
-        choices: Words, as behind the = of an override.
+        choices: Values, as written after the = of an override.
         low: Of a range, included; so is `high`.
         log: Whether the range is searched by its logarithm.
         whole: Whether its numbers are whole.
@@ -60,10 +60,10 @@ class Dimension:
             if self.log
             else low + share * (high - low)
         )
-        return self.word(math.floor(value) if self.whole else value)
+        return self.text(math.floor(value) if self.whole else value)
 
-    def word(self, value: float) -> str:
-        """A number of the range as an override's word."""
+    def text(self, value: float) -> str:
+        """A number of the range as it is written in an override."""
         value = min(max(value, self.low), self.high)
         return str(int(value)) if self.whole else f"{value:.{DIGITS}g}"
 
@@ -81,22 +81,22 @@ class Dimension:
             }
         return plain | ({"when": dict([self.when])} if self.when else {})
 
-    def holds(self, word: str) -> bool:
-        """Whether a word may be chosen here."""
+    def holds(self, text: str) -> bool:
+        """Whether a value, as it is written, may be chosen here."""
         if self.choices:
-            return word in self.choices
+            return text in self.choices
         try:
-            value = float(word)
+            value = float(text)
         except ValueError:
             return False
         whole = not self.whole or value.is_integer()
         return self.low <= value <= self.high and whole
 
-    def value(self, word: str) -> str | float:
-        """A word as a study knows it: a choice, or a number."""
+    def value(self, text: str) -> str | float:
+        """A written value as a study knows it: a choice, or a number."""
         if self.choices:
-            return word
-        return int(float(word)) if self.whole else float(word)
+            return text
+        return int(float(text)) if self.whole else float(text)
 
 
 @dataclass
@@ -116,21 +116,23 @@ class Space:
         """As study.json has it."""
         searched = {dimension.name: dimension.as_plain() for dimension in self.dimensions}
         fixed = [
-            word for word in self.fixed if word.partition("=")[0].lstrip("+") not in NOT_HASHED
+            override
+            for override in self.fixed
+            if override.partition("=")[0].lstrip("+") not in NOT_HASHED
         ]
         return {"fixed": sorted(fixed), "searched": searched}
 
     def first(self) -> list[str]:
-        """The words of a trial with what comes first of everything that is searched."""
+        """The overrides of a trial with what comes first of everything that is searched."""
         chosen: dict[str, str] = {}
         for dimension in self.active(chosen):
             chosen[dimension.name] = dimension.at(0)
         return self.trial(chosen)[0]
 
     def trial(self, chosen: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-        """The words of a trial with these values, and what varies, by key."""
+        """The overrides of a trial with these values, and what varies, by key."""
         varied = {dimension.key: chosen[dimension.name] for dimension in self.active(chosen)}
-        return [*self.fixed, *(f"{key}={word}" for key, word in varied.items())], varied
+        return [*self.fixed, *(f"{key}={value}" for key, value in varied.items())], varied
 
     def points(self, sampler: str, seed: int) -> Iterator[dict[str, str]]:
         """Values without end: at random, or evenly spread by Sobol's sequence (scrambled by Owen's method)."""
@@ -159,7 +161,7 @@ class Space:
         return math.prod(sum(weight(d, option) for option in d.choices) for d in free)
 
     def grid(self) -> Iterator[dict[str, str]]:
-        """Every combination, in the order of the words."""
+        """Every combination, in the order of the values."""
         for dimension in self.dimensions:
             if not dimension.choices:
                 raise Refused(
@@ -179,8 +181,8 @@ class Space:
         if first.when is not None and chosen.get(first.when[0]) != first.when[1]:
             yield from self.combinations(chosen, rest[1:])
             return
-        for word in first.choices:
-            yield from self.combinations(chosen | {first.name: word}, rest[1:])
+        for value in first.choices:
+            yield from self.combinations(chosen | {first.name: value}, rest[1:])
 
 
 def space_of(composer: Composer, arguments: Sequence[str], settings: SweepSettings) -> Space:
@@ -232,11 +234,11 @@ def is_of_sweep(override: Override) -> bool:
 
 def dimension_of(
     composer: Composer,
-    words: Sequence[str],
+    fixed: Sequence[str],
     override: Override,
     when: tuple[str, str] | None = None,
 ) -> Dimension:
-    """What an override with several values searches, behind other words of a trial."""
+    """What an override with several values searches, after the other overrides of a trial."""
     key, value = override.get_key_element(), override.value()
     name = f"{key}@{when[1]}" if when else key
     if key.partition(".")[0] in SINGLE:
@@ -250,7 +252,7 @@ def dimension_of(
         raise Refused(
             f"{override.input_line}: a range from a number{above} to a larger one is expected"
         )
-    now = OmegaConf.select(composer.compose(words)[0], override.key_or_group)
+    now = OmegaConf.select(composer.compose(fixed)[0], override.key_or_group)
     # Hydra makes floats of both ends: the value now tells whether whole numbers are meant.
     whole = not isinstance(now, float) and low == int(low) and high == int(high)
     return Dimension(name, key, low=low, high=high, log=log, whole=whole, when=when)
@@ -300,15 +302,15 @@ def own_ranges(
         swept = next((dimension for dimension in dimensions if dimension.key == group), None)
         count, known = len(found), set[str]()
         for option in swept.choices if swept else ("",):
-            words = [*fixed, f"{group}={option}"] if swept else list(fixed)
-            stated = composer.ranges(words, group)
+            base = [*fixed, f"{group}={option}"] if swept else list(fixed)
+            stated = composer.ranges(base, group)
             known |= stated.keys()
             for own, text in stated.items():
                 full = f"{group}.{own}"
                 if full in said or (key and own != key) or text is None:
                     continue
                 when = (group, option) if swept else None
-                found.append(dimension_of(composer, words, composer.parse(f"{full}={text}"), when))
+                found.append(dimension_of(composer, base, composer.parse(f"{full}={text}"), when))
         if len(found) == count and entry not in said and (key or not known):
             hint = (
                 near_miss(entry, [f"{group}.{own}" for own in known])

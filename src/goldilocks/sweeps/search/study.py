@@ -369,9 +369,9 @@ class Study:
                 number = trial.suggest_int(
                     name, int(dimension.low), int(dimension.high), log=dimension.log
                 )
-                chosen[name] = dimension.word(number)
+                chosen[name] = dimension.text(number)
             else:
-                chosen[name] = dimension.word(
+                chosen[name] = dimension.text(
                     trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
                 )
         return chosen
