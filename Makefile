@@ -44,7 +44,7 @@ clean: ## remove .venv, caches and build outputs; logs/ stays
 	find src scripts tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamp is written last and holds this folder's path: an environment that was interrupted in the making, moved with
-# its folder or left without its Python is made anew; one that is only out of date is updated.
+# its folder or left without its Python is made again; one that is only out of date is updated.
 MADE_FOR := $(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null)
 ifneq "$(MADE_FOR)" "$(CURDIR)"
 .PHONY: $(STAMP)

@@ -64,7 +64,7 @@ def compose() -> Iterator[Callable[..., DictConfig]]:
 
 @pytest.fixture
 def train_two_steps(tmp_path: Path) -> Callable:
-    """Trains and checks what every run must come to; returns its parts and its result."""
+    """Trains and checks what every run must result in; returns its parts and its result."""
     from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
     from goldilocks.training.components import prepare

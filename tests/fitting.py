@@ -56,7 +56,7 @@ def ready(data):
 
 
 class History(Checkpoint):
-    """What each epoch came to. Lightning calls a `Checkpoint` when the epoch's metrics are complete."""
+    """The result of each epoch. Lightning calls a `Checkpoint` when the epoch's metrics are complete."""
 
     def __init__(self):
         self.metrics, self.seen = [], []

@@ -32,7 +32,7 @@ from studies.stopwatch import Watch, before
 
 ROWS, IMAGES, CLASSES = 140_000, 70_000, 10
 STEPS = {32: 300, 4096: 16}  # in an epoch
-EPOCHS = {32: 3, 4096: 8}  # behind the first
+EPOCHS = {32: 3, 4096: 8}  # after the first
 MODELS = ("deep", "cnn")
 COMMON = (
     "optimizer=adam callbacks.progress_bar=null callbacks.evaluation=null callbacks.importance=null"
@@ -134,7 +134,7 @@ def figures(
 
 
 def our_speed(words: list[str], rows: int) -> tuple[float, float]:
-    """Rows a second of a run behind its first epoch, validation left out; and the peak of the GPU's memory in GiB."""
+    """Rows a second of a run after its first epoch, validation left out; and the peak of the GPU's memory in GiB."""
     cfg, choices = compose(words)
     parts, watch = prepare(cfg, warn=False), Watch()
 
@@ -165,7 +165,7 @@ def our_speed(words: list[str], rows: int) -> tuple[float, float]:
 
 
 def bare_speed(words: list[str], steps: int, epochs: int, rows: int) -> float:
-    """Rows a second of the loop that one would write by hand, behind its first epoch."""
+    """Rows a second of the loop that one would write by hand, after its first epoch."""
     parts = prepare(compose(words)[0], warn=False)
     options, size = parts.settings.trainer, parts.data.batch_size
     device = torch.device("cuda" if options["accelerator"] == "gpu" else "cpu")

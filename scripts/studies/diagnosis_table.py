@@ -1,6 +1,6 @@
 """How often the diagnosis is right: `python scripts/studies/diagnosis_table.py`.
 
-Trains a network for each problem of diagnosis_problems.py and compares what it is told with what is wrong with it.
+Trains a network for each problem of diagnosis_problems.py and compares its diagnosis with what is wrong with it.
 Prints the precision and the recall of each finding. `--follow` follows each kind of advice once. `--write` follows it
 too, and puts the tables into docs/diagnosis.md. Exit code 1 if a finding is wrong or missing, or an advice did not help.
 Results are kept in logs/diagnosis_table.jsonl: the same command goes on where it was interrupted. What rules of another
@@ -54,8 +54,8 @@ class Outcome:
 
     Attributes:
         problem: It.
-        loss: val/loss of the best epoch; not a number where there is none.
-        error: Its standard error; not a number where it is not known.
+        loss: val/loss of the best epoch; NaN where there is none.
+        error: Its standard error; NaN where it is not known.
         findings: As in result.json.
     """
 
@@ -78,7 +78,7 @@ class Outcome:
 
     @property
     def undecided(self) -> set[str]:
-        """Open findings that it was told of."""
+        """Open findings that it got."""
         return self.found & self.problem.open
 
 
@@ -246,9 +246,9 @@ def kind(word: str) -> str:
 
 
 def what_came(followed: Followed) -> str:
-    """What came of an advice, and what the problem is told with it."""
+    """What came of an advice, and what is found with it."""
     before, after = followed.before, followed.after
-    text = f"told of {listed(after.found)}"
+    text = f"finds {listed(after.found)}"
     if followed.name == "noise":
         text = f"standard error {before.error:.2g}, then {after.error:.2g}; {text}"
     elif followed.name not in OF_ROWS:
@@ -302,7 +302,7 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
     yield f"`python scripts/studies/diagnosis_table.py --write` trains a network for each of {len(outcomes)} made problems,"
     yield "whose right diagnosis is known because they were made to have it, and makes these tables."
     yield "The limits of the rules were set on some of these problems, so expect a little less of others."
-    yield f"{len(healthy)} problems have nothing wrong: {silent} of these are told of nothing, {clean} of nothing wrong."
+    yield f"{len(healthy)} problems have nothing wrong: {silent} of these get no finding, {clean} none that is wrong."
     yield "An *open* finding is true or not as chance has it, such as noise among half as noisy labels: it counts"
     yield f"neither as found nor as wrong. That happened {undecided} times; *strict precision* counts each as wrong."
     yield ""

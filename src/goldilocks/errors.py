@@ -1,4 +1,4 @@
-"""How a user's mistake is told. Import-light: the command line needs it before torch."""
+"""How a user's mistake is reported. Import-light: the command line needs it before torch."""
 
 import difflib
 from collections.abc import Iterable

@@ -109,7 +109,7 @@ def make(kind, base=object, where="widget", **arguments):
     "path",
     [
         "torch.os.system",  # a function of a module that an allowed package imports
-        "torch.os.PathLike",  # a class likewise
+        "torch.os.PathLike",  # a class too
         "pytorch_lightning.os.getcwd",
         "goldilocks.runs.folder.subprocess.Popen",
         "goldilocks.runs.folder.subprocess.run",

@@ -102,7 +102,7 @@ WORKS = {
     "an empty column": (text(rows(lambda row: "", number, number)), 1),
     "infinities": (text(rows(lambda row: number(row) if row % 5 else "-inf", number, number)), 3),
     "two columns of one name": (text(rows(number, number, number, header="a,a,price")), 2),
-    "a separator behind each row": (
+    "a separator after each row": (
         text(["a,b,price", *(line + "," for line in rows(number, number, number)[1:])]),
         2,
     ),

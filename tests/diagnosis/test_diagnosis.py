@@ -1,4 +1,4 @@
-"""The diagnosis: networks trained to have each illness are told of it, healthy ones of none."""
+"""The diagnosis: networks trained to have each illness get that finding, healthy ones none."""
 
 import math
 import re
@@ -313,7 +313,7 @@ def known(**given) -> Evidence:
 
 
 def test_the_summary_is_about_the_rows_that_decide():
-    expected = "epoch 1 of 3 has a validation loss of 0.25 ± 0.02, 25 % of a constant guess's 1"
+    expected = "epoch 1 of 3 has a validation loss of 0.25 ± 0.02, 25 % of chance level (1)"
     assert summary(known()) == f"{expected}; on the training rows it is 0.2"
     assert summary(known(val=None)).startswith(
         "epoch 1 of 3 has a training loss of 0.2 ± 0.01, 20 %"

@@ -1,4 +1,4 @@
-"""The made problems of docs/diagnosis.md: some of them are told what is wrong with them; all, with `make test-all`."""
+"""The made problems of docs/diagnosis.md: some of them are diagnosed; all, with `make test-all`."""
 
 import sys
 from types import SimpleNamespace
@@ -98,7 +98,7 @@ def test_an_advice_is_followed_until_it_helps():
     kept = SimpleNamespace(outcome=lambda problem, words: outcome(problem.name, loss=after[problem.name]))  # fmt: skip
     told = list(follow([first, second, third], kept))
     assert [(each.before, each.helped) for each in told] == [(first, False), (second, True)]
-    assert what_came(told[0]) == "`val/loss` 1, then 2; told of nothing: no help"
+    assert what_came(told[0]) == "`val/loss` 1, then 2; finds nothing: no help"
 
 
 @pytest.mark.parametrize(

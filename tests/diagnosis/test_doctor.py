@@ -20,7 +20,7 @@ from goldilocks.diagnosis.network_checks import (
     constant_loss,
     distinct_batch,
     judge_gradients,
-    learn_by_heart,
+    overfit_batch,
     probe_gradients,
 )
 from goldilocks.training.components import prepare
@@ -104,7 +104,7 @@ def test_every_network_starts_at_the_loss_of_a_guess_and_learns_a_batch(model):
     network, loss = parts.module.network, parts.module.task.loss
     guess = constant_loss(parts.module.task, y)[0]
     assert loss(network.eval()(x), y).item() == pytest.approx(math.log(10), rel=0.03)
-    assert learn_by_heart(network, loss, guess, x, y, 60).last < 0.05 * guess
+    assert overfit_batch(network, loss, guess, x, y, 60).last < 0.05 * guess
     assert judge_gradients(probe_gradients(network, loss, x, y)).status == "ok"
 
 
@@ -179,7 +179,7 @@ def test_thirty_layers_of_sigmoids_pass_no_gradient():
     ]
     verdicts = by_name(examine(configuration(*words)))
     gradients = verdicts["gradients by layer"]
-    assert (gradients.status, verdicts["learns a batch by heart"].status) == ("failed", "failed")
+    assert (gradients.status, verdicts["overfits one batch"].status) == ("failed", "failed")
     assert float(gradients.measured.split(" is ")[1].split()[0]) < 1e-9
     assert "of the largest, in layer 30 of 31" in gradients.measured
     assert "vanishing" in gradients.advice and "model.activation=relu" in gradients.advice
@@ -191,7 +191,7 @@ def test_a_rate_a_thousand_times_too_high_is_named(name):
     verdicts = by_name(examine(configuration(f"data={name}", f"optimizer.lr={1000 * default}")))
     assert verdicts["the run's own steps"].status == "failed"
     assert f"optimizer.lr, such as {10 * default:g}" in verdicts["the run's own steps"].advice
-    assert verdicts["learns a batch by heart"].status == "ok"
+    assert verdicts["overfits one batch"].status == "ok"
 
 
 def test_a_rate_that_hardly_moves_the_weights_is_named():
@@ -199,10 +199,8 @@ def test_a_rate_that_hardly_moves_the_weights_is_named():
     assert verdicts["the run's own steps"].status == verdicts["learning rate"].status == "warning"
 
 
-def test_a_linear_model_cannot_know_rows_by_heart():
-    verdict = by_name(examine(configuration("data=diabetes", "model=linear")))[
-        "learns a batch by heart"
-    ]
+def test_a_linear_model_cannot_overfit_one_batch():
+    verdict = by_name(examine(configuration("data=diabetes", "model=linear")))["overfits one batch"]
     assert verdict.status == "warning"
     assert verdict.advice.endswith("write model=shallow")
 

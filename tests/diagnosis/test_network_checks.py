@@ -17,7 +17,7 @@ from goldilocks.diagnosis.network_checks import (
     judge_gradients,
     judge_layers,
     judge_progress,
-    learn_by_heart,
+    overfit_batch,
     probe_gradients,
     rate_verdict,
 )
@@ -87,11 +87,11 @@ def test_the_batch_holds_distinct_rows_of_all_classes():
     assert classes.sum() == 5
 
 
-def test_learning_by_heart_leaves_the_network_alone_and_ends_when_time_is_up():
+def test_overfitting_one_batch_leaves_the_network_alone_and_ends_when_time_is_up():
     made = make()
     x, y = (tensor[:8] for tensor in made.data.tensors["train"])
     before = [parameter.clone() for parameter in made.network.parameters()]
-    memory = learn_by_heart(made.network, made.module.task.loss, 1.1, x, y, 0.0)
+    memory = overfit_batch(made.network, made.module.task.loss, 1.1, x, y, 0.0)
     assert memory.steps == 0
     assert all(map(torch.equal, before, made.network.parameters()))
 

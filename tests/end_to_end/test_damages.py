@@ -68,7 +68,7 @@ def damage(path, kind):
 
 
 def contents(folder):
-    """What lies in a folder, locks left out."""
+    """What is in a folder, locks left out."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != ".lock"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

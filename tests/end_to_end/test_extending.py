@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-# Before a block: `file`:  or  `file`, below `line`:  or  `file`, in place of `line`:  Commands stand in ```bash blocks.
+# Before a block: `file`:  or  `file`, below `line`:  or  `file`, in place of `line`:  Commands are in ```bash blocks.
 BLOCK = re.compile(
     r"(?:^`(?P<file>[\w./-]+)`(?:, (?P<how>below|in place of) `(?P<line>[^\n]+)`)?:\n\n)?"
     r"^```(?P<language>python|yaml|bash)\n(?P<text>.*?)^```$",

@@ -1,4 +1,4 @@
-"""What Pillow is told to draw is where its values say."""
+"""What Pillow draws is where its values say."""
 
 import numpy as np
 import pytest

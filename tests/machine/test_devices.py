@@ -338,7 +338,7 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
 
 
 def test_what_a_device_said_before_it_was_resumed_is_forgotten(compose, tmp_path):
-    """torchrun's processes leave it there: none of them has started the others, to clean up behind them."""
+    """torchrun's processes leave it there: none of them has started the others, to clean up after them."""
     write_json(
         tmp_path / "failure_1.json", {"type": "ValueError", "message": "old", "traceback": ""}
     )

@@ -85,7 +85,7 @@ def formula_row(name: str) -> None:
 
 
 def random_slopes() -> Measured:
-    """RReLU in training: each slope is drawn anew between 1/8 and 1/3."""
+    """RReLU in training: each slope is drawn at random between 1/8 and 1/3."""
     network, batch = shallow("rrelu")
     slopes = -activated(network.train(), batch)[:, 1].double()  # where -1 comes in
     low, high, mean = slopes.min().item(), slopes.max().item(), slopes.mean().item()

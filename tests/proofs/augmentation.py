@@ -73,7 +73,7 @@ def larger_share(alpha: float) -> float:
 @proof(
     "regularization=mixup",
     "G24",
-    "s x + (1 - s) x', targets likewise, the larger share its own, s from Beta(a, a)",
+    "s x + (1 - s) x', targets too, the larger share its own, s from Beta(a, a)",
     "mean share in the targets, Beta's; inputs minus those of the best partner, and its class; validation",
     covers="regularization.mixup",
 )

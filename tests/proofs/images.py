@@ -143,7 +143,7 @@ def stand_in() -> Iterator[list[dict[str, Any]]]:
 @proof(
     "model=pretrained",
     "G30",
-    "a network of timm behind a last layer of our own; freeze trains that layer only",
+    "a network of timm below a last layer of our own; freeze trains that layer only",
     "with a stand-in for timm: what it is asked for; parameters that move in training, frozen and not; share zeroed",
     covers="model.name model.weights model.freeze model.dropout model.output_scale",
 )

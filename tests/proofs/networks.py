@@ -57,7 +57,7 @@ def zeroed(*words: str) -> list[float]:
     "model=selfnorm",
     "G14 G16 G21",
     "SELU and LeCun's weights keep mean 0 and variance 1 through many layers",
-    "mean and standard deviation behind the 1st and the 20th layer of the untrained network; with relu in its place",
+    "mean and standard deviation after the 1st and the 20th layer of the untrained network; with relu in its place",
 )
 def selfnorm() -> Measured:
     ends = {
@@ -121,7 +121,7 @@ def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray
     "model=resnet",
     "G4",
     "blocks that add W2 f(W1 norm(x)) to x, then norm, f and the output layer",
-    "outputs minus the formula, 3 blocks of 16 and 24 units, tanh, LayerNorm; units zeroed in and behind a block",
+    "outputs minus the formula, 3 blocks of 16 and 24 units, tanh, LayerNorm; units zeroed in and after a block",
     covers="model.blocks model.width model.hidden_factor model.dropout model.residual_dropout model.output_scale",
 )
 def resnet() -> Measured:
@@ -287,7 +287,7 @@ embedding_row(
 
 
 def embedded_features(model: str, kind: str) -> int:
-    """Features behind the embedding, by what the layer behind it gets."""
+    """Features after the embedding, by what the layer after it gets."""
     network = prepared(*WINE, model, f"model.embedding={kind}").module.network
     layer = next(
         module

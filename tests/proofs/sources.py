@@ -75,7 +75,7 @@ images_row("mnist", "mnist_784", "one input a pixel; t10k is the test set", ("0"
 images_row(
     "fashion_mnist",
     "Fashion-MNIST",
-    "likewise, with names of its classes",
+    "the same, with names of its classes",
     ("t-shirt", "trouser", "pullover"),
 )
 

@@ -163,7 +163,7 @@ SEEN = "share of the epochs of 27 made-up trials; whether the best is trained to
 for _name, _most, _words, _covers in (
     ("none", 1.0, "trains all to their end", ""),
     ("asha", 0.5, "one in three goes on at 3, 9, 27 epochs (Li et al. 2020)", "sweep.min_epochs"),
-    ("hyperband", 0.9, "likewise, in brackets that begin later (Li et al. 2018)", ""),
+    ("hyperband", 0.9, "the same, in brackets that begin later (Li et al. 2018)", ""),
     ("median", 0.7, "gives up what is worse than half of the others were at the same epoch", ""),
 ):
     proof(f"sweep.pruner={_name}", "G27", _words, SEEN, covers=_covers)(cuts(_name, _most))

@@ -1,4 +1,4 @@
-"""Curves of ours against torch's schedules put one behind the other."""
+"""Curves of ours against torch's schedules, one after the other."""
 
 import math
 import warnings
@@ -22,7 +22,7 @@ def make_optimizer():
 
 
 def rates(make, steps):
-    """The rate of each step, and the one behind the last; the second group's must be an eighth."""
+    """The rate of each step, and the one after the last; the second group's must be an eighth."""
     optimizer = make_optimizer()
     schedule, found = make(optimizer), []
     for _ in range(steps + 1):
@@ -37,7 +37,7 @@ def rates(make, steps):
 
 
 def sequence(*parts):
-    """Schedules of torch's and the steps that each takes, one behind the other."""
+    """Schedules of torch's and the steps that each takes, one after the other."""
 
     def make(optimizer):
         with warnings.catch_warnings(action="ignore"):

@@ -103,6 +103,6 @@ def test_a_metric_that_turns_out_not_to_be_a_number_is_told_and_is_no_divergence
     ended = command("data=iris", *part, *QUICK, "objective.metric=val/auroc")
     result = read_result(ended.folder)
     assert (ended.code, result["status"]) == (1, "failed")
-    assert "val/auroc: was not a number in any epoch" in result["error"]["message"]
+    assert "val/auroc: was NaN in every epoch" in result["error"]["message"]
     assert "the loss is no longer finite" not in ended.out
     assert math.isfinite(result["seconds"]["total"])

@@ -1,4 +1,4 @@
-"""Combinations of a grid that exclude each other, failures that are told once, and pruning over folds."""
+"""Combinations of a grid that exclude each other, failures that are reported once, and pruning over folds."""
 
 import csv
 

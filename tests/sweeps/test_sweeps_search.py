@@ -125,7 +125,7 @@ def test_what_cannot_be_trained_is_drawn_again(command, tmp_path):
     done = command(*QUICK, *words)
     assert done.code == 0
     assert [row["model.depth"] for row in rows(tmp_path)] == ["1"] * 4
-    assert "drawn anew, since they cannot be trained: model.depth=-1" in done.err
+    assert "drawn again, since they cannot be trained: model.depth=-1" in done.err
 
 
 @pytest.mark.parametrize(

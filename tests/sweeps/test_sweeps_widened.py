@@ -1,4 +1,4 @@
-"""A sweep that learns goes on in another space with the trials that lie in it."""
+"""A sweep that learns goes on in another space with the trials that are in it."""
 
 import json
 

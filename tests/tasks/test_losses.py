@@ -225,4 +225,4 @@ def test_a_run_with_a_loss_and_a_metric_that_are_only_yaml(command, tmp_path, mo
     }
     assert result["choices"]["loss"] == "cubed"
     assert result["choices"]["metrics"] == ["corr", "rmse"]
-    assert "constant guess" in result["diagnosis"]["summary"]
+    assert "chance level" in result["diagnosis"]["summary"]

@@ -172,7 +172,7 @@ def test_metrics_of_many_classes_are_of_those_that_have_rows():
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_auroc_of_ties_is_that_of_scikit_learn(task):
-    """Sure networks give many rows a probability of exactly one or nought."""
+    """Sure networks give many rows a probability of exactly one or zero."""
     output, target = draw(task)
     coarse = (output * 2).round() * 40
     shares = coarse.sigmoid().squeeze(1) if task == "binary" else coarse.softmax(1)

@@ -11,7 +11,7 @@ from goldilocks.training.clipping import EVERY, Gradients
 
 
 def clip(value, algorithm, steps):
-    """The metrics of steps that have these gradients, and the gradients behind the last."""
+    """The metrics of steps that have these gradients, and the gradients after the last."""
     gradients, weight = Gradients(value, algorithm), nn.Parameter(torch.zeros(2))
     unused = nn.Parameter(torch.zeros(3))
     for step in steps:

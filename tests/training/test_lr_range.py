@@ -94,7 +94,7 @@ def test_a_curve_that_only_rises_has_no_rate_and_one_that_never_blows_up_no_dive
 
 
 def test_a_loss_that_stays_at_zero_does_not_raise_the_rate():
-    """Learnt by heart at step 100, and no gradient is left to blow up with."""
+    """Memorized at step 100, and no gradient is left to blow up with."""
     early = read_curve(RATES, [1.0, *np.linspace(1, 0, 100), *[0.0] * 100])
     late = read_curve(RATES, [1.0, *np.linspace(1, 0, 100), *[1e-9] * 99, 0.0])
     assert early["fall"] == pytest.approx(late["fall"]) and early["fall"] < RATES[100]

@@ -1,1 +1,1 @@
-"""The experiments behind docs/guide.md: what is trained, what is concluded, how it is drawn."""
+"""The experiments of docs/guide.md: what is trained, what is concluded, how it is drawn."""

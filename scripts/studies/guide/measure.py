@@ -32,7 +32,7 @@ Job = tuple[
 
 
 class Store:
-    """Results by overrides and seed: a line of JSON for each configuration, so that git shows what was measured anew.
+    """Results by overrides and seed: a line of JSON for each configuration, so that git shows which were measured again.
 
     Args:
         path: The file; it need not exist.

@@ -1,4 +1,4 @@
-"""What TensorBoard is told once, at the start: the network's graph, and which charts stand together."""
+"""Writes to TensorBoard once, at the start: the network's graph, and which charts are shown together."""
 
 import sys
 import warnings

@@ -42,7 +42,7 @@ class Outcome:
 
     Attributes:
         true: [N] class indices, or [N, T] values in the target's own units.
-        predicted: [N, C] probabilities, or [N, T] values likewise.
+        predicted: [N, C] probabilities, or [N, T] values, as the targets.
         losses: [N], of each row; a regression's is that of all its targets.
     """
 
@@ -109,7 +109,7 @@ class EvaluationFigures(pl.Callback):
     def draw(self, trainer: Any, module: TrainingModule, outcome: Outcome) -> None:
         """Draws all figures of the task."""
         folder, data, spec = self.folder / "figures", trainer.datamodule, module.task.spec
-        step = trainer.global_step  # behind the last epoch's: drawn again, it hides these
+        step = trainer.global_step  # after the last epoch's: drawn again, it hides these
         folder.mkdir(parents=True, exist_ok=True)
         order = np.argsort(-outcome.losses, kind="stable")[:MOST_WRONG]
         if spec.task == "regression":

@@ -1,4 +1,4 @@
-"""What the callbacks that explain a network share: when they look, at which rows, and which loggers are told."""
+"""What the callbacks that explain a network share: when they look, at which rows, and which loggers get it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +66,7 @@ def probe_rows(trainer: Any, rows: int = PROBE_ROWS) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def at_rest(network: nn.Module) -> Iterator[None]:
-    """Within the block the network is in evaluation mode; behind it every layer is in its own again."""
+    """Within the block the network is in evaluation mode; after it every layer is in its own again."""
     modes = [(layer, layer.training) for layer in network.modules()]
     network.eval()
     try:

@@ -24,7 +24,7 @@ class Pruning(Checkpoint):
     Lightning, so that it sees the metrics of a whole epoch, and comes before those that save what it has decided.
 
     Args:
-        report: Is told the number of epochs and the objective's value; returns whether to give up.
+        report: Called with the number of epochs and the objective's value; returns whether to give up.
         metric: The objective.
     """
 

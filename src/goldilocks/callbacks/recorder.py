@@ -102,7 +102,7 @@ class Recorder(Checkpoint):
         return self.total_seconds + time.perf_counter() - self._began
 
     def outcome(self, steps: int) -> dict[str, Any]:
-        """What the run has come to so far, as result.json says it."""
+        """The result of the run so far, as result.json says it."""
         seconds = self.train_seconds
         return {
             "objective": {

@@ -54,7 +54,7 @@ class FormulaError(ValueError):
 
 
 def compile_formula(text: str, variables: Iterable[str]) -> Callable[..., float]:
-    """A function of the variables, which are its keywords. The root of a negative number is not a number.
+    """A function of the variables, which are its keywords. The root of a negative number is NaN.
 
     Numbers count as floats, so that no power takes longer than a moment.
 

@@ -24,7 +24,7 @@ SAME = "a single value in all training rows"
 SPREADS = 100.0  # between columns, above which they are not on one scale
 FAR = 10.0  # a mean from zero, in standard deviations
 EQUAL_ROWS = (
-    0.1  # share of a split that stands in the training rows too, from which a score is not believed
+    0.1  # share of a split that is in the training rows too, from which a score is not believed
 )
 COINCIDENCE = 0.01  # expected share of equal rows, from which they are no sign of a leak
 IMBALANCE = 5.0  # the largest class by the smallest
@@ -130,10 +130,10 @@ def check_equal_rows(parts: Parts, dropped: bool | None = None) -> Verdict:
         return Verdict(name, "ok", "all rows are training rows")
     counts = {stage: sum(key in seen for key in keys) for stage, keys in others.items()}
     shares = {stage: counts[stage] / len(keys) for stage, keys in others.items()}
-    told = ", ".join(
+    listed = ", ".join(
         f"{counts[stage]} of {len(keys)} {stage} rows" for stage, keys in others.items()
     )
-    measured = f"{told} equal a training row"
+    measured = f"{listed} equal a training row"
     worst = max(shares.values())
     if not worst:
         return Verdict(name, "ok", measured)

@@ -89,7 +89,7 @@ def split_by_time(
     """
     if missing := int(np.isnan(times).sum()):
         raise Refused(
-            f"{where}: {missing} of {len(times)} rows hold no date or number; mend or remove them"
+            f"{where}: {missing} of {len(times)} rows hold no date or number; fix or remove them"
         )
     order = np.argsort(times, kind="stable")
     parts, stop = {}, len(times)

@@ -1,4 +1,4 @@
-"""What a check comes to: a word, a number, and what would mend it."""
+"""Verdict: the outcome of one check, with what was measured and how to fix it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Verdict:
         name: What was looked at, in a few words.
         status: `failed`: training is pointless, or its result would not be true; `warning`: probably not meant.
         measured: What was found, with its number.
-        advice: What would mend it, with the override to write; empty where all is well.
+        advice: What would fix it, with the override to write; empty where all is well.
         overrides: What would be written for it, where that is all there is to do.
     """
 
@@ -62,9 +62,9 @@ def summary(verdicts: list[Verdict], seconds: float) -> str:
         (status, sum(verdict.status == status for verdict in verdicts))
         for status in ("failed", "warning", "ok")
     ]
-    told = ", ".join(
+    listed = ", ".join(
         f"{count} {status}{'s' * (status == 'warning' and count > 1)}"
         for status, count in counts
         if count
     )
-    return f"{told} in {seconds:.1f} s; nothing was written"
+    return f"{listed} in {seconds:.1f} s; nothing was written"

@@ -40,7 +40,7 @@ def replaced(overrides: Overrides, advised: Overrides) -> Overrides:
 
 
 def with_groups(key: str) -> Overrides:
-    """A key and what it lies in: another `model=...` replaces `model.depth=...` too.
+    """A key and the groups above it: another `model=...` replaces `model.depth=...` too.
 
     >>> with_groups("model.depth")
     ['model', 'model.depth']

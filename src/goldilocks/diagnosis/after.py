@@ -52,13 +52,13 @@ def examine(
             if any(each["name"] == OF_DATA.get(finding.name) for each in findings):
                 continue
             advice, advised = advise(finding, known, parts.settings)
-            told = {
+            entry = {
                 "name": finding.name,
                 "measured": finding.measured,
                 "advice": advice,
                 "overrides": advised,
             }
-            findings.append(told)
+            findings.append(entry)
         found: dict[str, Any] = {"summary": summary_line(known), "findings": findings}
         (folder / "diagnosis.md").write_text(
             as_page(**found, overrides=overrides), encoding="utf-8"
@@ -111,7 +111,7 @@ def as_page(summary: str, findings: list[dict[str, Any]], overrides: list[str]) 
         lines += [f"To try: {finding['advice']}" + (":" if finding["overrides"] else ".")]
         if finding["overrides"]:
             lines += ["", f"    {command(overrides, finding['overrides'])}"]
-    return "\n".join([*lines, "", f"What each means stands in {PAGE}.", ""])
+    return "\n".join([*lines, "", f"What each means is in {PAGE}.", ""])
 
 
 def sentence(text: str) -> str:

@@ -36,7 +36,7 @@ from goldilocks.training.rehearsal import Rehearsal, accelerator, endless
 from goldilocks.training.settings import Settings
 from goldilocks.training.threads import step_to_measure
 
-BATCH_ROWS = 32  # that are learnt by heart
+BATCH_ROWS = 32  # that a network must be able to overfit
 OWN_STEPS = 60  # of the run
 LIMIT_S = 10.0  # for what learns: a large network makes fewer steps
 LIGHT_WORK = (
@@ -64,7 +64,7 @@ class Trial:
 
 
 def examine(cfg: DictConfig) -> Iterator[Verdict]:
-    """The verdicts on a configuration, one after the other; nothing can be said behind values that are not finite.
+    """The verdicts on a configuration, one after the other; nothing more can be said after values that are not finite.
 
     Raises:
         Refused: for what a run would refuse.
@@ -93,13 +93,13 @@ def examine(cfg: DictConfig) -> Iterator[Verdict]:
 
 
 def look_at_configuration(parts: Parts) -> Iterator[Verdict]:
-    """What a run would warn of; what it refuses has been refused."""
+    """Warnings of a run; what it refuses has been refused."""
     warnings = warnings_for(parts.settings, parts.module.network)
     if not warnings:
         yield Verdict("configuration", "ok", "nothing that contradicts itself")
     for warning in warnings:
-        why, _, mend = warning.partition(": ")
-        yield Verdict("configuration", "warning", why, mend)
+        why, _, fix = warning.partition(": ")
+        yield Verdict("configuration", "warning", why, fix)
 
 
 def look_at_data(parts: Parts) -> Iterator[Verdict]:
@@ -146,7 +146,7 @@ def look_at_network(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
     few, answers = network_checks.distinct_batch(*parts.data.tensors["train"], BATCH_ROWS)
     few, answers = few.to(x.device), answers.to(x.device)
     guess = network_checks.constant_loss(task, answers)[0]
-    memory = network_checks.learn_by_heart(network, task.loss, guess, few, answers, LIMIT_S)
+    memory = network_checks.overfit_batch(network, task.loss, guess, few, answers, LIMIT_S)
     yield network_checks.judge_memory(memory, mend_memory(parts))
     yield network_checks.judge_gradients(network_checks.probe_gradients(network, task.loss, x, y))
 
@@ -312,7 +312,7 @@ def mend_first_loss(parts: Parts) -> str:
 
 
 def mend_memory(parts: Parts) -> str:
-    """What most likely keeps a network from learning a batch by heart, and the override against it."""
+    """What most likely keeps a network from overfitting one batch, and the override against it."""
     settings, task = parts.settings, parts.data.spec.task
     if settings.data.get("scaling", "standard") == "none":
         return "features on scales of their own are in the way: write data.scaling=standard"
@@ -323,8 +323,8 @@ def mend_memory(parts: Parts) -> str:
     if settings.model.get("activation") in ("sigmoid", "tanh"):
         return "a flat activation is in the way: write model.activation=relu"
     if settings.model.get("depth") == 0:
-        return "a linear model is too small to know these rows by heart: write model=shallow"
-    return "too small to know these rows by heart: write a larger model.width, or model=resnet"
+        return "a linear model is too small to overfit these rows: write model=shallow"
+    return "too small to overfit these rows: write a larger model.width, or model=resnet"
 
 
 # --- time and memory --------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class Evidence:
         weighted: Whether train/loss weighs the classes.
         classes: How the best weights do on each class; () for a regression.
         compare: Trains a plain network on the same rows, which takes a second; None where that would take long.
-        signal: Whether the features tell anything about the target, which takes a second; None likewise.
+        signal: Whether the features tell anything about the target, which takes a second; None where that would take long.
         error: The standard error of the objective: with other rows of the same kind it would differ by about so much.
             None where it is not known.
     """

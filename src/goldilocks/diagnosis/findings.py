@@ -20,8 +20,8 @@ EXPLODING, VANISHING = (
     1e-3,
 )  # a hidden layer's gradient by its weights, and the smallest of them by the largest
 UNITS = 0.5  # share of a layer's units that are dead, or of its outputs that are saturated
-PEAK = 1.3  # train/loss by a constant guess's
-ROSE, OFTEN = 0.1, 0.2  # of a constant guess's loss by which train/loss rises, of the epochs
+PEAK = 1.3  # train/loss by chance level, the loss of a constant guess
+ROSE, OFTEN = 0.1, 0.2  # of chance level by which train/loss rises, of the epochs
 CLIPPED, CUT = 0.9, 2.0  # share of the steps that are clipped, and the norm by the limit
 EARLY, SLOW, HARDLY = (
     1 / 3,
@@ -29,18 +29,18 @@ EARLY, SLOW, HARDLY = (
     0.6,
 )  # of the way (the sum of the rates), of the fall by then, of the loss fallen
 LATE, GAINED = 0.2, 0.03  # of the epochs, the last; what val/loss gained in them, of all it gained
-WORTH = 0.005  # of a constant guess's loss, that was gained in them
+WORTH = 0.005  # of chance level, that was gained in them
 LEFT, LITTLE = (
     0.2,
     0.6,
-)  # of a constant guess's loss, left on the training rows: perhaps too much, too much
-MATTERS = 0.1  # share of a constant guess's loss by which another network does better
+)  # of chance level, left on the training rows: perhaps too much, too much
+MATTERS = 0.1  # share of chance level by which another network does better
 WORSE, ERRORS, LEARNT = (
     0.03,
     1.5,
     0.75,
 )  # rise of val/loss: of all it gained, in standard errors; train/loss by then
-BY_HEART, UNKNOWN = 0.1, 0.3  # train/loss by val/loss, and val/loss by a constant guess's
+MEMORIZED, UNKNOWN = 0.1, 0.3  # train/loss by val/loss, and val/loss by chance level
 NO_LOSS = 1e-9  # of a constant guess: it is always right
 NOISE = 0.3  # a standard error by all that was gained
 RARE, MISSED, FEW = (
@@ -85,7 +85,7 @@ def summary(evidence: Evidence) -> str:
         return "the best weights give no finite loss"
     share = percent(rows.loss / rows.chance) if rows.chance > 0 else "?"
     text = f"epoch {evidence.best_epoch} of {len(evidence.history)} has a {stage} loss of {rows.loss:.4g}"
-    text += f" ± {rows.error:.2g}, {share} of a constant guess's {rows.chance:.4g}"
+    text += f" ± {rows.error:.2g}, {share} of chance level ({rows.chance:.4g})"
     if evidence.val and evidence.train:
         text += f"; on the training rows it is {evidence.train.loss:.4g}"
     if evidence.steps < JUDGED:
@@ -115,7 +115,7 @@ def nothing_to_learn(evidence: Evidence) -> str | None:
     found = evidence.signal()
     if found is None or found.status == "ok":
         return None
-    text = f"val/loss is {rows.loss:.4g} at best, where a constant guess has {rows.chance:.4g}"
+    text = f"val/loss is {rows.loss:.4g} at best, where chance level is {rows.chance:.4g}"
     return f"{text}, and a forest and a ridge regression find nothing either: {found.measured}"
 
 
@@ -149,11 +149,11 @@ def rate_too_high(evidence: Evidence) -> str | None:
     rises = sum(later - earlier > much for earlier, later in pairwise(losses))
     at = "" if evidence.rate is None else f"at a rate of {evidence.rate:.3g} "
     if peak > PEAK * chance:
-        known = f"where a guess without any knowledge has {chance:.3g}"
+        known = f"where chance level is {chance:.3g}"
         return f"{at}train/loss was {peak:.3g} in epoch {losses.index(peak)}, {known}"
     if rises > OFTEN * len(losses):
         share = percent(much / chance)
-        return f"{at}train/loss rose by more than {share} of a constant guess's in {rises} of {len(losses)} epochs"
+        return f"{at}train/loss rose by more than {share} of chance level in {rises} of {len(losses)} epochs"
     return None
 
 
@@ -175,7 +175,7 @@ def clipped(evidence: Evidence) -> str | None:
     cut = statistics.median(norms) / max(statistics.median(after), 1e-12)
     if share < CLIPPED or cut < CUT:
         return None
-    typical = f"the gradient's norm is {statistics.median(norms):.3g}, and {statistics.median(after):.3g} behind it"
+    typical = f"the gradient's norm is {statistics.median(norms):.3g}, and {statistics.median(after):.3g} after clipping"
     return f"{percent(share)} of the steps were clipped; typically {typical}"
 
 
@@ -201,7 +201,7 @@ def rate_too_low(evidence: Evidence) -> str | None:
     if early > SLOW:
         return None
     done = f"{percent(max(early, 0.0))} of the fall were done after a third of the way"
-    return f"train/loss has come down by only {percent(fall / first)} of a constant guess's; {done}"
+    return f"train/loss fell by only {percent(fall / first)} of chance level; {done}"
 
 
 def still_improving(evidence: Evidence) -> str | None:
@@ -225,7 +225,7 @@ def underfitting(evidence: Evidence) -> str | None:
     if train is None or train.loss < LEFT * train.chance or has_capacity(evidence):
         return None
     text = f"the training rows themselves have a loss of {train.loss:.4g}"
-    text += f", {percent(train.loss / train.chance)} of a constant guess's {train.chance:.4g}"
+    text += f", {percent(train.loss / train.chance)} of chance level ({train.chance:.4g})"
     other = evidence.compare()
     if other is None:
         return text if train.loss > LITTLE * train.chance else None
@@ -249,8 +249,8 @@ def overfitting(evidence: Evidence) -> str | None:
     epochs, losses = evidence.curve("val/loss")
     if evidence.val is None or len(losses) < 2 * SEEN:
         return None
-    if evidence.train and known_by_heart(evidence.train, evidence.val):
-        text = f"the training rows are known by heart, with a loss of {evidence.train.loss:.3g}"
+    if evidence.train and memorized(evidence.train, evidence.val):
+        text = f"the training rows are memorized, with a loss of {evidence.train.loss:.3g}"
         return f"{text}; on the validation rows it is {evidence.val.loss:.4g}"
     best = min(range(len(losses)), key=losses.__getitem__)
     end = statistics.mean(losses[-SEEN:])
@@ -264,9 +264,9 @@ def overfitting(evidence: Evidence) -> str | None:
     return f"{text}, while train/loss fell from {known:.3g} to {last:.3g}"
 
 
-def known_by_heart(train: Rows, val: Rows) -> bool:
+def memorized(train: Rows, val: Rows) -> bool:
     """Whether a network knows the rows that it was trained on, and little of others."""
-    return train.loss < BY_HEART * val.loss and val.loss > UNKNOWN * val.chance
+    return train.loss < MEMORIZED * val.loss and val.loss > UNKNOWN * val.chance
 
 
 def rare_class_missed(evidence: Evidence) -> str | None:
@@ -289,9 +289,7 @@ def noise(evidence: Evidence) -> str | None:
     val = evidence.val
     if val is None or val.loss >= val.chance or val.gain_error < NOISE * (val.chance - val.loss):
         return None
-    text = (
-        f"val/loss is {val.chance - val.loss:.2g} ± {val.gain_error:.2g} below a constant guess's"
-    )
+    text = f"val/loss is {val.chance - val.loss:.2g} ± {val.gain_error:.2g} below chance level"
     return f"{text}: {counted(val.count, 'validation row')} tell no more"
 
 
@@ -348,7 +346,7 @@ Look = Callable[[Evidence], str | None]
 AT_ONCE = ("diverged", "exploding gradients")  # found in a few steps too
 NOTHING = ("diverged", "nothing to learn")
 STEPS = (*NOTHING, "exploding gradients", "vanishing gradients", "rate too high")
-# In the order in which they are told: each with the findings that would be its cause.
+# In the order in which they are reported: each with the findings that would be its cause.
 RULES: dict[str, tuple[Look, Iterable[str]]] = {
     "diverged": (diverged, ()),
     "nothing to learn": (nothing_to_learn, ("diverged",)),

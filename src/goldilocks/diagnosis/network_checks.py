@@ -1,4 +1,4 @@
-"""Whether a network can learn: its first loss, a batch by heart, gradients, and the run's own first steps.
+"""Checks of whether a network can learn: its first loss, overfitting one batch, gradients, and the run's own first steps.
 
 Everything here moves copies; the network that is given stays as it is.
 
@@ -24,11 +24,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 FIRST_LOSS = (
     1.5,
     10.0,
-)  # by that of a constant guess; every option of conf/model, as it stands, starts within 3 %
-BY_HEART = (
+)  # by chance level; every option of conf/model, as it is, starts within 3 %
+OVERFITTED = (
     0.05,
     0.7,
-)  # of a constant guess's loss, that of a batch that was learnt by heart, or hardly learnt
+)  # share of chance level that the loss on one batch reaches: overfitted, hardly learnt
 ADAM_RATE, ADAM_STEPS = 3e-3, 400
 VANISHED = (
     1e-3,
@@ -63,21 +63,21 @@ def constant_loss(task: Task, y: Tensor) -> tuple[float, str]:
     return float(task.criterion.mean(alike, y)), what
 
 
-def judge_first_loss(first: float, expected: float, what: str, mend: str) -> Verdict:
-    """Whether a network starts about as well as a constant guess.
+def judge_first_loss(first: float, expected: float, what: str, fix: str) -> Verdict:
+    """Whether a network starts near chance level, the loss of a constant guess.
 
     Args:
         first: The untrained network's loss.
-        expected: The loss of a constant guess.
+        expected: Chance level.
         what: What is guessed.
-        mend: What would lower it.
+        fix: What would lower it.
     """
     measured = f"{first:.4g}, where guessing {what} has {expected:.4g}"
     if not math.isfinite(first):
-        return Verdict("first loss", "failed", measured, f"not a number before any step: {mend}")
+        return Verdict("first loss", "failed", measured, f"NaN before any step: {fix}")
     status = grade(first / max(expected, 1e-12), *FIRST_LOSS)
     if status != "ok":
-        return Verdict("first loss", status, measured, f"the untrained outputs are far off: {mend}")
+        return Verdict("first loss", status, measured, f"the untrained outputs are far off: {fix}")
     if first < expected / 2:
         return Verdict(
             "first loss",
@@ -88,15 +88,15 @@ def judge_first_loss(first: float, expected: float, what: str, mend: str) -> Ver
     return Verdict("first loss", "ok", measured)
 
 
-# --- a batch by heart -------------------------------------------------------------------------------------------------
+# --- one batch --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What learning a batch by heart came to.
+    """The result of training on one batch only.
 
     Attributes:
-        guess: The loss of a constant guess.
+        guess: Chance level on it.
         last: That of the network in the end.
         steps: Of the optimizer.
         rows: Of the batch.
@@ -133,7 +133,7 @@ def distinct_batch(x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     return x[chosen], y[chosen]
 
 
-def learn_by_heart(
+def overfit_batch(
     network: nn.Module, loss: Loss, guess: float, x: Tensor, y: Tensor, limit_s: float
 ) -> Memory:
     """Trains a copy on one batch by Adam, whatever the run's optimizer is, without dropout, until its loss is low.
@@ -141,7 +141,7 @@ def learn_by_heart(
     Args:
         network: Which is copied.
         loss: From raw outputs and targets.
-        guess: The loss of a constant guess on the batch.
+        guess: Chance level on the batch.
         x: [B, ...].
         y: [B] or [B, C].
         limit_s: Seconds.
@@ -162,7 +162,7 @@ def learn_by_heart(
         optimizer.zero_grad()
         reached = loss(network(x), y)
         value = float(reached.detach())
-        if not value >= BY_HEART[0] * guess:  # low enough, or not a number
+        if not value >= OVERFITTED[0] * guess:  # low enough, or NaN
             break
         reached.backward()
         optimizer.step()
@@ -170,22 +170,22 @@ def learn_by_heart(
     return Memory(guess, value, steps, len(x))
 
 
-def judge_memory(memory: Memory, mend: str) -> Verdict:
-    """Whether a network can learn a few rows by heart: one that cannot will not learn many."""
-    name = "learns a batch by heart"
+def judge_memory(memory: Memory, fix: str) -> Verdict:
+    """Whether a network can overfit a few rows: one that cannot will not learn many."""
+    name = "overfits one batch"
     share = memory.last / max(memory.guess, 1e-12)
-    measured = f"{memory.steps} steps of Adam bring the loss of {memory.rows} rows to {share:.1%} of a constant guess's"
-    status = grade(share, *BY_HEART)
+    measured = f"{memory.steps} steps of Adam bring the loss of {memory.rows} rows to {share:.1%} of chance level"
+    status = grade(share, *OVERFITTED)
     if status == "ok":
         return Verdict(name, "ok", measured)
-    if memory.steps < FEW_STEPS and math.isfinite(share):  # not a number: after any number of steps
+    if memory.steps < FEW_STEPS and math.isfinite(share):  # NaN: after any number of steps
         return Verdict(
             name,
             "warning",
             measured + ", then time was up",
             "a slow network: look at train/loss yourself",
         )
-    return Verdict(name, status, measured, mend)
+    return Verdict(name, status, measured, fix)
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def judge_gradients(health: Health) -> Verdict:
     cut = [places[layer.name] for layer in health.layers if layer.gradient_norm is None]
     if cut:
         advice = (
-            "the network's forward() does not use it, or detaches it: freeze it or mend the code"
+            "the network's forward() does not use it, or detaches it: freeze it or fix the code"
         )
         return Verdict(
             name,
@@ -224,7 +224,7 @@ def judge_gradients(health: Health) -> Verdict:
         )
     sizes = relative_gradients(health)
     if not math.isfinite(health.loss) or not all(map(math.isfinite, sizes.values())):
-        return Verdict(name, "failed", "not a number", "write model.init=auto, or model.norm=layer")
+        return Verdict(name, "failed", "NaN", "write model.init=auto, or model.norm=layer")
     if len(sizes) < 2:
         return Verdict(
             name, "ok", f"one reaches {'both layers' if count == 2 else 'the one layer'}"
@@ -266,8 +266,8 @@ def judge_layers(health: Health, steps: int) -> Verdict:
     share, what, kind = max(found)
     measured = f"{share:.0%} {what} in the worst layer ({kind}) after {steps} steps"
     status = grade(share, *FLAT)
-    mend = "model.activation=leaky_relu" if what == "dead" else "model.activation=relu"
-    advice = f"they pass no gradient on: write a smaller optimizer.lr, or {mend}"
+    fix = "model.activation=leaky_relu" if what == "dead" else "model.activation=relu"
+    advice = f"they pass no gradient on: write a smaller optimizer.lr, or {fix}"
     return Verdict(name, status, measured, advice if status != "ok" else "")
 
 
@@ -298,7 +298,7 @@ def judge_progress(losses: Sequence[float], rate: float | None) -> Verdict:
 
 
 def judge_found_rate(rate: float | None) -> Verdict:
-    """What `optimizer.lr=auto` comes to."""
+    """The result of `optimizer.lr=auto`."""
     if rate is not None:
         return Verdict("learning rate", "ok", f"{rate:.2g}, from the range test")
     advice = "can the network learn at all? See above, or write a number for optimizer.lr"

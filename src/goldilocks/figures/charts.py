@@ -344,7 +344,7 @@ def draw_curves(curves: Sequence[Mapping[str, Sequence[float | None]]], best: in
 
 
 def scaled_curve(curve: Sequence[float | None], log: bool) -> Array:
-    """A curve as it is drawn: not a number where there is none."""
+    """A curve as it is drawn: NaN where there is none."""
     values = np.array([np.nan if value is None else value for value in curve], float)
     with np.errstate(all="ignore"):
         return np.log10(values) if log else np.where(np.isfinite(values), values, np.nan)

@@ -43,7 +43,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export has come to.
+    """The outcome of an export.
 
     Attributes:
         file: The graph; None if it is not right, and was not kept.
@@ -253,7 +253,7 @@ def graph_inputs(predictor: Predictor, rows: Any) -> NDArray[np.float64]:
 
 
 def matrix_of(preparation: Preparation, frame: Any) -> NDArray[np.float64]:
-    """Numbers and parts of dates, not a number where they are missing; then the place of each category, [N, M]."""
+    """Numbers and parts of dates, NaN where they are missing; then the place of each category, [N, M]."""
     places = [
         places_of(column, frame[column.name]) for column in preparation.columns if column.categories
     ]
@@ -271,26 +271,26 @@ def output_name(task: str) -> str:
 def description(predictor: Predictor) -> dict[str, Any]:
     """How rows become the graph's input, and what its output is; docs/using.md explains every key."""
     spec = predictor.spec
-    told: dict[str, Any] = {"format": 1, "input": {"name": "x", "type": "float64"}}
+    schema: dict[str, Any] = {"format": 1, "input": {"name": "x", "type": "float64"}}
     if predictor.preparation is not None:
         columns = column_rules(predictor.preparation.columns)
-        told["input"]["shape"] = ["rows", sum(column.get("width", 1) for column in columns)]
-        told["missing"] = sorted(MARKS)
-        told["columns"] = columns
+        schema["input"]["shape"] = ["rows", sum(column.get("width", 1) for column in columns)]
+        schema["missing"] = sorted(MARKS)
+        schema["columns"] = columns
     else:
-        told["input"]["shape"] = ["rows", *spec.input_shape]
-        told["columns"] = [
+        schema["input"]["shape"] = ["rows", *spec.input_shape]
+        schema["columns"] = [
             {"name": n, "kind": "number", "at": at} for at, n in enumerate(spec.feature_names)
         ]
     names = list(spec.target_names or ["target"])
-    told["output"] = {"name": output_name(spec.task), "task": spec.task, "target": names}
+    schema["output"] = {"name": output_name(spec.task), "task": spec.task, "target": names}
     if spec.class_names:
-        told["output"]["classes"] = list(spec.class_names)
-    return told
+        schema["output"]["classes"] = list(spec.class_names)
+    return schema
 
 
 def column_rules(columns: list[Fitted]) -> list[dict[str, Any]]:
-    """Of each column: where its numbers stand in the input, and what they are."""
+    """Of each column: where its numbers are in the input, and what they are."""
     rules: list[dict[str, Any]] = []
     place = 0
     for column in columns:

@@ -33,7 +33,7 @@ Array = NDArray[Any]
 
 
 class Predictor:
-    """What a run has come to: rows in, predictions out, on the CPU.
+    """A finished run's network: rows in, predictions out, on the CPU.
 
     Args:
         network: In evaluation mode, with the weights that were tested.
@@ -136,7 +136,7 @@ class Predictor:
 
     @torch.no_grad()
     def outputs(self, rows: Any) -> NDArray[np.float32]:
-        """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T]; nothing is told."""
+        """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T], without warnings."""
         width = len(self.spec.class_names) or self.spec.num_outputs
         return np.concatenate(
             [np.empty((0, width), np.float32), *self.batches(self.prepared(rows))]

@@ -33,12 +33,12 @@ PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 
 @dataclass
 class Predicted:
-    """What a file of predictions has come to.
+    """The outcome of predicting a file.
 
     Attributes:
         rows: That were predicted.
         ignored: Columns that the network does not know.
-        compared: Rows whose target stands in the file.
+        compared: Rows whose target is in the file.
         metrics: Of those rows, by name.
         strange: Values that the training rows did not have, by column.
     """
@@ -66,7 +66,7 @@ def predict_file(
     layout: Layout | None = None,
     safe: bool = False,
 ) -> Predicted:
-    """Writes the rows of a file with columns of predictions behind them.
+    """Writes the rows of a file with columns of predictions after them.
 
     `predicted_TARGET` holds the class or the value, `probability_CLASS` the probability of a class. Rows and words are
     those of the file. In memory there are never more than some thousands of rows.
@@ -168,9 +168,9 @@ def written_whole(file: Path, output: Path) -> Iterator[Any]:
     """
     ending = output.suffix.lower()
     if ending in NO_TEXT or ending in PACKED:
-        told = NO_TEXT.get(ending, "packed")
+        kind = NO_TEXT.get(ending, "packed")
         raise Refused(
-            f"--output {output}: predictions are written as text, not as {told}; write a name in .csv"
+            f"--output {output}: predictions are written as text, not as {kind}; write a name in .csv"
         )
     if output.is_dir():
         raise Refused(f"--output {output}: is a folder; write a file in it")

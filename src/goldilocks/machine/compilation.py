@@ -77,7 +77,7 @@ class Compiled:
         return output.detach().clone() if self.recorded else output.detach()
 
     def after_backward(self) -> None:
-        """Is told after the backward pass, which is compiled too."""
+        """Called after the backward pass, which is compiled too."""
         if self.new:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)

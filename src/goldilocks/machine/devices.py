@@ -163,7 +163,7 @@ def shape_of(environment: ClusterEnvironment, devices: int | str, nodes: int) ->
 
 
 def strategy_of(plan: Plan) -> dict[str, Any]:
-    """What Lightning's trainer is told of devices, in a process that has joined the others."""
+    """Lightning's arguments for devices, in a process that has joined the others."""
     places = {"accelerator": plan.kind, "devices": plan.devices, "num_nodes": plan.nodes}
     if plan.strategy == "single":
         return places

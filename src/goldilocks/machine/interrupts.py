@@ -45,7 +45,7 @@ def uninterrupted() -> Iterator[None]:
     """Holds Ctrl-C and `kill` back until the block has ended.
 
     TensorBoard hands events to a thread of its own. An interrupt in the middle of that leaves an event that the thread
-    is never told of, and closing the file then waits for it without end.
+    never hears of, and closing the file then waits for it without end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

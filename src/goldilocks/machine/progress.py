@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def shown_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items, while stderr tells how many of them have been taken; what takes a moment is told in a terminal only.
+    """The items, while stderr tells how many of them have been taken; what takes a moment is shown in a terminal only.
 
     Args:
         items: Of which each may take a while.
@@ -24,9 +24,9 @@ def shown_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if console.is_terminal:
         yield from track(items, what, total=total, console=console, transient=True)
         return
-    told = time.monotonic()
+    written = time.monotonic()
     for count, item in enumerate(items):
-        if time.monotonic() - told >= LOG_SECONDS:
+        if time.monotonic() - written >= LOG_SECONDS:
             print(f"{what}: {count} of {total}", file=sys.stderr, flush=True)
-            told = time.monotonic()
+            written = time.monotonic()
         yield item

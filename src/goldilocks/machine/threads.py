@@ -45,7 +45,7 @@ def choose_threads(
     if key not in known:
         try:
             known[key] = measure(make_step(), most)
-        except Exception:  # the run's own first step fails likewise, and is recorded
+        except Exception:  # the run's own first step fails too, and is recorded
             return 1
         remember(known)
     return known[key]

@@ -1,4 +1,4 @@
-"""What several networks' constructors take: ranges of their options, and images told from rows."""
+"""What several networks' constructors take: ranges of their options, and whether rows are images."""
 
 import math
 from typing import Annotated

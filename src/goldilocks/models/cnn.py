@@ -28,7 +28,7 @@ class CNN(nn.Sequential):
         channels: Of each stage.
         convs: Convolutions in a stage, before its pooling.
         pool: What the head sees of the last stage: the `mean` of each channel, or `all` of its pixels.
-        dense: Units of the hidden layer behind it; 0: none.
+        dense: Units of the hidden layer after it; 0: none.
         activation: Of the convolutions and the hidden layer.
         norm: `batch` or `layer` normalisation (over all of an image) between a convolution and its activation.
         dropout: Share of the output layer's inputs that are dropped.

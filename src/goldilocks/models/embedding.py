@@ -51,7 +51,7 @@ class CategoryVectors(nn.Module):
 
 
 class WithVectors(nn.Module):
-    """A network for tables behind `CategoryVectors`.
+    """A network for tables after `CategoryVectors`.
 
     **Shape**: input [B, F]; output that of the network.
 

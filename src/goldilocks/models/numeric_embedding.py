@@ -49,7 +49,7 @@ class NumberVectors(nn.Module):
         self.size = entries + (kind == "pbld")
 
     def width(self, features: int) -> int:
-        """Features behind the vectors, by F."""
+        """Features after the vectors, by F."""
         return features + self.numbers * (self.size - 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from goldilocks.models.init import init_linear
 
 
 class Pretrained(nn.Module):
-    """A network of timm up to its pooled features, and a linear layer of our own behind it.
+    """A network of timm up to its pooled features, and a linear layer of our own after it.
 
     **Shape**: input [B, channels, height, width]; output [B, C], without an output function.
 
@@ -49,7 +49,7 @@ class Pretrained(nn.Module):
         init_linear(self.output, "auto", None, scale=output_scale)
 
     def num_features(self, input_shape: tuple[int, ...]) -> int:
-        """Of one row, behind the pooling; found by trying, so that a size that the network cannot take is refused."""
+        """Of one row, after the pooling; found by trying, so that a size that the network cannot take is refused."""
         self.backbone.eval()
         try:
             with torch.no_grad():

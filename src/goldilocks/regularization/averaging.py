@@ -18,7 +18,7 @@ class WeightAverage(nn.Module):
     2018, arXiv 1803.05407).
 
     Statistics of BatchNorm are averaged too, which suits the exponential average; after a plain mean they must be taken
-    anew (`torch.optim.swa_utils.update_bn`).
+    again (`torch.optim.swa_utils.update_bn`).
 
     Args:
         network: To be copied.

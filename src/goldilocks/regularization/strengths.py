@@ -22,7 +22,7 @@ class Regularization:
         alpha_dropout: Likewise for SELU networks: units are set to the activation's lower limit, and mean and variance
             stay (Klambauer et al. 2017). Networks take it as `alpha_dropout: ${regularization.alpha_dropout}`.
         l1: Adds l1 * sum |w| to what is descended; weights only, no biases or norms.
-        l2: Adds l2 / 2 * sum w^2, likewise: the same as a coupled weight decay of l2.
+        l2: Adds l2 / 2 * sum w^2, to the same: equal to a coupled weight decay of l2.
         max_norm: Largest norm of the weights into one unit; longer ones are shortened after each step (Srivastava et
             al. 2014). 0: no limit.
         label_smoothing: Share of a class target spread over all classes (Szegedy et al. 2016).
@@ -32,7 +32,7 @@ class Regularization:
         cutout: Share of an image's sides, or of a row's features, that is set to zero.
         shift: Pixels by which images are moved at most, each way.
         ema: Decay of an exponential moving average of the weights, which is evaluated and kept instead of them.
-        swa: Share of the planned epochs, the last ones, over whose ends the weights are averaged, likewise.
+        swa: Share of the planned epochs, the last ones, over whose ends the weights are averaged, too.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Cross-validation: a network for each fold of the rows, each in a run folder of its own, folded into one result.
 
-`fold_0/`, `fold_1/` and so on lie in the run's folder. Each is an ordinary run with `data.fold` set; the run's own
+`fold_0/`, `fold_1/` and so on are in the run's folder. Each is an ordinary run with `data.fold` set; the run's own
 `result.json` has the metrics' means over the folds and, as `spread`, their standard deviations.
 """
 
@@ -81,7 +81,7 @@ def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> 
 
 
 def is_given_up(result: dict[str, Any], done: int, report: Report | None) -> bool:
-    """Whether the mean over the folds so far is given up; then it is what the run has come to."""
+    """Whether the mean over the folds so far is given up; then it is the result of the run."""
     objective = result["objective"]
     mean = result["metrics"].get(objective["metric"])
     if report is None or mean is None or not report(done, mean):
@@ -130,7 +130,7 @@ def left_from_before(folder: Path, resumed: bool) -> tuple[dict[str, Any] | None
 def folded(
     cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the run has come to: of a metric that a network lacks, as of one that diverged, there is no mean.
+    """The result of the run: of a metric that a network lacks, as of one that diverged, there is no mean.
 
     Args:
         cfg: Of the run.

@@ -1,4 +1,4 @@
-"""The run folder: made atomically, explained by what lies in it, `result.json` replaced atomically whatever happens."""
+"""The run folder: created atomically, complete without the code that made it; `result.json` is replaced atomically."""
 
 import errno
 import math
@@ -63,7 +63,7 @@ def make_new_folder(parent: Path, name: str) -> Path:
 
 
 def make_parent(folder: Path) -> None:
-    """Makes the folder that runs or sweeps lie in."""
+    """Makes the folder that runs or sweeps are in."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -276,7 +276,7 @@ def forget_training(folder: Path) -> None:
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether a run was interrupted or killed behind a checkpoint that can be read, or behind a fold's first one."""
+    """Whether a run was interrupted or killed after a checkpoint that can be read, or after a fold's first one."""
     try:
         if read_result(folder)["status"] not in ("running", "interrupted"):
             return False

@@ -1,4 +1,4 @@
-"""What a run has come to, in the terminal."""
+"""The result of a run, in the terminal."""
 
 import re
 import shlex

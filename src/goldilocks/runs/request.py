@@ -22,7 +22,7 @@ class RunRequest:
         choices: Option by group.
         test: Whether the test set is touched, once, at the end. Never in a trial of a sweep.
         resumed: Whether the folder holds an interrupted run to continue.
-        report: Is told the objective after each epoch, or its mean after each fold, and says
+        report: Called with the objective after each epoch, or its mean after each fold; says
             whether to give up; of a sweep with a pruner.
         rows: The fingerprint that the rows must have; None: any, or of a resumed run, its own.
     """

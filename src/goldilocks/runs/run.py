@@ -90,7 +90,7 @@ def train(cfg: DictConfig) -> None:
             2
         ) from refusal  # Hydra would print a line of its own about any other exception
     except OSError as error:
-        raise SystemExit(1) from error  # likewise
+        raise SystemExit(1) from error  # as above
     if first:
         print_result(folder, result)
     raise SystemExit(EXIT_CODES[result["status"]])
@@ -319,7 +319,7 @@ def status_of(trainer: Trainer, module: TrainingModule) -> str:
     recorder = recorder_of(trainer)
     if not module.diverged and recorder.best_epoch is None and has_finite_losses(recorder.history):
         raise FloatingPointError(
-            f"objective.metric={recorder.objective.metric}: was not a number in any epoch, though"
+            f"objective.metric={recorder.objective.metric}: was NaN in every epoch, though"
             " the losses were; write objective.metric=val/loss"
         )
     if module.diverged or recorder.best_epoch is None:
@@ -328,7 +328,7 @@ def status_of(trainer: Trainer, module: TrainingModule) -> str:
 
 
 def has_finite_losses(history: Sequence[Mapping[str, float]]) -> bool:
-    """Whether no loss of any epoch was infinite or not a number."""
+    """Whether no loss of any epoch was infinite or NaN."""
     losses = [of[f"{stage}/loss"] for of in history for stage in STAGES if f"{stage}/loss" in of]
     return all(map(math.isfinite, losses))
 
@@ -336,7 +336,7 @@ def has_finite_losses(history: Sequence[Mapping[str, float]]) -> bool:
 def finish(
     trainer: Trainer, folder: Path, result: dict[str, Any], tested: Mapping[str, float]
 ) -> None:
-    """Writes what a run has come to."""
+    """Writes the result of a run."""
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
     with uninterrupted():
@@ -442,5 +442,5 @@ def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:
 
 
 def test_metrics(module: TrainingModule) -> dict[str, float]:
-    """What the last test has come to."""
+    """The result of the last test."""
     return {key: value for key, value in module.epoch_metrics.items() if key.startswith("test/")}

@@ -1,8 +1,8 @@
 """A sweep that learns goes on in another space: with more choices, a range of another kind, or less to search.
 
 Optuna fixes the choices of a parameter, and the kind of its range, with the first trial. So another space is another
-study, which gets the sweep's trials under the numbers that they had: those that lie in the space with what they have
-come to, the others as trials of which nothing can be learnt.
+study, which gets the sweep's trials under the numbers that they had: those that are in the space with their
+results, the others as trials of which nothing can be learnt.
 """
 
 import json
@@ -25,7 +25,7 @@ from goldilocks.sweeps.search.study import FILE, Study, new_name, open_study, st
 def follow(
     folder: Path, study: Study, space: Space, composer: Composer, trials: Sequence[Trial]
 ) -> Study:
-    """The study of a space, made anew if the sweep's own is of another one.
+    """The study of a space, made again if the sweep's own is of another one.
 
     Args:
         folder: Of the sweep, whose lock is held.

@@ -281,16 +281,16 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
     stopping = settings.callbacks.get("early_stopping")
     if not stopping or stopping.get("patience", 0) >= settings.trainer.get("max_epochs", 0):
         return
-    mend = "write callbacks.early_stopping=null and the trainer.max_epochs you want"
+    fix = "write callbacks.early_stopping=null and the trainer.max_epochs you want"
     if has_length(settings.scheduler, settings.packages):
         yield (
             "the schedule is drawn over trainer.max_epochs and early stopping may cut it before the rate is low: "
-            + mend
+            + fix
         )
     if settings.regularization["swa"]:
         yield (
             "stochastic weight averaging begins late in trainer.max_epochs and early stopping may end the run before: "
-            + mend
+            + fix
         )
 
 

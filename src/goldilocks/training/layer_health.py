@@ -43,7 +43,7 @@ class ActivationHealth:
         kind: The class's name: `ReLU`.
         outputs: [B, U], channels are units: their pixels count as rows.
         dead: Share of the units that are zero on every row; None where that cannot be.
-        saturated: Share of the outputs on a flat side (slope under a twentieth of the steepest); None likewise.
+        saturated: Share of the outputs on a flat side (slope under a twentieth of the steepest); None where there are none.
     """
 
     name: str

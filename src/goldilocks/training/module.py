@@ -321,7 +321,7 @@ class TrainingModule(pl.LightningModule):
         self.task.update_metrics(stage, output, target)
 
     def publish_evaluation(self, stage: str) -> None:
-        """Publishes the metrics of `val` or `test`; `PublishedMetrics` calls it likewise."""
+        """Publishes the metrics of `val` or `test`; `PublishedMetrics` calls it too."""
         loss, self.evaluated_rows = devices.mean_over_rows(
             self.evaluated_losses, self.evaluated_sizes
         )

@@ -50,7 +50,7 @@ class Settings:
         packages: list[str],
         lr_range: Node | None = None,  # runs of before it was there have none
         logger: Node | None = None,  # Hydra composes nothing from logger=[]
-        metrics: Node | None = None,  # likewise
+        metrics: Node | None = None,  # the same
         record_changes: bool = True,  # is for environment.json alone
     ) -> None:
         self.data = data

@@ -123,7 +123,7 @@ def one_hot(
     """Features and their names, `column=category` for each category.
 
     Args:
-        values: [N, columns]; a category is its number, or not a number where it is missing.
+        values: [N, columns]; a category is its number, or NaN where it is missing.
         columns: Their names.
         categories: Of the columns that hold any.
         without: Columns that are no features.

@@ -253,8 +253,8 @@ class TableFile(TableData):
             form = self.target_forms[name] = target_form(frame[name])
             series = frame[name]
             self.class_marks = frequent_marks(series) if form.meaning == "words" else {}
-            told = classes_of(series, form, self.class_marks) if self.class_marks else clean(series)
-            absent = series.isna() if is_number(series) else told.isna()
+            read = classes_of(series, form, self.class_marks) if self.class_marks else clean(series)
+            absent = series.isna() if is_number(series) else read.isna()
             known &= ~absent.to_numpy()
             marks = series[absent].dropna().astype(object).map(word_of)
             gaps |= {mark: int(count) for mark, count in marks.value_counts().items() if mark}
@@ -306,7 +306,7 @@ class TableFile(TableData):
         )
 
     def without_rare(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The rows that are kept of a target's, and their values: rare classes are left out or merged, and told.
+        """The rows that are kept of a target's, and their values: rare classes are left out or merged, with a note.
 
         Raises:
             Refused: for a class that is too rare, where nothing is said of those.

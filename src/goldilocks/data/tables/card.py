@@ -91,22 +91,22 @@ def describe_target(
         given: The task that the user chose, or `auto`.
     """
     distinct = len(np.unique(target, axis=0))
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "name": list(names),
         "task": spec.task,
         "reason": reason_of(target, distinct, spec, given),
     }
     if spec.task != "regression":
         counts = dict(zip(spec.class_names, spec.class_counts, strict=True))
-        return told | {"training_rows_by_class": counts}
+        return facts | {"training_rows_by_class": counts}
     values = target.reshape(len(target), -1)
-    told |= {
+    facts |= {
         "least": values.min(0).tolist(),
         "mean": values.mean(0).tolist(),
         "most": values.max(0).tolist(),
     }
     logged = [name for name, log in zip(names, spec.target_log, strict=False) if log]
-    return told | {"learnt_as_logarithm": logged}
+    return facts | {"learnt_as_logarithm": logged}
 
 
 def reason_of(target: NDArray[Any], distinct: int, spec: Spec, given: str) -> str:
@@ -184,8 +184,8 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     notes = [note[:1].upper() + note[1:] for note in [*card["notes"], *card["said"]]]
     yield f"Files: {', '.join(card['files'])}. {cell('. '.join(dict.fromkeys(notes)))}."
     yield ""
-    told = (f"{rows[stage]:,} {stage}" for stage in ("train", "val", "test"))
-    yield f"Rows: {', '.join(told)}; {card['split']}."
+    facts = (f"{rows[stage]:,} {stage}" for stage in ("train", "val", "test"))
+    yield f"Rows: {', '.join(facts)}; {card['split']}."
     yield ""
     yield f"Target: {cell(', '.join(target['name']))}, {target['task']} ({target['reason']})."
     if "training_rows_by_class" in target:

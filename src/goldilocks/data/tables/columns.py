@@ -421,10 +421,10 @@ def describe_numbers(series: Any, form: Form) -> Column:
         reason = "its name says that its numbers are codes"
         return Column(name, "categorical", reason, **facts, form=form)
     if stamp := stamp_of(values, name):
-        told = {"day": "years, months and days in one number"}.get(
+        reason = {"day": "years, months and days in one number"}.get(
             stamp, f"{stamp} since 1970, as its name says"
         )
-        return Column(name, "date", told, **facts, form=Form("dates", stamp=stamp))
+        return Column(name, "date", reason, **facts, form=Form("dates", stamp=stamp))
     return Column(name, "numeric", "numbers", **facts, form=form)
 
 

@@ -262,7 +262,7 @@ class Preparation:
         return features
 
     def raw_numbers(self, frame: Any) -> NDArray[np.float64]:
-        """What is on no scale yet, [N, numbers]; not a number where it is missing."""
+        """What is on no scale yet, [N, numbers]; NaN where it is missing."""
         pieces = [
             piece
             for column in self.columns
@@ -338,7 +338,7 @@ def date_parts(dates: Any, times: bool) -> list[NDArray[np.float64]]:
 
 
 def seconds_of(dates: Any) -> NDArray[np.float64]:
-    """Seconds since 1970, [N]; not a number for a missing date."""
+    """Seconds since 1970, [N]; NaN for a missing date."""
     seconds = (dates - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
     return seconds.to_numpy(np.float64)
 
@@ -398,7 +398,7 @@ def piece_names(column: Fitted) -> list[str]:
 def pieces_of(column: Fitted, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much of each piece lies below a number, less PIECE_CENTRE, [N, pieces]: its piecewise linear encoding.
 
-    Gorishniy et al. 2022, arXiv 2203.05556: a linear layer behind it can learn any line that bends at the edges.
+    Gorishniy et al. 2022, arXiv 2203.05556: a linear layer after it can learn any line that bends at the edges.
     """
     edges = np.array(column.edges)
     return np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0, 1) - PIECE_CENTRE
@@ -481,7 +481,7 @@ def strange_rows(column: Fitted, series: Any) -> Iterator[tuple[str, NDArray[np.
 
 
 def strange_of(name: str, what: str, rows: NDArray[np.bool_], series: Any) -> Strange | None:
-    """What is told of rows, [N]; None where there are none."""
+    """A note on rows, [N]; None where there are none."""
     if not rows.any():
         return None
     return Strange(name, what, int(rows.sum()), str(series.iloc[int(rows.argmax())]))

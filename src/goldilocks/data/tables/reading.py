@@ -235,9 +235,9 @@ def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
     frame = read_columns(file, where, found)
     if not len(frame):
         raise Refused(f"{where}: has a header and no rows")
-    told = {"\t": "tabs", SPACES: "spaces"}.get(found.separator, f"`{found.separator}`")
+    name = {"\t": "tabs", SPACES: "spaces"}.get(found.separator, f"`{found.separator}`")
     header = "the first row" if found.header else "no row"
-    notes = [f"{found.encoding} text, columns separated by {told}, {header} names them"]
+    notes = [f"{found.encoding} text, columns separated by {name}, {header} names them"]
     first = tuple(found.rows[0]) if found.header else ()
     return Reading(frame, (*notes, *found.notes), first)
 

@@ -70,7 +70,7 @@ NUMBERS, WORDS = Form("numbers"), Form("words")
 
 
 def numbers_of(series: Any, form: Form = NUMBERS) -> NDArray[np.float64]:
-    """Values as numbers, [N]; not a number for what is none, or is infinite in single precision."""
+    """Values as numbers, [N]; NaN for what is none, or is infinite in single precision."""
     from pandas.api import types
 
     if types.is_datetime64_any_dtype(series):
@@ -151,7 +151,7 @@ def word_of(value: Any) -> str:
 
 
 def numbers_in(words: Any, form: Form = NUMBERS) -> NDArray[np.float64]:
-    """Words as numbers, [U]; not a number for what is none."""
+    """Words as numbers, [U]; NaN for what is none."""
     import pandas as pd
 
     if form.unit:
@@ -212,7 +212,7 @@ def hours_in(words: Any) -> NDArray[np.float64]:
 
 
 def hours(word: str) -> float:
-    """A time of day or a duration in hours; not a number for another word.
+    """A time of day or a duration in hours; NaN for other text.
 
     >>> hours("17:30"), hours("5:15 PM"), hours("3h 30m"), hours("noon")
     (17.5, 17.25, 3.5, nan)

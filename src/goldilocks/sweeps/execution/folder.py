@@ -184,7 +184,7 @@ def entry_of(trial: Trial) -> dict[str, Any]:
 
 
 def read_or_restore(folder: Path) -> dict[str, Any]:
-    """What sweep.yaml knows; if it is missing or damaged, what can be told from trials/."""
+    """What sweep.yaml knows; if it is missing or damaged, what trials/ says."""
     path = folder / "sweep.yaml"
     if path.exists():
         try:
@@ -250,10 +250,10 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
         for number, entry in record.items()
         if number not in own
     }
-    return told_apart(folder, [trial for _, trial in sorted((others | own).items())])
+    return distinguished(folder, [trial for _, trial in sorted((others | own).items())])
 
 
-def told_apart(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
+def distinguished(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
     """Trials of several commands: what only the fixed overrides of some have set joins what is varied, for all of them."""
     given = [
         dict(override.lstrip("+").split("=", 1) for override in trial.overrides if "=" in override)

@@ -21,13 +21,13 @@ OURS = ("BasicLauncher", "ProcessLauncher")
 
 
 class Launch:
-    """What happens while a sweep runs: trials are taken, run and told of.
+    """What happens while a sweep runs: trials are taken, run and reported.
 
     Args:
         folder: Of the sweep.
         launcher: For this folder.
         settings: Of the sweep.
-        modes: Min or max by objective, the first of which is told.
+        modes: Min or max by objective, the first of which is printed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Launch:
         return done
 
     def ended(self, trial: Trial) -> None:
-        """Is told of each trial that has an outcome: prints a line, counts failures in a row."""
+        """Called for each trial that has an outcome: prints a line, counts failures in a row."""
         self.count += 1
         if trial.result is None:
             trial.result = {
@@ -92,7 +92,7 @@ class Launch:
         if trial.finished and value is not None and self.is_best(value):
             self.best = trial
         self.outcomes[trial.status] += 1
-        line = f"{self.count}/{self.total}  {told(trial, self.objectives)}"
+        line = f"{self.count}/{self.total}  {outcome_of(trial, self.objectives)}"
         print(f"{line}  ({self.progress()})", file=sys.stderr, flush=True)
 
     def is_best(self, value: float) -> bool:
@@ -117,7 +117,7 @@ class Launch:
         return ", ".join(parts) or "nothing to compare"
 
 
-def told(trial: Trial, objectives: Sequence[str]) -> str:
+def outcome_of(trial: Trial, objectives: Sequence[str]) -> str:
     """A trial that has ended, in a line."""
     result = trial.result or {}
     value = objectives_of(result, objectives)[0]

@@ -190,12 +190,12 @@ def tell_refused(
     reasons: dict[str, list[dict[str, str]]] = {}
     for reason, varied in refused:
         reasons.setdefault(reason, []).append(varied)
-    told = [
+    listed = [
         f"{reason} ({len(those)} of {total} combinations: {overrides_of(shared(those, right))})"
         for reason, those in list(reasons.items())[:MOST_REASONS]
     ]
-    more = len(reasons) - len(told)
-    text = "; ".join([*told, *([f"and {more} other reasons"] if more else [])])
+    more = len(reasons) - len(listed)
+    text = "; ".join([*listed, *([f"and {more} other reasons"] if more else [])])
     if not right:
         raise Refused(f"{text}; none was started")
     if not settings.skip_refused:
@@ -261,7 +261,7 @@ def drawn(
             break
     if refused:
         print(
-            f"{len(refused)} trials were drawn anew, since they cannot be trained: {refused[0]}",
+            f"{len(refused)} trials were drawn again, since they cannot be trained: {refused[0]}",
             file=sys.stderr,
         )
 
@@ -296,7 +296,7 @@ class Proposals:
         composer: Composes what the study proposes.
         space: To search.
         settings: With the number of trials in all.
-        checker: What cannot be trained is told to the study, and the next proposal taken.
+        checker: What cannot be trained is reported to the study, and the next proposal taken.
         study: Of the sweep.
     """
 

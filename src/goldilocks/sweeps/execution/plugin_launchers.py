@@ -89,7 +89,7 @@ def run_elsewhere(
         folder: Of the sweep.
         launcher: For this folder.
         trials: To be run.
-        ended: Is told of each trial soon after it has ended.
+        ended: Called for each trial soon after it has ended.
         learns: Whether a batch is to be small, because the next one learns from it.
     """
     size = batch_size(launcher, learns)

@@ -32,7 +32,7 @@ def run_in_processes(
         folder: Of the sweep.
         trials: To be run; each is taken when there is a slot for it.
         launcher: See `slots_of`.
-        ended: Is told of each trial that has an outcome.
+        ended: Called for each trial that has an outcome.
         wait: Whether to wait for trials that other sweeps run.
 
     Returns:
@@ -100,7 +100,7 @@ def slots_of(launcher: Any) -> list[str | None]:
 def start_process(
     folder: Path, trial: Trial, wait: bool, environment: dict[str, str]
 ) -> subprocess.Popen:
-    """A process for a trial; what it prints lies in `trials/<number>.log`. Ctrl-C is handed on to it, once."""
+    """A process for a trial; what it prints is in `trials/<number>.log`. Ctrl-C is handed on to it, once."""
     command = [
         sys.executable,
         "-m",

@@ -206,7 +206,7 @@ def study_of(folder: Path) -> study.Study | None:
 
 
 def tell(study: study.Study, folder: Path, number: int, siblings: list[int]) -> None:
-    """Tells the study what a proposal has come to, once all its seeds have."""
+    """Tells the study the result of a proposal, once all its seeds have one."""
     outcomes = [trial_result(folder, sibling) for sibling in siblings]
     known = [outcome for outcome in outcomes if outcome and outcome["status"] in ENDED]
     if len(known) == len(siblings):

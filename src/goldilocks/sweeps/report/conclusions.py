@@ -192,9 +192,9 @@ def open_sentences(summary: Summary) -> Iterator[str]:
     """What has not been trained to its end."""
     states = Counter(trial.status for trial in summary.trials if trial.status not in ENDED)
     if states:
-        told = ", ".join(f"{count} {status}" for status, count in states.items())
+        counts = ", ".join(f"{count} {status}" for status, count in states.items())
         yield (
-            f"{plural(states.total(), 'trial')} of {len(summary.trials)} have not ended ({told}):"
+            f"{plural(states.total(), 'trial')} of {len(summary.trials)} have not ended ({counts}):"
             " the same command goes on with them, and this report is of the others."
         )
     planned = (summary.settings.get("n_trials") or 0) * summary.settings["seeds"]

@@ -42,8 +42,8 @@ def try_report(folder: Path, trials: Sequence[Trial]) -> None:
         print(*(text.replace("`", "") for text in best_sentences(summary)), sep="\n")
         print(f"report   {write_report(folder, summary)}")
     except Exception as error:  # of whatever library: the sweep is done
-        told = summary_of(error)
-        reason = f"{told['type']}: {told['message']}"
+        failure = summary_of(error)
+        reason = f"{failure['type']}: {failure['message']}"
         print(
             f"warning: no report was written ({reason}); python scripts/report.py {folder}",
             file=sys.stderr,
@@ -69,7 +69,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         trial = frozen(folder, summary.best.number)
         about = f"Trial {trial.number} of {folder.name}: {summary.objective} {shown(summary.best.value())}"
         if (count := len(summary.alike)) > 1:
-            about += f", the smallest of {count} that cannot be told apart"
+            about += f", the smallest of {count} that cannot be failure apart"
         write_best(
             folder,
             trial,

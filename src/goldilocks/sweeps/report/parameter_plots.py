@@ -87,7 +87,7 @@ def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
 
 
 def place_of_infeasible(values: Sequence[float], sign: int, axis: Mapping[str, Any]) -> float:
-    """Where trials without an objective are drawn: behind the worst one that is in sight."""
+    """Where trials without an objective are drawn: beyond the worst one that is in sight."""
     if not values:
         return 1.0
     log = axis.get("type") == "log"

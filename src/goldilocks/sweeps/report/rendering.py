@@ -52,7 +52,7 @@ class Section:
 
 
 def cell_of(value: str | float | Cell | None) -> Cell:
-    """What stands in a table, as a cell. Words that are numbers are sorted as such."""
+    """A value of a table as a cell. Text that is a number is sorted as one."""
     if isinstance(value, Cell):
         return value
     if isinstance(value, str) or value is None:

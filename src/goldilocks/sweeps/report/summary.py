@@ -1,4 +1,4 @@
-"""What a sweep has come to, in numbers: its configurations over their seeds, its parameters, what it cost."""
+"""The result of a sweep in numbers: its configurations over their seeds, its parameters, what it cost."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ ORDER = (
 PAUSE = 60  # seconds without a trial after which a sweep counts as paused
 CLOCK = 1.25  # times the fewest seconds up to which they are taken to be the same
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
-RATIO = 4  # likewise, of listed numbers that are a constant factor apart
+RATIO = 4  # the same, of listed numbers that are a constant factor apart
 
 
 @dataclass
@@ -199,8 +199,8 @@ class Summary:
             return self.ranked[:1]
 
         def close(one: Configuration) -> bool:
-            behind = sign * ((one.value() or 0.0) - (first.value() or 0.0))
-            return one is first or behind <= noise(first, one)
+            gap = sign * ((one.value() or 0.0) - (first.value() or 0.0))
+            return one is first or gap <= noise(first, one)
 
         return list(itertools.takewhile(close, self.ranked))
 

@@ -1,4 +1,4 @@
-"""CMA-ES without pickles: made again, for each proposal, from the trials that the study has been told of."""
+"""CMA-ES without pickles: made again, for each proposal, from the trials that the study knows."""
 
 from typing import Any, cast
 
@@ -28,9 +28,9 @@ class ReplayedCmaEs(CmaEsSampler):
         sign = 1 if direction == StudyDirection.MINIMIZE else -1
         size = optimizer.population_size
         while (
-            len(told := self._get_solution_trials(completed_trials, optimizer.generation)) >= size
+            len(known := self._get_solution_trials(completed_trials, optimizer.generation)) >= size
         ):
-            points = [trans.transform(of.params) for of in told[:size]]
-            values = [sign * cast("float", of.value) for of in told[:size]]
+            points = [trans.transform(of.params) for of in known[:size]]
+            values = [sign * cast("float", of.value) for of in known[:size]]
             optimizer.tell(list(zip(points, values, strict=True)))
         return optimizer

@@ -253,9 +253,9 @@ def storage_of(noted: str | None, folder: Path) -> Any:
 
 
 def cut_torn_line(journal: Path, lock: Any) -> None:
-    """Takes away what a power cut or a full disk has left of the last line, which nothing was told of yet.
+    """Takes away what a power cut or a full disk has left of the last line, of which nothing else knows yet.
 
-    Whole lines before it are kept. A line behind it would end in the middle of it.
+    Whole lines before it are kept. A line after it would end in the middle of it.
     """
     if torn_at(journal) is None:
         return
@@ -347,7 +347,7 @@ class Study:
     def ask(self, space: Space) -> tuple[int, dict[str, str]]:
         """A new trial: its study number and its values by name.
 
-        The sampler is made anew with a seed for each number: a sweep that is interrupted asks for the same trials.
+        The sampler is made again with a seed for each number: a sweep that is interrupted asks for the same trials.
         """
         count = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = sampler_of(self.known["sampler"], self.known["seed"] + count)
@@ -388,7 +388,7 @@ class Study:
         Args:
             space: That is searched.
             chosen: Where in the space it lies; None: nowhere.
-            outcomes: What it has come to; none: nothing so far.
+            outcomes: Its results; none: nothing so far.
             reported: The objective by epochs, of what was pruned.
         """
         from optuna.trial import TrialState, create_trial
@@ -426,7 +426,7 @@ class Study:
         return study.pruner.prune(study, storage.get_trial(own))
 
     def tell(self, number: int, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        """Tells what a trial has come to: the mean over its runs. One that diverged is worse than any that did not."""
+        """Tells the result of a trial: the mean over its runs. One that diverged is worse than any that did not."""
         if not self.study.get_trials(deepcopy=False)[number].state.is_finished():
             state, values = self.outcome(outcomes)
             self.study.tell(number, values, state=state)
@@ -451,7 +451,7 @@ class Study:
         self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def running(self) -> list[int]:
-        """Study numbers that have not been told."""
+        """Study numbers without a result."""
         return [
             trial.number
             for trial in self.study.get_trials(deepcopy=False)

@@ -95,10 +95,10 @@ class RangeTest:
 
 
 def suggested_rate(found: Mapping[str, Any]) -> float:
-    """The rate that a range test, as it stands in result.json, suggests.
+    """The rate that a range test, as it is in result.json, suggests.
 
     Raises:
-        Refused: if its rule came to none.
+        Refused: if its rule found none.
     """
     if found["rate"] is None:
         reason = (
