@@ -1,13 +1,15 @@
-"""What the template costs, as ratios measured in one run: `python scripts/benchmark.py [start train sweep data gpu]`.
+"""What the template costs, as ratios measured in one run:
+`python scripts/benchmark.py [start train sweep data gpu]`.
 
-start: printing the configuration and the help against importing Hydra; a run of one step against importing torch and
-Lightning. train: steps a second of a run, with metrics, TensorBoard, checkpoints and early stopping on, against a bare
-PyTorch loop over the same tensors with the same network, optimizer flags and clipping. sweep: seconds that a trial
-costs beyond its steps and its validation. data: the time of an epoch as the rows grow. gpu: rows a second of runs on a
-GPU, their share of a bare loop's, and memory; only where it is named.
+start: printing the configuration and the help against importing Hydra; a run of one step against
+importing torch and Lightning. train: steps a second of a run, with metrics, TensorBoard,
+checkpoints and early stopping on, against a bare PyTorch loop over the same tensors with the same
+network, optimizer flags and clipping. sweep: seconds that a trial costs beyond its steps and its
+validation. data: the time of an epoch as the rows grow. gpu: rows a second of runs on a GPU, their
+share of a bare loop's, and memory; only where it is named.
 
-What is compared is measured in turns, at least 7 times; medians and the range are printed. `--write` renews
-docs/benchmarks.md.
+What is compared is measured in turns, at least 7 times; medians and the range are printed.
+`--write` renews docs/benchmarks.md.
 """
 
 import argparse
@@ -89,7 +91,7 @@ def main() -> int:
     return outcome.code
 
 
-# --- start ------------------------------------------------------------------------------------------------------------
+# --- start ----------------------------------------------------------------------------------------
 
 
 def start_part(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -124,7 +126,7 @@ def process_seconds(command: list[str]) -> float:
         return time.perf_counter() - began
 
 
-# --- train ------------------------------------------------------------------------------------------------------------
+# --- train ----------------------------------------------------------------------------------------
 
 
 def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -204,11 +206,13 @@ def compose_case(name: str, epochs: int) -> Any:
     return compose([*COMMON.split(), *CASES[name].split(), f"trainer.max_epochs={epochs}"])
 
 
-# --- sweep and data ---------------------------------------------------------------------------------------------------
+# --- sweep and data -------------------------------------------------------------------------------
 
 
 def sweep_part(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds a trial beyond steps and validation, in a sweep of several in one process that has warmed up."""
+    """Seconds a trial beyond steps and validation,
+    in a sweep of several in one process that has warmed up.
+    """
     times = 2 if given.quick else given.pairs + 1
     seconds = [
         sweep_overhead(2 if given.quick else TRIALS)
@@ -301,7 +305,7 @@ def gpu_part(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     return measure(given)
 
 
-# --- showing ----------------------------------------------------------------------------------------------------------
+# --- showing --------------------------------------------------------------------------------------
 
 PARTS = {
     "start": start_part,

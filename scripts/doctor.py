@@ -1,7 +1,8 @@
 """Checks a configuration before it is trained: `python scripts/doctor.py [overrides ...]`.
 
-Looks at the options, the data and the network's first steps, in under a minute, and writes nothing. Each line is ok, a
-warning or failed, with what was measured, and below it what to write instead. Exit code 1 if anything failed.
+Looks at the options, the data and the network's first steps, in under a minute, and writes nothing.
+Each line is ok, a warning or failed, with what was measured, and below it what to write instead.
+Exit code 1 if anything failed.
 """
 
 import sys

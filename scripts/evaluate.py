@@ -1,7 +1,7 @@
 """Tests a finished run's best checkpoint: `python scripts/evaluate.py RUN`, a run folder or `last`.
 
-Prints the metrics and adds them to the run's result.json. A run tests itself at its end; this is for runs that could
-not (trials of a sweep, interrupted runs) or to check the numbers again.
+Prints the metrics and adds them to the run's result.json. A run tests itself at its end; this is
+for runs that could not (trials of a sweep, interrupted runs) or to check the numbers again.
 """
 
 import sys

@@ -1,7 +1,9 @@
-"""Writes a finished run's network for other programs: `python scripts/export.py RUN --format onnx` or `torch_export`.
+"""Writes a finished run's network for other programs:
+`python scripts/export.py RUN --format onnx` or `torch_export`.
 
-RUN is a run folder or `last`. Beside `model.onnx` or `model.pt2` there is `preparation.json`: how rows become the
-graph's input. The graph is compared with the checkpoint's predictions; exit code 1 if they differ by more than 1e-5.
+RUN is a run folder or `last`. Beside `model.onnx` or `model.pt2` there is `preparation.json`: how
+rows become the graph's input. The graph is compared with the checkpoint's predictions; exit code 1
+if they differ by more than 1e-5.
 """
 
 import sys

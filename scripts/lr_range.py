@@ -1,6 +1,8 @@
-"""The learning-rate range test alone: `python scripts/lr_range.py [overrides ...]`, which are those of train.py.
+"""The learning-rate range test alone:
+`python scripts/lr_range.py [overrides ...]`, which are those of train.py.
 
-Prints the rate that every rule suggests, the one that `optimizer.lr=auto` would use marked, and draws the losses.
+Prints the rate that every rule suggests, the one that `optimizer.lr=auto` would use marked,
+and draws the losses.
 """
 
 import sys

@@ -1,7 +1,9 @@
-"""Draws every schedule of conf/scheduler without training: `python scripts/plot_schedules.py [overrides ...]`.
+"""Draws every schedule of conf/scheduler without training:
+`python scripts/plot_schedules.py [overrides ...]`.
 
-The rate of each epoch's steps, over a run of `trainer.max_epochs`. What follows a metric is shown one that improves for
-the first quarter of the run. `scheduler=... scheduler.<key>=...` draws that one option, changed.
+The rate of each epoch's steps, over a run of `trainer.max_epochs`. What follows a metric is shown
+one that improves for the first quarter of the run. `scheduler=... scheduler.<key>=...` draws that
+one option, changed.
 """
 
 import sys

@@ -1,8 +1,10 @@
-"""Predicts the rows of a file with a finished run: `python scripts/predict.py RUN new.csv --output predictions.csv`.
+"""Predicts the rows of a file with a finished run:
+`python scripts/predict.py RUN new.csv --output predictions.csv`.
 
-RUN is a run folder or `last`. The rows are kept as they are; `predicted_TARGET` comes after them, and for classes
-`probability_CLASS` for each. Where the file has the target too, the metrics are printed. Values that the training rows
-did not have are listed by column: numbers and dates that cannot be read or are out of range, unseen categories.
+RUN is a run folder or `last`. The rows are kept as they are; `predicted_TARGET` comes after them,
+and for classes `probability_CLASS` for each. Where the file has the target too, the metrics are
+printed. Values that the training rows did not have are listed by column: numbers and dates that
+cannot be read or are out of range, unseen categories.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """The report of a sweep: `python scripts/report.py SWEEP`, a sweep folder or `last`.
 
-Writes report.html and report.md into the folder, and its best trial as experiment/best.yaml. A sweep does so itself at
-its end; this is for one that was killed, or is still running.
+Writes report.html and report.md into the folder, and its best trial as experiment/best.yaml. A
+sweep does so itself at its end; this is for one that was killed, or is still running.
 """
 
 import sys

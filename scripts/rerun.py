@@ -1,7 +1,7 @@
 """Trains a run again from its own configuration and says whether the numbers are the same.
 
-`python scripts/rerun.py RUN [overrides]`, RUN a run folder or `last`. The new run has a folder of its own. Exit code 0
-if the numbers are identical or equal within the tolerance, 1 if they differ.
+`python scripts/rerun.py RUN [overrides]`, RUN a run folder or `last`. The new run has a folder of
+its own. Exit code 0 if the numbers are identical or equal within the tolerance, 1 if they differ.
 """
 
 import sys

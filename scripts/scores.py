@@ -1,7 +1,7 @@
 """Test scores over several splits: `python scripts/scores.py [--seeds 5] [overrides ...]`.
 
-Trains one run for each seed of the split (data.seed=0, 1, ...); prints mean and standard deviation of the test metrics.
-Choose nothing by these numbers: they are the test set's.
+Trains one run for each seed of the split (data.seed=0, 1, ...); prints mean and standard deviation
+of the test metrics. Choose nothing by these numbers: they are the test set's.
 """
 
 import math

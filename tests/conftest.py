@@ -30,13 +30,17 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """A shell starts what it runs in the background with SIGINT ignored, which its processes inherit."""
+    """A shell starts what it runs in the background with SIGINT ignored,
+    which its processes inherit.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests find out about this machine is not for its user's runs; processes that they start inherit it."""
+    """What tests find out about this machine is not for its user's runs;
+    processes that they start inherit it.
+    """
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -95,7 +99,9 @@ def train_two_steps(tmp_path: Path) -> Callable:
 
 @pytest.fixture
 def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What `sklearn.datasets.fetch_openml` would fetch, a few rows of it: tests never touch the network."""
+    """What `sklearn.datasets.fetch_openml` would fetch, a few rows of it:
+    tests never touch the network.
+    """
     import numpy as np
     import sklearn.datasets
 
@@ -132,7 +138,9 @@ def openml_stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> Callable:
-    """Runs `python train.py WORDS` in this process, in an empty folder; returns code, out, err and folder."""
+    """Runs `python train.py WORDS` in this process, in an empty folder;
+    returns code, out, err and folder.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT))
 

@@ -15,7 +15,8 @@ QUIET = [
     "logger=none",
 ]
 AVERAGED = ["regularization=swa", "regularization.swa=0.9"]
-# By name: a regression with a vector for each category, classes by an ensemble whose weights are averaged, two classes.
+# By name: a regression with a vector for each category,
+# classes by an ensemble whose weights are averaged, two classes.
 TABLES = {
     "price": [
         "data.target=price",

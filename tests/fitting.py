@@ -56,7 +56,9 @@ def ready(data):
 
 
 class History(Checkpoint):
-    """The result of each epoch. Lightning calls a `Checkpoint` when the epoch's metrics are complete."""
+    """The result of each epoch. Lightning calls a `Checkpoint` when
+    the epoch's metrics are complete.
+    """
 
     def __init__(self):
         self.metrics, self.seen = [], []
@@ -67,7 +69,9 @@ class History(Checkpoint):
 
 
 class StepLog(pl.Callback):
-    """Rates and gradients of every optimizer step, read by the optimizer's own hooks: the fast path stays fast."""
+    """Rates and gradients of every optimizer step, read by the optimizer's own hooks:
+    the fast path stays fast.
+    """
 
     def __init__(self):
         self.rates, self.gradients = [], []
@@ -186,7 +190,8 @@ def assert_same(one, other):
         )
     assert one.log.rates == other.log.rates
     for ours, theirs in zip(one.history.metrics, other.history.metrics, strict=True):
-        # A training metric is a sum over rows, taken a chunk at a time: the last digit of a regression's may differ.
+        # A training metric is a sum over rows, taken a chunk at a time:
+        # the last digit of a regression's may differ.
         exact = [key for key in ours if not key.startswith("train/") or key == "train/loss"]
         assert {key: ours[key] for key in exact} == {key: theirs[key] for key in exact}
         assert ours == pytest.approx(theirs, rel=1e-6)

@@ -8,7 +8,9 @@ SHARED = ROOT.parent / "shared" / "data" / "tables"
 
 
 def cars(rows=90, seed=0):
-    """Lines of a CSV file: numbers, two values, few and many categories, dates, gaps; the price follows from them."""
+    """Lines of a CSV file: numbers, two values, few and many categories, dates, gaps;
+    the price follows from them.
+    """
     random = np.random.default_rng(seed)
     makes, colours = ["audi", "fiat", "ford", "seat"], ["red", "green", "blue"]
     lines = ["id,size,age,make,fuel,colour,sold,price"]

@@ -1,4 +1,6 @@
-"""Which options are those of whoever has cloned the project: they name classes of the packages in conf/train.yaml."""
+"""Which options are those of whoever has cloned the project:
+they name classes of the packages in conf/train.yaml.
+"""
 
 from collections.abc import Iterator
 from typing import Any

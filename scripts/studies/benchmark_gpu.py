@@ -1,8 +1,10 @@
-"""The part `gpu` of the benchmark: rows a second of runs on a GPU, their share of a bare loop's, and their memory.
+"""The part `gpu` of the benchmark:
+rows a second of runs on a GPU, their share of a bare loop's, and their memory.
 
-A run has everything on but figures and importances, which are drawn once, however long it is. The bare loop trains the
-same network on the same rows, which lie on the GPU, with the same optimizer, precision and compiler. Both train an
-epoch before the clock starts, so compiling is not in the figures.
+A run has everything on but figures and importances, which are drawn once, however long it is. The
+bare loop trains the same network on the same rows, which lie on the GPU, with the same optimizer,
+precision and compiler. Both train an epoch before the clock starts, so compiling is not in the
+figures.
 """
 
 import argparse
@@ -40,7 +42,9 @@ COMMON = (
 
 
 def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Two rows of figures and one of memory for each model, batch size, precision, and way of running it."""
+    """Two rows of figures and one of memory for each model, batch size, precision,
+    and way of running it.
+    """
     if given.device == "gpu" and not torch.cuda.is_available():
         raise Refused("gpu: there is no CUDA GPU; leave the part out")
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +138,9 @@ def figures(
 
 
 def our_speed(words: list[str], rows: int) -> tuple[float, float]:
-    """Rows a second of a run after its first epoch, validation left out; and the peak of the GPU's memory in GiB."""
+    """Rows a second of a run after its first epoch, validation left out;
+    and the peak of the GPU's memory in GiB.
+    """
     cfg, choices = compose(words)
     parts, watch = prepare(cfg, warn=False), Watch()
 

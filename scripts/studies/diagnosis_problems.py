@@ -1,4 +1,5 @@
-"""Made problems whose right diagnosis is known, because each was made to have it: see diagnosis_table.py.
+"""Made problems whose right diagnosis is known, because each was made to have it:
+see diagnosis_table.py.
 
 Legend: N rows, F features.
 """
@@ -53,11 +54,13 @@ def problems() -> list[Problem]:
     ]
 
 
-# --- noise of known size ----------------------------------------------------------------------------------------------
+# --- noise of known size --------------------------------------------------------------------------
 
 
 def noisy() -> list[Problem]:
-    """A target of which a known share is noise: what is left on the training rows is no underfitting."""
+    """A target of which a known share is noise:
+    what is left on the training rows is no underfitting.
+    """
     made = [
         problem(
             f"regression, noise {share:.0%} of the variance",
@@ -130,7 +133,7 @@ def noisy() -> list[Problem]:
     ]
 
 
-# --- too small, too large ---------------------------------------------------------------------------------------------
+# --- too small, too large -------------------------------------------------------------------------
 
 
 def too_small() -> list[Problem]:
@@ -210,7 +213,7 @@ def too_large() -> list[Problem]:
     ]
 
 
-# --- rates and length -------------------------------------------------------------------------------------------------
+# --- rates and length -----------------------------------------------------------------------------
 
 
 def bad_rates() -> list[Problem]:
@@ -260,7 +263,7 @@ def short() -> list[Problem]:
     ]
 
 
-# --- data that mislead ------------------------------------------------------------------------------------------------
+# --- data that mislead ----------------------------------------------------------------------------
 
 
 def bad_data() -> list[Problem]:
@@ -324,7 +327,7 @@ def healthy() -> list[Problem]:
     ]  # fmt: skip
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def problem(
@@ -380,7 +383,9 @@ def named(labels: Array) -> Array:
 
 
 def labelled(rows: int, at_random: float, classes: int = 2) -> Columns:
-    """Classes of equally many rows by a smooth function, a share of whose labels is drawn at random."""
+    """Classes of equally many rows by a smooth function,
+    a share of whose labels is drawn at random.
+    """
     x, random = normal(rows, 6), np.random.default_rng(2)
     labels = (bend(x).argsort().argsort() * classes) // rows
     drawn = random.random(rows) < at_random

@@ -1,9 +1,10 @@
 """How often the diagnosis is right: `python scripts/studies/diagnosis_table.py`.
 
-Trains a network for each problem of diagnosis_problems.py and compares its diagnosis with what is wrong with it.
-Prints the precision and the recall of each finding. `--follow` follows each kind of advice once. `--write` follows it
-too, and puts the tables into docs/diagnosis.md. Exit code 1 if a finding is wrong or missing, or an advice did not help.
-Results are kept in logs/diagnosis_table.jsonl: the same command goes on where it was interrupted. What rules of another
+Trains a network for each problem of diagnosis_problems.py and compares its diagnosis with what is
+wrong with it. Prints the precision and the recall of each finding. `--follow` follows each kind of
+advice once. `--write` follows it too, and puts the tables into docs/diagnosis.md. Exit code 1 if a
+finding is wrong or missing, or an advice did not help. Results are kept in
+logs/diagnosis_table.jsonl: the same command goes on where it was interrupted. What rules of another
 version said is not used again.
 """
 
@@ -43,8 +44,8 @@ WORDS = [
 ]
 
 
-# Findings that say what a score is worth, or which rows are looked at: their advice changes the rows or the loss, so
-# that the loss before and after are not the same thing.
+# Findings that say what a score is worth, or which rows are looked at: their advice changes the
+# rows or the loss, so that the loss before and after are not the same thing.
 OF_ROWS = {"single features", "rows in two splits", "target", "rare class missed"}
 
 
@@ -104,7 +105,9 @@ class Followed:
 
     @property
     def helped(self) -> bool:
-        """Whether the loss, or its standard error, is lower; where losses cannot be compared, the finding is gone."""
+        """Whether the loss, or its standard error, is lower;
+        where losses cannot be compared, the finding is gone.
+        """
         if self.name == "noise":
             return self.after.error < self.before.error
         if self.name in OF_ROWS or not math.isfinite(self.before.loss):
@@ -135,7 +138,7 @@ def main() -> int:
     return outcome.code
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 class Kept:
@@ -242,7 +245,7 @@ def kind(word: str) -> str:
     return key if "." in key else word
 
 
-# --- in words ---------------------------------------------------------------------------------------------------------
+# --- in words -------------------------------------------------------------------------------------
 
 
 def what_came(followed: Followed) -> str:

@@ -1,4 +1,5 @@
-"""Trains with the rates of the range test, to see how good they are: `python scripts/studies/lr_range.py`.
+"""Trains with the rates of the range test, to see how good they are:
+`python scripts/studies/lr_range.py`.
 
 Five data sets, three networks, four optimizers, three seeds: each is trained with the rate of every
 rule, with the optimizer's default rate, and with ten rates of a grid; what counts is the lowest
@@ -79,11 +80,13 @@ def written(rate: float) -> str:
     return f"{rate:.6g}"
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def measure(key: str, known: dict[str, float | None]) -> dict[str, Any]:
-    """Trains one case with one seed at every rate whose loss is not known; losses that are not finite become null."""
+    """Trains one case with one seed at every rate whose loss is not known;
+    losses that are not finite become null.
+    """
     import torch
 
     from goldilocks.config.compose import compose, prepare_hydra
@@ -114,7 +117,9 @@ def measure(key: str, known: dict[str, float | None]) -> dict[str, Any]:
 
 
 def lowest_loss(words: list[str]) -> float | None:
-    """The lowest validation loss of a run; None where it ends before the last epoch or is not finite."""
+    """The lowest validation loss of a run;
+    None where it ends before the last epoch or is not finite.
+    """
     from goldilocks.callbacks import recorder_of
     from goldilocks.config.compose import compose
     from goldilocks.runs.assembly import build_trainer
@@ -128,7 +133,9 @@ def lowest_loss(words: list[str]) -> float | None:
 
 
 def chance_loss(parts: Any) -> float:
-    """The validation loss of a constant prediction: the classes' shares, or the mean, of the training rows."""
+    """The validation loss of a constant prediction:
+    the classes' shares, or the mean, of the training rows.
+    """
     import torch
 
     (_, train), (_, val) = (parts.data.tensors[stage] for stage in ("train", "val"))
@@ -139,7 +146,7 @@ def chance_loss(parts: Any) -> float:
     return float(-shares[val].log().mean())
 
 
-# --- what came of it --------------------------------------------------------------------------------------------------
+# --- what came of it ------------------------------------------------------------------------------
 
 
 def mean(values: list[float | None]) -> float:
@@ -152,7 +159,9 @@ def mean(values: list[float | None]) -> float:
 
 
 def gaps(stored: dict[str, Any], part: str, name: str) -> dict[str, tuple[float, bool]]:
-    """By case: the gap to the grid's best as a share of (chance - best), and whether it is within a standard error."""
+    """By case: the gap to the grid's best as a share of (chance - best),
+    and whether it is within a standard error.
+    """
     found = {}
     for case in cases(part):
         runs = [stored[f"{case} {seed}"] for seed in PARTS[part][2]]

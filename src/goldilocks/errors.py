@@ -18,7 +18,8 @@ EXTRAS = {
 
 
 class Refused(ValueError):  # noqa: N818 - reads as a verdict on the input, which it is
-    """The user's input cannot be used. The message is one line: what was given, what is allowed, what to write.
+    """The user's input cannot be used.
+    The message is one line: what was given, what is allowed, what to write.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -42,7 +43,9 @@ def near_miss(word: str, known: Iterable[str]) -> str:
 
 
 def missing(error: ModuleNotFoundError) -> str:
-    """What a package that is not installed means for the user: how it is installed, where it belongs to an extra."""
+    """What a package that is not installed means for the user:
+    how it is installed, where it belongs to an extra.
+    """
     if error.name is None:
         return one_line(error)
     extra = EXTRAS.get(error.name.partition(".")[0])

@@ -1,1 +1,3 @@
-"""Yours: networks, data, losses and callbacks that options in conf/ name. docs/extending.md tells how."""
+"""Yours: networks, data, losses and callbacks that options in conf/ name.
+docs/extending.md tells how.
+"""

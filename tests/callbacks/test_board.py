@@ -223,7 +223,7 @@ def test_a_network_that_cannot_be_traced_is_trained_with_one_line(tmp_path, capf
     assert made.recorder.epochs == 3
 
 
-# --- nothing is changed -----------------------------------------------------------------------------------------------
+# --- nothing is changed ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("every", [1, "auto"])
@@ -295,7 +295,7 @@ def test_every_precision_is_looked_at(precision, tmp_path):
     assert "gradients/0" in tags["scalars"] or "gradients/1" in tags["scalars"]
 
 
-# --- where it goes ----------------------------------------------------------------------------------------------------
+# --- where it goes --------------------------------------------------------------------------------
 
 
 def test_only_tensorboard_is_told_and_metrics_stay_metrics(compose, tmp_path):
@@ -360,7 +360,7 @@ def test_charts_put_training_beside_validation_and_layers_together(looked):
     }
 
 
-# --- when and at what -------------------------------------------------------------------------------------------------
+# --- when and at what -----------------------------------------------------------------------------
 
 
 def due_epochs(every, dense, epochs=40, stop=None):
@@ -422,7 +422,7 @@ def test_the_probe_takes_rows_from_everywhere_and_few_of_large_images(
     assert found.flatten(1)[:, 0].tolist() == targets.tolist()
 
 
-# --- rate and momentum ------------------------------------------------------------------------------------------------
+# --- rate and momentum ----------------------------------------------------------------------------
 
 
 def test_the_momentum_stands_beside_the_rate():
@@ -440,7 +440,9 @@ def test_the_momentum_stands_beside_the_rate():
 
 @pytest.mark.parametrize("several", [4, 64])
 def test_a_schedule_of_steps_has_points_within_an_epoch(several, tmp_path):
-    """22 steps an epoch, 4 in a call: five points within an epoch, and its end, which are the optimizer's own rates."""
+    """22 steps an epoch, 4 in a call:
+    five points within an epoch, and its end, which are the optimizer's own rates.
+    """
     logger = TensorBoardLogger(str(tmp_path))
     schedule = {"_target_": LR + "OneCycleLR", "interval": "step"}
     made = fit(
@@ -486,7 +488,7 @@ def test_a_constant_schedule_has_none(tmp_path):
     assert [event.step for event in read_back(tmp_path).Scalars("learning_rate")] == [21, 43, 65]
 
 
-# --- resuming ---------------------------------------------------------------------------------------------------------
+# --- resuming -------------------------------------------------------------------------------------
 
 
 def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeypatch):

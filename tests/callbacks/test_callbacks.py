@@ -39,7 +39,7 @@ class Fails(pl.Callback):
             raise RuntimeError("as asked")
 
 
-# --- Recorder ---------------------------------------------------------------------------------------------------------
+# --- Recorder -------------------------------------------------------------------------------------
 
 
 def judge(values, metric="val/loss", mode="min", loggers=()):
@@ -168,7 +168,7 @@ def test_the_state_is_plain_and_goes_round():
     assert {type(value) for value in state.values()} <= {int, float, dict, list}
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
 def load(folder, name):
@@ -254,7 +254,9 @@ def test_the_last_checkpoint_is_saved_at_most_so_often_and_after_the_last_epoch(
 def test_a_checkpoint_that_takes_long_is_saved_so_seldom_that_it_takes_a_fiftieth(
     tmp_path, monkeypatch
 ):
-    """An epoch takes 1 second and a save 0.05: at least 2.5 seconds lie between two. 0 still means every epoch."""
+    """An epoch takes 1 second and a save 0.05: at least 2.5 seconds lie between two.
+    0 still means every epoch.
+    """
     for min_seconds, expected in ((1.0, [0, 3, 6, 7]), (0.0, list(range(8)))):
         seconds = SimpleNamespace(now=0.0)
         monkeypatch.setattr(
@@ -279,7 +281,9 @@ def test_a_checkpoint_that_takes_long_is_saved_so_seldom_that_it_takes_a_fiftiet
 
 
 def test_logs_are_written_once_a_second_and_before_the_last_checkpoint(tmp_path, monkeypatch):
-    """Epochs of 0.3 seconds: rows reach the disk in every fourth, and with the checkpoint of the last."""
+    """Epochs of 0.3 seconds: rows reach the disk in every fourth,
+    and with the checkpoint of the last.
+    """
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(recorder, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     seen = []
@@ -335,7 +339,7 @@ def test_the_last_epoch_is_saved_whatever_ends_the_run(options, last, tmp_path):
         assert torch.equal(vector(network_of(saved)), vector(made.network))
 
 
-# --- early stopping ---------------------------------------------------------------------------------------------------
+# --- early stopping -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -363,7 +367,9 @@ def test_the_last_checkpoint_refuses_a_negative_time():
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 2), (1, 2), (3, 4), (20, 9)])
 def test_patience_is_the_number_of_epochs_without_improvement(patience, epochs):
-    """Nothing counts as an improvement on the first epoch. The library stops after the first bad one at the least."""
+    """Nothing counts as an improvement on the first epoch.
+    The library stops after the first bad one at the least.
+    """
     stopping = EarlyStopping("val/loss", "min", patience=patience, min_delta=1e9)
     assert fit(callbacks=[stopping], max_epochs=9).recorder.epochs == epochs
 
@@ -385,7 +391,7 @@ def test_early_stopping_counts_epochs_with_validation():
     assert fit(callbacks=[stopping], max_epochs=9, check_val_every_n_epoch=2).recorder.epochs == 6
 
 
-# --- learning rate ----------------------------------------------------------------------------------------------------
+# --- learning rate --------------------------------------------------------------------------------
 
 
 def test_the_learning_rate_of_an_epochs_end_is_one_scalar():
@@ -403,7 +409,7 @@ def test_of_a_schedule_of_steps_it_is_the_rate_after_the_epochs_last_step():
     assert rates[2] == pytest.approx(0.0, abs=1e-9)
 
 
-# --- progress bar -----------------------------------------------------------------------------------------------------
+# --- progress bar ---------------------------------------------------------------------------------
 
 
 def terminal(monkeypatch):

@@ -1,4 +1,6 @@
-"""What a run draws at its end: what the figures show is computed again here, and nothing else is touched."""
+"""What a run draws at its end: what the figures show is computed again here,
+and nothing else is touched.
+"""
 
 import random
 import re
@@ -189,7 +191,7 @@ def test_pictures_are_those_of_the_rows(train, given_to):
     )
 
 
-# --- what is left alone -----------------------------------------------------------------------------------------------
+# --- what is left alone ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_the_best_weights_are_shown_if_there_are_any_else_the_last(averaging, tr
     assert not torch.equal(best, last)
 
 
-# --- where there is little to show ------------------------------------------------------------------------------------
+# --- where there is little to show ----------------------------------------------------------------
 
 
 def test_without_a_validation_set_nothing_is_drawn(train, capsys):
@@ -338,7 +340,7 @@ def test_every_precision_draws(data, precision, train, capsys):
     assert "warning" not in capsys.readouterr().err
 
 
-# --- when nothing is drawn --------------------------------------------------------------------------------------------
+# --- when nothing is drawn ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("words", "count"), [([], 0), (["callbacks.evaluation.trials=true"], 5)])

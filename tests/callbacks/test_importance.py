@@ -1,4 +1,6 @@
-"""Permutation importance: as scikit-learn computes it, with the inputs of a column shuffled together."""
+"""Permutation importance: as scikit-learn computes it,
+with the inputs of a column shuffled together.
+"""
 
 import csv
 
@@ -76,7 +78,9 @@ def test_importance_is_scikit_learns():
 
 
 def test_inputs_of_a_column_are_shuffled_together():
-    """Their sum is always one, so a network that takes the sum needs neither, as long as they stay together."""
+    """Their sum is always one, so a network that takes the sum needs neither,
+    as long as they stay together.
+    """
     torch.manual_seed(0)
     network, share = torch.nn.Linear(2, 1, bias=False), torch.rand(50, 1)
     torch.nn.init.ones_(network.weight)

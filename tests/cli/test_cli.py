@@ -1,4 +1,6 @@
-"""The command line: help without torch, and every wrong input as one line, exit code 2, nothing left behind."""
+"""The command line: help without torch, and every wrong input as one line, exit code 2,
+nothing left behind.
+"""
 
 import json
 import os
@@ -280,7 +282,7 @@ def test_full_error_shows_the_traceback(command, monkeypatch: pytest.MonkeyPatch
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 
-# --- damaged runs -----------------------------------------------------------------------------------------------------
+# --- damaged runs ---------------------------------------------------------------------------------
 
 
 def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -364,7 +366,7 @@ def test_a_strangers_run_folder_cannot_run_code(command, tmp_path: Path) -> None
     assert "package os is not allowed" in ended.err
 
 
-# --- help and start ---------------------------------------------------------------------------------------------------
+# --- help and start -------------------------------------------------------------------------------
 
 
 def test_help_names_every_option() -> None:

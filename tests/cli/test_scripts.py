@@ -1,4 +1,6 @@
-"""The scripts' arguments are checked before any work, in one line; long scripts say how far they are."""
+"""The scripts' arguments are checked before any work, in one line;
+long scripts say how far they are.
+"""
 
 import importlib
 import sys

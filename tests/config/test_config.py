@@ -102,7 +102,7 @@ def make(kind, base=object, where="widget", **arguments):
     return build({"_target_": path, **arguments}, base, where, packages=[HERE])
 
 
-# --- what may be built ------------------------------------------------------------------------------------------------
+# --- what may be built ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,9 @@ def make(kind, base=object, where="widget", **arguments):
     ],
 )
 def test_only_classes_defined_in_allowed_packages_are_built(path, tmp_path):
-    """Any base would do here: what refuses is that these are no classes, or classes of another package."""
+    """Any base would do here: what refuses is that these are no classes,
+    or classes of another package.
+    """
     proof = tmp_path / "ran"
     node = {"_target_": path, "command": f"touch {proof}", "args": ["touch", str(proof)]}
     message = refusal(build, node, object, "model", packages=[HERE])
@@ -281,7 +283,7 @@ def test_a_target_among_open_keywords_stays_data():
     assert make(Open, **options).options == options
 
 
-# --- arguments --------------------------------------------------------------------------------------------------------
+# --- arguments ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -400,7 +402,7 @@ def test_annotations_in_words(annotation, words):
     assert expected(annotation) == words
 
 
-# --- live values ------------------------------------------------------------------------------------------------------
+# --- live values ----------------------------------------------------------------------------------
 
 
 def test_live_values_are_always_passed_and_never_configured():
@@ -463,7 +465,7 @@ def test_options_of_a_data_source_are_checked_against_table_data():
     )
 
 
-# --- what the constructors say ----------------------------------------------------------------------------------------
+# --- what the constructors say --------------------------------------------------------------------
 
 
 def test_a_value_error_of_a_library_becomes_a_refusal():

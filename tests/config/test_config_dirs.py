@@ -69,7 +69,9 @@ WRONG = {
 @pytest.mark.parametrize("flags", WRONG)
 @pytest.mark.parametrize("rest", ["model=mine", "--help", "-m model=mine,deep"])
 def test_a_wrong_folder_is_refused_in_one_line(flags, rest, own, command):
-    """One of Hydra's usage for a flag without a folder, one in which conf/'s option would be taken in silence."""
+    """One of Hydra's usage for a flag without a folder,
+    one in which conf/'s option would be taken in silence.
+    """
     (own / "optimizer").mkdir()
     shutil.copy(ROOT / "conf/optimizer/sgd.yaml", own / "optimizer/adam.yaml")
     before = set(own.parent.rglob("*"))
@@ -81,7 +83,7 @@ def test_a_wrong_folder_is_refused_in_one_line(flags, rest, own, command):
     assert set(own.parent.rglob("*")) == before
 
 
-# --- the copies that a sweep keeps ------------------------------------------------------------------------------------
+# --- the copies that a sweep keeps ----------------------------------------------------------------
 
 
 def composer(*folders: Path) -> Composer:

@@ -1,6 +1,8 @@
-"""What a stranger's run folder, sweep folder, options or checkpoint may not do: run code, or reach out of the folder.
+"""What a stranger's run folder, sweep folder, options or checkpoint may not do:
+run code, or reach out of the folder.
 
-ROUTES is the table of docs/security.md: each plants what a stranger could have written, and uses it as a user would.
+ROUTES is the table of docs/security.md:
+each plants what a stranger could have written, and uses it as a user would.
 """
 
 import json
@@ -68,7 +70,9 @@ def kept(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def world(tmp_path: Path, command, monkeypatch, trained, kept) -> SimpleNamespace:
-    """A user's folder with the run in `logs/runs/theirs`, somebody else's module beside it, and what is not to change."""
+    """A user's folder with the run in `logs/runs/theirs`, somebody else's module beside it,
+    and what is not to change.
+    """
     mark, outside = tmp_path / "mark", tmp_path / "outside"
     monkeypatch.setenv("MARK", str(mark))
     monkeypatch.setenv("SECRET", SECRET)
@@ -129,7 +133,7 @@ def with_options(world, name: str, text: str, *words: str):
 GLOBAL = "# @package _global_\n"
 
 
-# --- the routes -------------------------------------------------------------------------------------------------------
+# --- the routes -----------------------------------------------------------------------------------
 
 
 def packages_of_a_run(world):
@@ -439,11 +443,13 @@ def test_the_names_of_hydra_and_optuna_that_are_used_are_there():
         assert callable(getattr(CmaEsSampler, name))
 
 
-# --- what stays allowed -----------------------------------------------------------------------------------------------
+# --- what stays allowed ---------------------------------------------------------------------------
 
 
 def test_cmaes_made_again_proposes_what_one_that_was_kept_proposes():
-    """Its mean and its covariance after some generations are those of Optuna's own, which has kept its state."""
+    """Its mean and its covariance after some generations are those of Optuna's own,
+    which has kept its state.
+    """
     import optuna
     from optuna._transform import _SearchSpaceTransform
 
@@ -547,7 +553,7 @@ def test_a_trial_keeps_the_value_of_a_variable_that_its_command_names(
     assert known["config"]["model"]["dropout"] == 0.25
 
 
-# --- targets, processes -----------------------------------------------------------------------------------------------
+# --- targets, processes ---------------------------------------------------------------------------
 
 
 def test_a_module_is_imported_only_for_a_class_that_it_has(tmp_path: Path, monkeypatch):
@@ -584,7 +590,7 @@ def test_a_process_imports_nothing_from_the_current_directory(tmp_path: Path):
     assert str(places.ROOT) in environment(1)["PYTHONPATH"]  # where packages of the user's are
 
 
-# --- secrets ----------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def test_the_password_of_a_database_is_in_no_file(command, tmp_path: Path, monkeypatch):

@@ -13,7 +13,7 @@ from goldilocks.errors import Refused
 FRACTIONS = {"val": 0.2, "test": 0.2}
 
 
-# --- the embedded sets ------------------------------------------------------------------------------------------------
+# --- the embedded sets ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_spec_survives_plain_containers():
     assert Spec.from_plain(spec.as_plain()) == spec
 
 
-# --- the split --------------------------------------------------------------------------------------------------------
+# --- the split ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stratify", [True, False])
@@ -166,7 +166,7 @@ def test_a_part_too_small_for_every_class_is_refused(stage):
         EmbeddedData("iris", **{f"{stage}_fraction": 0.01}).setup()
 
 
-# --- loaders ----------------------------------------------------------------------------------------------------------
+# --- loaders --------------------------------------------------------------------------------------
 
 
 def test_training_batches_are_shuffled_and_of_the_asked_size():

@@ -68,7 +68,7 @@ def test_a_column_that_the_command_line_does_not_take_is_not_advised_to_be_dropp
     assert (found.status, found.overrides) == ("warning", ())
 
 
-# --- repeated rows ----------------------------------------------------------------------------------------------------
+# --- repeated rows --------------------------------------------------------------------------------
 
 
 def data_of(*words):

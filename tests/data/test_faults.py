@@ -1,4 +1,6 @@
-"""Tables that went wrong in the world: their kinds, made here, and the shared files, each with its right outcome."""
+"""Tables that went wrong in the world:
+their kinds, made here, and the shared files, each with its right outcome.
+"""
 
 from pathlib import Path
 
@@ -47,7 +49,7 @@ def described(path, **options):
     return {column["name"]: column for column in ready(path, **options).described}
 
 
-# --- what columns are -------------------------------------------------------------------------------------------------
+# --- what columns are -----------------------------------------------------------------------------
 
 DAYS = pd.date_range("2023-01-01", periods=120, freq="17h")
 NUMBERS = {
@@ -121,7 +123,7 @@ def test_another_programs_index_is_no_feature(made, tmp_path):
     assert data.said == ["1 row without a target is left out"]
 
 
-# --- numbers and targets ----------------------------------------------------------------------------------------------
+# --- numbers and targets --------------------------------------------------------------------------
 
 
 def test_numbers_that_single_precision_cannot_hold(tmp_path):
@@ -171,7 +173,7 @@ def test_a_constant_target_is_no_leak(tmp_path):
     assert (status["single features"], status["target"]) == ("ok", "failed")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def test_what_is_in_front_of_a_table(tmp_path):
@@ -219,7 +221,7 @@ def test_pages_hold_no_tags(tmp_path):
     assert "<script" not in page and "<img" not in page and "](c)" not in page.replace("\\](c)", "")
 
 
-# --- prediction -------------------------------------------------------------------------------------------------------
+# --- prediction -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +276,7 @@ def test_what_training_did_not_have_is_told_by_column(trained, tmp_path, monkeyp
         goldilocks.load(run, strict=True).predict(pd.read_csv(path))
 
 
-# --- the shared files -------------------------------------------------------------------------------------------------
+# --- the shared files -----------------------------------------------------------------------------
 
 shared = pytest.mark.skipif(not FAULTS.is_dir(), reason=f"{FAULTS} is not there")
 RIGHT = {

@@ -20,7 +20,9 @@ def nothing_remembered():
 
 
 def idx(values):
-    """The bytes of an IDX file: two zeros, 8 for unsigned bytes, the number of dimensions, their sizes, the values."""
+    """The bytes of an IDX file: two zeros, 8 for unsigned bytes, the number of dimensions,
+    their sizes, the values.
+    """
     sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
     return bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes()
 
@@ -111,7 +113,7 @@ def test_without_a_folder_the_images_are_openmls(name):
     assert torch.equal(data.tensors["test"][1], torch.arange(240, 300) % 10)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def broken(tmp_path, change):
@@ -175,7 +177,7 @@ def test_parts_of_different_sizes_are_refused(tmp_path):
         IdxImages("mnist_784", str(tmp_path)).load()
 
 
-# --- the real files ---------------------------------------------------------------------------------------------------
+# --- the real files -------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not there")

@@ -1,4 +1,6 @@
-"""With the responses of openml.org that scikit-learn keeps for its own tests: nothing touches the network."""
+"""With the responses of openml.org that scikit-learn keeps for its own tests:
+nothing touches the network.
+"""
 
 from types import SimpleNamespace
 from urllib.error import HTTPError, URLError

@@ -1,4 +1,6 @@
-"""Whatever goes on with a run notices that its rows are others, and finds the same ones in another place."""
+"""Whatever goes on with a run notices that its rows are others,
+and finds the same ones in another place.
+"""
 
 import shutil
 

@@ -93,7 +93,9 @@ def test_a_constant_feature_becomes_zero(scaling, constant):
 
 @pytest.mark.parametrize("scaling", FITTED)
 def test_a_feature_far_from_zero_keeps_its_differences(scaling):
-    """A time in seconds since 1970: single precision would round it to steps of 128 before it is scaled."""
+    """A time in seconds since 1970:
+    single precision would round it to steps of 128 before it is scaled.
+    """
     seconds = 1.7e9 + np.arange(60.0)[:, None]
     data = ready(Rows(seconds, np.linspace(0, 1, 60) ** 2, scaling=scaling))
     near = ready(Rows(seconds - 1.7e9, np.linspace(0, 1, 60) ** 2, scaling=scaling))

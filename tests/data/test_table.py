@@ -39,7 +39,7 @@ def frame_of(path):
     return pd.read_csv(path)
 
 
-# --- a command --------------------------------------------------------------------------------------------------------
+# --- a command ------------------------------------------------------------------------------------
 
 
 def test_a_file_and_a_target_are_all_it_takes(command, path):
@@ -135,7 +135,7 @@ def test_a_sweep_reads_the_table_once(command, path, monkeypatch):
     assert len(read) == 1
 
 
-# --- task -------------------------------------------------------------------------------------------------------------
+# --- task -----------------------------------------------------------------------------------------
 
 
 def table_of(tmp_path, target):
@@ -237,7 +237,7 @@ def test_rows_are_counted_as_in_the_file(tmp_path):
     assert data.card()["notes"][1] == "30 rows without a target are left out"
 
 
-# --- split ------------------------------------------------------------------------------------------------------------
+# --- split ----------------------------------------------------------------------------------------
 
 
 def test_files_of_their_own_for_validation_and_test(tmp_path):
@@ -341,7 +341,7 @@ def test_only_one_thing_splits_the_rows(path):
         TableFile(path=path, target="price", split_column="make", time_column="sold")
 
 
-# --- many categories --------------------------------------------------------------------------------------------------
+# --- many categories ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -400,7 +400,7 @@ def test_precision_that_cannot_count_categories_is_refused(compose, tmp_path):
         )
 
 
-# --- again ------------------------------------------------------------------------------------------------------------
+# --- again ----------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_prepares_rows_as_the_run_did(command, compose, path):

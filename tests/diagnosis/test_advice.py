@@ -1,4 +1,6 @@
-"""What is advised exists: every option, key and script that a message of ours names, and every advice to a finding."""
+"""What is advised exists: every option, key and script that a message of ours names,
+and every advice to a finding.
+"""
 
 import ast
 import re
@@ -85,7 +87,7 @@ def test_a_key_that_is_not_there_would_be_found():
     assert KEY.findall("write data.drop_repeats=true") == ["data.drop_repeats"]
 
 
-# --- the advice to each finding, under many options -------------------------------------------------------------------
+# --- the advice to each finding, under many options -----------------------------------------------
 
 EVIDENCE = Evidence(
     task="multiclass",

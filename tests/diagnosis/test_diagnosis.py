@@ -191,7 +191,7 @@ def test_the_advice_mends_what_it_says(tmp_path):
         assert better.val.loss < 0.8 * evidence.val.loss
 
 
-# --- evidence ---------------------------------------------------------------------------------------------------------
+# --- evidence -------------------------------------------------------------------------------------
 
 
 def test_rows_against_formulas():
@@ -259,7 +259,9 @@ def test_a_few_steps_are_not_judged(name):
 
 
 def test_a_training_loss_that_falls_far_below_is_no_underfitting():
-    """Though another network does better: then the weights that are kept are best for another reason."""
+    """Though another network does better:
+    then the weights that are kept are best for another reason.
+    """
     better = {
         "compare": lambda: Comparison(0.3, 0.6, 0.01),
         "train": Rows(90, 0.9, 0.01, 1.0, 0.01),
@@ -293,7 +295,7 @@ def test_a_gradient_that_dead_units_stop_does_not_vanish():
     ]
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 def known(**given) -> Evidence:
@@ -340,7 +342,7 @@ def test_an_optimizer_without_a_rate_gets_another():
     assert words == ["optimizer=nadam"]
 
 
-# --- from end to end --------------------------------------------------------------------------------------------------
+# --- from end to end ------------------------------------------------------------------------------
 
 
 def test_a_run_is_told_on_the_screen_in_its_folder_and_in_its_result(command):

@@ -1,4 +1,6 @@
-"""The health check names what is broken, each by the line that is meant for it, and leaves what is sound alone."""
+"""The health check names what is broken, each by the line that is meant for it,
+and leaves what is sound alone.
+"""
 
 import math
 import subprocess
@@ -84,7 +86,7 @@ def not_ok(verdicts: dict[str, Verdict]) -> dict[str, str]:
     return {name: verdict.status for name, verdict in verdicts.items() if verdict.status != "ok"}
 
 
-# --- what is sound ----------------------------------------------------------------------------------------------------
+# --- what is sound --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -108,7 +110,7 @@ def test_every_network_starts_at_the_loss_of_a_guess_and_learns_a_batch(model):
     assert judge_gradients(probe_gradients(network, loss, x, y)).status == "ok"
 
 
-# --- what is broken ---------------------------------------------------------------------------------------------------
+# --- what is broken -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_a_weak_signal_is_told_from_none(seed, weight):
     assert check_signal(x, y, "regression").status == ("ok" if weight else "failed")
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def start(folder: Path, *words: str) -> subprocess.CompletedProcess:

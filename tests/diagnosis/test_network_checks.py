@@ -1,4 +1,6 @@
-"""The judgements of the health check on made-up numbers; tests/diagnosis/test_doctor.py shows them on real runs."""
+"""The judgements of the health check on made-up numbers;
+tests/diagnosis/test_doctor.py shows them on real runs.
+"""
 
 import math
 import sys

@@ -1,4 +1,6 @@
-"""What the pages say is so: commands, trees, links; and what the command line needs first imports nothing heavy."""
+"""What the pages say is so: commands, trees, links;
+and what the command line needs first imports nothing heavy.
+"""
 
 import ast
 import itertools
@@ -51,11 +53,13 @@ LIGHT = (
 )
 
 
-# --- commands ---------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 def commands(start: str) -> list[tuple[str, str]]:
-    """(page, command) for each command of the pages that begins with `start`, in blocks and between backticks."""
+    """(page, command) for each command of the pages that begins with `start`,
+    in blocks and between backticks.
+    """
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -153,7 +157,7 @@ def test_every_make_target_exists(page, command):
     assert target in targets, f"{page}: {command}"
 
 
-# --- what the README lists --------------------------------------------------------------------------------------------
+# --- what the README lists ------------------------------------------------------------------------
 
 
 def readme() -> str:
@@ -200,7 +204,9 @@ def test_nothing_that_git_holds_is_missing_from_the_tree():
 
 
 def test_the_table_of_the_readme_has_every_group_and_every_option_of_ours():
-    """One that names no class of goldilocks may be anybody's: it is one YAML file, without a line in the README."""
+    """One that names no class of goldilocks may be anybody's:
+    it is one YAML file, without a line in the README.
+    """
     from goldilocks.config.options import groups
 
     found = dict(re.findall(r"^\| `(\w+)` \| (`.*?`) \| ", readme(), flags=re.MULTILINE))
@@ -219,7 +225,7 @@ def test_the_table_of_the_readme_has_every_group_and_every_option_of_ours():
     assert ours <= listed <= set(OPTIONS)
 
 
-# --- links and names --------------------------------------------------------------------------------------------------
+# --- links and names ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -229,7 +235,7 @@ def test_links_lead_somewhere(page):
     assert not broken
 
 
-# --- the rules of the code --------------------------------------------------------------------------------------------
+# --- the rules of the code ------------------------------------------------------------------------
 
 
 def name_of(path: Path) -> str:

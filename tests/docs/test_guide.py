@@ -1,4 +1,6 @@
-"""docs/guide.md: every row with an option that exists, and its blocks are what the measured values say."""
+"""docs/guide.md: every row with an option that exists,
+and its blocks are what the measured values say.
+"""
 
 import json
 import math
@@ -38,7 +40,7 @@ SECTIONS = dict(
 )
 
 
-# --- the page ---------------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def test_the_page_has_all_thirty_rows_in_order():
@@ -115,7 +117,7 @@ def test_what_guessing_reaches(data):
     )
 
 
-# --- the rule ---------------------------------------------------------------------------------------------------------
+# --- the rule -------------------------------------------------------------------------------------
 
 
 def test_the_interval_is_that_of_the_paired_t_test():
@@ -170,7 +172,7 @@ def test_a_row_has_one_word():
     assert sentence([*later, *compared(HOLDS)]) == "holds"
 
 
-# --- which runs count -------------------------------------------------------------------------------------------------
+# --- which runs count -----------------------------------------------------------------------------
 
 RATES = {
     "title": "Rates",
@@ -266,7 +268,7 @@ def test_the_store_reads_what_it_wrote(rates, tmp_path):
     assert (again.runs, again.about) == (store.runs, store.about)
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess:

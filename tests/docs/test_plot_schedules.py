@@ -1,4 +1,6 @@
-"""The picture of all schedules is drawn; what it draws is compared with formulas in test_schedulers.py."""
+"""The picture of all schedules is drawn;
+what it draws is compared with formulas in test_schedulers.py.
+"""
 
 import subprocess
 import sys

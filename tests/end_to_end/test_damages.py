@@ -1,4 +1,6 @@
-"""Folders in which a file is damaged: a command refuses them in one line, or goes on rightly. Never a traceback."""
+"""Folders in which a file is damaged: a command refuses them in one line, or goes on rightly.
+Never a traceback.
+"""
 
 import importlib
 import json
@@ -78,12 +80,14 @@ def in_one_line(err):
     return len(lines) == 1 and lines[0].startswith("error: ") and "Traceback" not in err
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished run, a grid and a sweep that learns, of two trials each; and the configuration of a command."""
+    """A finished run, a grid and a sweep that learns, of two trials each;
+    and the configuration of a command.
+    """
     from goldilocks.config.compose import compose
     from goldilocks.runs.run import start
 
@@ -188,7 +192,7 @@ def test_what_a_command_does_not_need_of_a_run_does_not_stop_it(
         assert (run / "metrics.csv").read_text().startswith("step,")
 
 
-# --- sweeps -----------------------------------------------------------------------------------------------------------
+# --- sweeps ---------------------------------------------------------------------------------------
 
 GRID = ["optimizer.lr=0.01,0.02", "name=grid"]
 LEARNS = [

@@ -1,4 +1,6 @@
-"""A run that is killed or interrupted at any moment ends, resumed, as one that was left alone: to the bit, once."""
+"""A run that is killed or interrupted at any moment ends, resumed, as one that was left alone:
+to the bit, once.
+"""
 
 import math
 import os
@@ -43,7 +45,9 @@ AFTER = {
 
 
 class Moment:
-    """Does something where a function is called, before or after it, and remembers how often it was."""
+    """Does something where a function is called, before or after it,
+    and remembers how often it was.
+    """
 
     def __init__(self, monkeypatch, owner, name, act, after=False):
         function = getattr(owner, name)
@@ -77,7 +81,9 @@ def copies_of(tmp_path, copies):
 
 
 def state_of(folder, name="last.ckpt"):
-    """What a checkpoint says of the network, optimizer, schedule and progress; without how long it took."""
+    """What a checkpoint says of the network, optimizer, schedule and progress;
+    without how long it took.
+    """
     path = folder / "checkpoints" / name
     if not path.exists():
         return None
@@ -141,7 +147,9 @@ def assert_left_the_same(folder, whole):
 
 @pytest.fixture
 def killed_after(command, tmp_path, monkeypatch):
-    """Trains once and copies the run folder at a moment's calls; returns what the run left, and the copies."""
+    """Trains once and copies the run folder at a moment's calls;
+    returns what the run left, and the copies.
+    """
 
     def train(owner, name, words, after=False):
         copies = []
@@ -155,7 +163,7 @@ def killed_after(command, tmp_path, monkeypatch):
     return train
 
 
-# --- training is over -------------------------------------------------------------------------------------------------
+# --- training is over -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -212,7 +220,7 @@ def test_a_trial_that_is_given_up_or_over_is_not_trained_again(command, monkeypa
         assert state_of(folder)["epoch"] == 2
 
 
-# --- within training --------------------------------------------------------------------------------------------------
+# --- within training ------------------------------------------------------------------------------
 
 
 def test_a_run_with_a_limit_of_steps_resumes_from_every_epoch(killed_after, command):
@@ -273,7 +281,7 @@ def test_what_another_limit_has_ended_says_so(command):
     assert again.code == 0 and "done at trainer.max_steps=4: nothing to resume" in again.err
 
 
-# --- signals at random moments ----------------------------------------------------------------------------------------
+# --- signals at random moments --------------------------------------------------------------------
 
 LONG = ["trainer.max_epochs=999", "trainer.max_steps=200", "callbacks.early_stopping=null"]
 
@@ -285,7 +293,9 @@ LONG = ["trainer.max_epochs=999", "trainer.max_steps=200", "callbacks.early_stop
     ids=["figures", "steps"],
 )
 def test_twenty_signals_at_random_moments(words, sign, command, tmp_path):
-    """A run of its own process gets a signal between the sign of a phase and its end; then it is resumed here."""
+    """A run of its own process gets a signal between the sign of a phase and its end;
+    then it is resumed here.
+    """
     whole, chance, broken = left(command(*SAVED, *words).folder), random.Random(0), 0
     began, _ = ended_by(command, words, tmp_path / "timed", sign, None)
     for number in range(20):
@@ -324,7 +334,7 @@ def ended_by(command, words, home, sign, blow):
     return time.monotonic() - began, os.waitstatus_to_exitcode(status)
 
 
-# --- before the first checkpoint, and what checkpoints hold -----------------------------------------------------------
+# --- before the first checkpoint, and what checkpoints hold ---------------------------------------
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(killed_after, command):

@@ -1,4 +1,6 @@
-"""Follows docs/extending.md word for word in a copy of the project: its files, its edits, its commands."""
+"""Follows docs/extending.md word for word in a copy of the project:
+its files, its edits, its commands.
+"""
 
 import csv
 import json
@@ -16,7 +18,8 @@ import pytest
 from conftest import ROOT
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-# Before a block: `file`:  or  `file`, below `line`:  or  `file`, in place of `line`:  Commands are in ```bash blocks.
+# Before a block: `file`:  or  `file`, below `line`:  or  `file`, in place of `line`:
+# Commands are in ```bash blocks.
 BLOCK = re.compile(
     r"(?:^`(?P<file>[\w./-]+)`(?:, (?P<how>below|in place of) `(?P<line>[^\n]+)`)?:\n\n)?"
     r"^```(?P<language>python|yaml|bash)\n(?P<text>.*?)^```$",
@@ -97,7 +100,9 @@ def follow(block: Block, root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which the page was followed and all its commands were run for two epochs."""
+    """A copy of the project in which the page was followed and all its
+    commands were run for two epochs.
+    """
     root = tmp_path_factory.mktemp("clone")
     for name in ("src", "conf"):
         shutil.copytree(
@@ -206,7 +211,9 @@ def test_the_own_metric_decides_where_it_is_the_objective(clone):
 
 
 def test_the_own_regularizer_changes_the_weights(clone):
-    """Against the same run with the strength at zero; everything else in it is the same by its seed."""
+    """Against the same run with the strength at zero;
+    everything else in it is the same by its seed.
+    """
     folder = run_of(clone, "regularization=[dropout,outputs]")
     result = json.loads((folder / "result.json").read_text())
     assert result["choices"]["regularization"] == ["dropout", "outputs"]

@@ -1,4 +1,6 @@
-"""A disk that is full, a folder that is gone, an output that is closed: one line, and what is known is kept."""
+"""A disk that is full, a folder that is gone, an output that is closed:
+one line, and what is known is kept.
+"""
 
 import errno
 import json
@@ -18,7 +20,9 @@ QUICK = [*SMALL, "callbacks.evaluation=null", "logger=csv"]
 
 
 class Disk:
-    """Nothing can be written any more below a folder once it is `full`, as on one whose blocks are taken."""
+    """Nothing can be written any more below a folder once it is `full`,
+    as on one whose blocks are taken.
+    """
 
     def __init__(self, monkeypatch, folder):
         self.full, self.folder = False, str(folder)

@@ -1,4 +1,6 @@
-"""Every option of every group is composed, built and trained for two steps; so is what takes a name or a list."""
+"""Every option of every group is composed, built and trained for two steps;
+so is what takes a name or a list.
+"""
 
 import contextlib
 import copy
@@ -49,7 +51,9 @@ COMPOSED = {}
     "path", [CONF / "train.yaml", *FILES], ids=lambda path: path.relative_to(CONF).as_posix()
 )
 def test_an_option_begins_with_a_line_that_says_what_it_is(path):
-    """After Hydra's own `# @package _global_`, which must come first in an experiment. `--help` shows the line."""
+    """After Hydra's own `# @package _global_`, which must come first in an experiment.
+    `--help` shows the line.
+    """
     lines = [
         line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @")
     ]
@@ -70,7 +74,9 @@ def fitting_data(compose, word):
 
 
 def same(found, said):
-    """Whether a composed value is what an option's file says; what it leaves to a reference is anything."""
+    """Whether a composed value is what an option's file says;
+    what it leaves to a reference is anything.
+    """
     if isinstance(said, dict):
         return all(key == "defaults" or same(found[key], value) for key, value in said.items())
     return found == said or (isinstance(said, str) and said.startswith("${"))
@@ -168,7 +174,7 @@ def test_every_optimizer_trains_with_every_scheduler(
     assert type(trained.optimizer).__name__ == cfg.optimizer._target_.rpartition(".")[2]
 
 
-# --- several of a group, or fewer -------------------------------------------------------------------------------------
+# --- several of a group, or fewer -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,7 +253,7 @@ def test_a_single_callback_is_removed_by_null(name, compose, train_two_steps, tm
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == expected
 
 
-# --- values by name ---------------------------------------------------------------------------------------------------
+# --- values by name -------------------------------------------------------------------------------
 
 
 def changed(compose, **values):

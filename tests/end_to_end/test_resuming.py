@@ -1,4 +1,6 @@
-"""A run that goes on from a checkpoint ends with the weights of one that was not interrupted, to the bit."""
+"""A run that goes on from a checkpoint ends with the weights of one that was not interrupted,
+to the bit.
+"""
 
 import pytest
 import torch

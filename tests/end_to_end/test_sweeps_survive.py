@@ -1,4 +1,6 @@
-"""Sweeps that are killed, started twice at a time, edited on the way, or run by process: nothing is lost."""
+"""Sweeps that are killed, started twice at a time, edited on the way, or run by process:
+nothing is lost.
+"""
 
 import csv
 import json

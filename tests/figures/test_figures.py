@@ -1,4 +1,6 @@
-"""Figures as they are drawn: counts by scikit-learn, and words that neither overlap nor leave the picture."""
+"""Figures as they are drawn: counts by scikit-learn,
+and words that neither overlap nor leave the picture.
+"""
 
 import math
 
@@ -98,7 +100,9 @@ def some_figures(draws):
 
 @pytest.fixture
 def written(monkeypatch):
-    """All words that are written on the sheets of a test, each with the box of the pixels that they changed."""
+    """All words that are written on the sheets of a test,
+    each with the box of the pixels that they changed.
+    """
     words = []
     monkeypatch.setattr(canvas, "SHARP", 1)  # the places are the same, and there are fewer pixels
 

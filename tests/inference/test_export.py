@@ -1,4 +1,6 @@
-"""A finished run's network in ONNX and torch.export agrees with its checkpoint; so does the JSON that prepares rows."""
+"""A finished run's network in ONNX and torch.export agrees with its checkpoint;
+so does the JSON that prepares rows.
+"""
 
 import csv
 import datetime
@@ -40,7 +42,9 @@ def made(tmp_path_factory):
 
 
 def prepared_by_the_json(rules, rows):
-    """The graph's input, [N, M], from rows of words, by what docs/using.md says of preparation.json, and no more."""
+    """The graph's input, [N, M], from rows of words, by what docs/using.md says of
+    preparation.json, and no more.
+    """
     x = np.full((len(rows), rules["input"]["shape"][1]), np.nan)
     for column in rules["columns"]:
         for at, row in enumerate(rows):
@@ -212,7 +216,7 @@ def test_quantiles_are_scikit_learns():
     np.testing.assert_allclose(normal_quantile(p), norm.ppf(p), rtol=1e-12, atol=1e-12)
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def test_the_command_says_what_it_wrote(made, monkeypatch, capsys):

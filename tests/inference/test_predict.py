@@ -46,7 +46,9 @@ def lines(made):
 
 
 def by_the_module(folder):
-    """The test rows' numbers, and what the checkpoint's module makes of them: what the run was tested with."""
+    """The test rows' numbers, and what the checkpoint's module makes of them:
+    what the run was tested with.
+    """
     path = folder / "checkpoints" / "best.ckpt"
     checkpoint = load_checkpoint(path)
     parts = prepare(read_config(folder), fitted=checkpoint, warn=False)
@@ -57,7 +59,7 @@ def by_the_module(folder):
         ).numpy()
 
 
-# --- from Python ------------------------------------------------------------------------------------------------------
+# --- from Python ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -203,7 +205,7 @@ def test_runs_that_cannot_be_loaded_are_refused(runs, tmp_path):
         goldilocks.load(tmp_path / "run")
 
 
-# --- a file -----------------------------------------------------------------------------------------------------------
+# --- a file ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TABLES)

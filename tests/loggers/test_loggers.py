@@ -63,7 +63,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-# --- TensorBoard ------------------------------------------------------------------------------------------------------
+# --- TensorBoard ----------------------------------------------------------------------------------
 
 
 def test_scalars_are_read_back_at_their_steps(tmp_path):
@@ -110,7 +110,9 @@ def test_text_is_shown_as_it_is_written(tmp_path):
 
 
 def test_hyperparameters_are_there_from_the_start(tmp_path):
-    """In a killed run too: a start, no end, and no list of metrics, which TensorBoard would take for all runs."""
+    """In a killed run too: a start, no end, and no list of metrics,
+    which TensorBoard would take for all runs.
+    """
     logger = TensorBoardLogger(str(tmp_path))
     logger.log_hyperparams(OPTIONS)
     logger.log_metrics({"best/val/loss": 0.5}, step=3)
@@ -182,7 +184,9 @@ def test_values_are_what_tensorboard_takes(value, expected):
 
 
 def tab(folder):
-    """What TensorBoard shows under HPARAMS, by its own code: option names, and by run its status, options, metrics."""
+    """What TensorBoard shows under HPARAMS, by its own code:
+    option names, and by run its status, options, metrics.
+    """
     events = (
         EventMultiplexer(size_guidance={"scalars": 0, "tensors": 0})
         .AddRunsFromDirectory(str(folder))
@@ -214,7 +218,9 @@ def tab(folder):
 
 
 def in_its_first_epoch(folder, cfg):
-    """What a process has written that is then killed, as long as nothing closes the file: the trainer is kept."""
+    """What a process has written that is then killed, as long as nothing closes the file:
+    the trainer is kept.
+    """
     folder.mkdir(parents=True)
     parts = prepare(cfg)
     trainer = build_trainer(parts, folder)
@@ -269,7 +275,7 @@ def test_the_tab_has_runs_and_trials_with_options_and_results_and_killed_ones_to
     assert combinations == {(o, p, w) for o in ("sgd", "nadam") for p in (3, 7) for w in (8, "[9]")}
 
 
-# --- CSV --------------------------------------------------------------------------------------------------------------
+# --- CSV ------------------------------------------------------------------------------------------
 
 
 def test_a_row_an_epoch_is_on_the_disk_once_it_is_saved(tmp_path):

@@ -1,4 +1,5 @@
-"""Loggers of services, which are extras: each keeps options, metrics, figures and the end of a run, resumed ones too.
+"""Loggers of services, which are extras:
+each keeps options, metrics, figures and the end of a run, resumed ones too.
 
 They run where their package is installed, without a network: pip install -e '.[wandb]' and so on.
 """
@@ -114,7 +115,7 @@ def test_a_logger_of_lightning_whose_package_is_missing_too(kind, command, monke
     assert not list(tmp_path.iterdir())
 
 
-# --- what a service keeps ---------------------------------------------------------------------------------------------
+# --- what a service keeps -------------------------------------------------------------------------
 
 
 def records_in(path):

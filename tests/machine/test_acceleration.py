@@ -97,7 +97,9 @@ def test_compiled_it_trains_the_same(compose, tmp_path, more):
 @pytest.mark.filterwarnings("ignore")  # Lightning asks for a GPU
 @pytest.mark.parametrize("fused", [False, True])
 def test_gradients_are_unscaled_before_they_are_clipped(fused, monkeypatch):
-    """By a scaler of the CPU. Lightning leaves it to a fused step to unscale, which comes after clipping."""
+    """By a scaler of the CPU. Lightning leaves it to a fused step to unscale,
+    which comes after clipping.
+    """
     monkeypatch.setattr(
         goldilocks.training.module, "flattened", lambda optimizer: None
     )  # as on a GPU
@@ -119,7 +121,7 @@ def test_gradients_are_unscaled_before_they_are_clipped(fused, monkeypatch):
     assert norms[1] == pytest.approx(norms[0], rel=0.02)
 
 
-# --- on a GPU ---------------------------------------------------------------------------------------------------------
+# --- on a GPU -------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
@@ -127,7 +129,9 @@ def test_gradients_are_unscaled_before_they_are_clipped(fused, monkeypatch):
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
 @pytest.mark.parametrize("fused", [False, True])
 def test_gradients_are_clipped_after_unscaling(precision, algorithm, fused):
-    """The gradients of each step, as the optimizer gets them, against the limit; and never far below it."""
+    """The gradients of each step, as the optimizer gets them, against the limit;
+    and never far below it.
+    """
     clipping = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
     clipping["optimizer"] = lambda groups: sgd(groups, fused=fused)
     steps = fit(accelerator="gpu", precision=precision, **clipping).log.gradients

@@ -1,4 +1,6 @@
-"""Several devices, as processes on the CPU: the same as one with a larger batch, whatever happens to one of them."""
+"""Several devices, as processes on the CPU:
+the same as one with a larger batch, whatever happens to one of them.
+"""
 
 import csv
 import os
@@ -86,7 +88,7 @@ def assert_same(one: Path, two: Path) -> None:
         torch.testing.assert_close(value, weights(two)[key], rtol=1e-5, atol=1e-5)
 
 
-# --- the share of each ------------------------------------------------------------------------------------------------
+# --- the share of each ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_each_row_is_seen_by_exactly_one_and_counts_the_same(rows, size, world, 
     assert sorted(seen) == list(range(rows))
 
 
-# --- the same as one process ------------------------------------------------------------------------------------------
+# --- the same as one process ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,9 @@ def test_sharded_weights_are_the_same(one, tmp_path):
 
 @pytest.mark.slow
 def test_what_a_process_alone_cannot_see_is_left_out(tmp_path):
-    """Figures, importance, health and diagnosis: with all callbacks no process waits for another without end."""
+    """Figures, importance, health and diagnosis:
+    with all callbacks no process waits for another without end.
+    """
     words = [
         "data=digits",
         "model=cnn",
@@ -237,7 +241,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.read_text().split()]
 
 
-# --- in a sweep, and under torchrun -----------------------------------------------------------------------------------
+# --- in a sweep, and under torchrun ---------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -291,7 +295,7 @@ def test_torchrun_trains_every_fold_on_all_devices(tmp_path):
     )
 
 
-# --- failures ---------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 FAILING = """
 import os
@@ -338,7 +342,9 @@ def test_a_failure_on_one_device_is_the_run_s(how, kind, says, tmp_path, monkeyp
 
 
 def test_what_a_device_said_before_it_was_resumed_is_forgotten(compose, tmp_path):
-    """torchrun's processes leave it there: none of them has started the others, to clean up after them."""
+    """torchrun's processes leave it there:
+    none of them has started the others, to clean up after them.
+    """
     write_json(
         tmp_path / "failure_1.json", {"type": "ValueError", "message": "old", "traceback": ""}
     )

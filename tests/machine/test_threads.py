@@ -34,7 +34,9 @@ def machine(monkeypatch, tmp_path):
 
 
 def step_of(machine, seconds):
-    """A step that takes some seconds by the number of threads, on a clock of its own: this machine may be busy."""
+    """A step that takes some seconds by the number of threads, on a clock of its own:
+    this machine may be busy.
+    """
 
     def step():
         CLOCK[0] += seconds[machine[-1]]
@@ -108,7 +110,7 @@ def test_a_step_that_fails_is_left_to_the_run_itself(machine):
     assert not memory().exists()
 
 
-# --- in a run ---------------------------------------------------------------------------------------------------------
+# --- in a run -------------------------------------------------------------------------------------
 
 
 def test_the_option_has_the_last_word(machine, compose):

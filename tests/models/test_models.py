@@ -49,7 +49,7 @@ def linears(network):
     return [layer for layer in network if isinstance(layer, nn.Linear)]
 
 
-# --- activations ------------------------------------------------------------------------------------------------------
+# --- activations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", get_args(Activation))
@@ -66,7 +66,7 @@ def test_every_activation_can_be_written_and_each_layer_has_its_own():
     assert slopes[0] is not slopes[1]
 
 
-# --- initial weights --------------------------------------------------------------------------------------------------
+# --- initial weights ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", SHARES)
@@ -164,7 +164,9 @@ def pre_activations(init, activation, width=1000, depth=10):
 
 @pytest.mark.parametrize("init", ["auto", "he_uniform"])
 def test_ten_relu_layers_keep_the_variance(init):
-    """He et al. 2015: with variance 2 / fan_in each layer's pre-activations keep the variance of the first, here 2."""
+    """He et al. 2015: with variance 2 / fan_in each layer's pre-activations
+    keep the variance of the first, here 2.
+    """
     for found in pre_activations(init, "relu"):
         assert 1 < found.var().item() < 4
 
@@ -176,13 +178,15 @@ def test_ten_relu_layers_of_half_the_variance_lose_it():
 
 
 def test_selu_layers_normalise_themselves():
-    """Klambauer et al. 2017: with variance 1 / fan_in, mean 0 and variance 1 are a fixed point of the layers."""
+    """Klambauer et al. 2017: with variance 1 / fan_in,
+    mean 0 and variance 1 are a fixed point of the layers.
+    """
     for found in pre_activations("auto", "selu"):
         assert abs(found.mean().item()) < 0.1
         assert 0.7 < found.var().item() < 1.4
 
 
-# --- the multilayer perceptron ----------------------------------------------------------------------------------------
+# --- the multilayer perceptron --------------------------------------------------------------------
 
 
 def test_layers_stand_in_the_order_linear_norm_activation_dropout():
@@ -285,7 +289,7 @@ def test_the_output_scale_multiplies_the_output_weights_only(scale):
         assert torch.equal(network(torch.randn(4, 20)), torch.zeros(4, 300))
 
 
-# --- the options ------------------------------------------------------------------------------------------------------
+# --- the options ----------------------------------------------------------------------------------
 
 
 WIDTHS = {
@@ -327,7 +331,9 @@ def test_selfnorm_keeps_mean_and_variance(compose):
 
 @pytest.mark.parametrize("name", sorted({*options("model")} - {"pretrained"}))
 def test_every_option_is_built_with_and_without_memory(name, compose):
-    """A sweep's check builds networks without memory; tests/models/test_models_images.py does so for `pretrained`."""
+    """A sweep's check builds networks without memory;
+    tests/models/test_models_images.py does so for `pretrained`.
+    """
     shape = (1, 8, 8) if name in IMAGES else (13,)
     node = {**plain(compose, name), "dropout": 0.1} if name != "linear" else plain(compose, name)
     built = []

@@ -29,7 +29,7 @@ def test_a_table_is_refused(kind, shape):
         kind(shape, 3)
 
 
-# --- initial weights of a convolution ---------------------------------------------------------------------------------
+# --- initial weights of a convolution -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_convolution_starts_without_bias():
     assert torch.equal(layer.bias, torch.zeros(3))
 
 
-# --- cnn --------------------------------------------------------------------------------------------------------------
+# --- cnn ------------------------------------------------------------------------------------------
 
 
 def test_the_default_is_small():
@@ -135,7 +135,7 @@ def test_options_out_of_range_are_refused(given):
         build(node, nn.Module, "model", input_shape=(1, 8, 8), num_outputs=2)
 
 
-# --- pretrained -------------------------------------------------------------------------------------------------------
+# --- pretrained -----------------------------------------------------------------------------------
 
 
 class Features(nn.Module):

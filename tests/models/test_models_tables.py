@@ -18,7 +18,9 @@ from goldilocks.optimizers.optimizer import build_optimizer, split_parameters
 
 
 def shaken(network, seed=0):
-    """Every parameter away from its initial value, so that none is 0 or 1 by chance; in evaluation mode."""
+    """Every parameter away from its initial value, so that none is 0 or 1 by chance;
+    in evaluation mode.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -29,7 +31,7 @@ def shaken(network, seed=0):
     return network.eval()
 
 
-# --- resnet -----------------------------------------------------------------------------------------------------------
+# --- resnet ---------------------------------------------------------------------------------------
 
 
 def normed(norm, x):
@@ -101,7 +103,7 @@ def seeded(kind, *arguments, **options):
     return kind(*arguments, **options)
 
 
-# --- realmlp ----------------------------------------------------------------------------------------------------------
+# --- realmlp --------------------------------------------------------------------------------------
 
 
 def test_an_ntk_layer_is_its_formula():
@@ -112,7 +114,9 @@ def test_an_ntk_layer_is_its_formula():
 
 @pytest.mark.parametrize("fan_in", [1, 30, 400])
 def test_an_ntk_layer_starts_with_variance_one_and_one_of_its_bias(fan_in):
-    """For inputs of mean square 1: N(0, 1) weights over sqrt(fan_in) give 1, N(0, 1) biases another 1."""
+    """For inputs of mean square 1: N(0, 1) weights over sqrt(fan_in) give 1, N(0,
+    1) biases another 1.
+    """
     torch.manual_seed(0)
     layer = NTKLinear(fan_in, 20_000)
     x = torch.ones(1, fan_in)
@@ -198,7 +202,7 @@ def test_the_scaling_layer_does_not_decay():
     assert [type(layer) for layer in RealMLP((6,), 4, depth=0)] == [Scaling, NTKLinear]
 
 
-# --- tabm -------------------------------------------------------------------------------------------------------------
+# --- tabm -----------------------------------------------------------------------------------------
 
 
 def separate(layer, member):
@@ -302,7 +306,7 @@ def test_only_the_matrices_of_an_ensemble_decay():
     assert {names[id(parameter)].rpartition(".")[2] for parameter in rest} == {"r", "s", "bias"}
 
 
-# --- numbers as vectors -----------------------------------------------------------------------------------------------
+# --- numbers as vectors ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["periodic", "pbld"])

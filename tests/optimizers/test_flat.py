@@ -1,4 +1,6 @@
-"""Parameters as one vector: the same numbers as one tensor after the other, and checkpoints like torch's."""
+"""Parameters as one vector: the same numbers as one tensor after the other,
+and checkpoints like torch's.
+"""
 
 import copy
 
@@ -114,7 +116,9 @@ def test_checkpoints_are_torchs_own_and_go_both_ways(name, saved_flat, loaded_fl
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_parameter_without_a_gradient_stays_where_it_is(name):
-    """As in torch, which passes over it: also one that had gradients before, with its momentum and its decay."""
+    """As in torch, which passes over it:
+    also one that had gradients before, with its momentum and its decay.
+    """
     ours, plain = Network(), Network()
     optimizer, reference = build(name, ours), build(name, plain)
     flat = FlatParameters(optimizer)

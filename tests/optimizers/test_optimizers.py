@@ -80,7 +80,7 @@ def decaying(name):
     return name in ("0.weight", "3.weight", "5.weight")
 
 
-# --- what decays ------------------------------------------------------------------------------------------------------
+# --- what decays ----------------------------------------------------------------------------------
 
 
 def test_matrices_decay_and_biases_norms_and_slopes_do_not():
@@ -166,7 +166,7 @@ def test_a_network_without_matrices_or_with_nothing_else_has_its_optimizer():
         }
 
 
-# --- factors of the rate ----------------------------------------------------------------------------------------------
+# --- factors of the rate --------------------------------------------------------------------------
 
 
 class Factored(nn.Module):
@@ -195,7 +195,9 @@ def rate_of(optimizer, parameter):
 
 
 def test_a_network_asks_for_factors_of_the_rate(option):
-    """Without a decay there is a group for each factor; with one, for each pair of factor and decay."""
+    """Without a decay there is a group for each factor;
+    with one, for each pair of factor and decay.
+    """
     network = Factored()
     for node, groups in (
         (option("adam"), 3),
@@ -263,7 +265,7 @@ def test_a_factor_without_sense_is_the_networks_mistake(factors):
         build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1}, network)
 
 
-# --- the step ---------------------------------------------------------------------------------------------------------
+# --- the step -------------------------------------------------------------------------------------
 
 
 def plain_optimizer(node, network):
@@ -397,7 +399,7 @@ def test_every_option_descends(name, option):
     assert losses[-1] < 0.99 * losses[0]
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

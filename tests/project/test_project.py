@@ -6,7 +6,8 @@ from goldilocks.errors import Refused
 from goldilocks.training.components import prepare
 from yours import YOURS
 
-# What an option needs beside its name, such as ("data", "cars"): ["data.path=tests/project/cars.csv"].
+# What an option needs beside its name, such as ("data", "cars"):
+# ["data.path=tests/project/cars.csv"].
 NEEDS: dict[tuple[str, str], list[str]] = {}
 # A class of yours has to train on one of these: classes, two classes, numbers, images.
 DATA = ("iris", "breast_cancer", "diabetes", "digits")

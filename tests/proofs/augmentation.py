@@ -54,11 +54,13 @@ def noise() -> Measured:
     )
 
 
-# --- mixtures of rows -------------------------------------------------------------------------------------------------
+# --- mixtures of rows -----------------------------------------------------------------------------
 
 
 def shares(found: list[Batch]) -> list[float]:
-    """The share that a row keeps of itself, by its target; of the batches in which it meets another class."""
+    """The share that a row keeps of itself, by its target;
+    of the batches in which it meets another class.
+    """
     own = [batch.targets[np.arange(len(batch.y)), batch.y.astype(int)] for batch in found]
     return [float(targets.min()) for targets in own if targets.min() < 1 - 1e-4]
 

@@ -71,7 +71,7 @@ def min_delta() -> Measured:
     return " ".join(map(str, found)), found == [10, 8]
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
 def folder_with_curve(folder: Path, *words: str, curve: list[float]) -> list[torch.Tensor]:
@@ -114,7 +114,9 @@ def kept(folder: Path, name: str, biases: list[torch.Tensor]) -> int | None:
 
 
 def checkpoints(*words: str) -> tuple[int | None, int | None]:
-    """The epochs that best.ckpt and last.ckpt hold after a run that was best in epoch 3, tied with 1."""
+    """The epochs that best.ckpt and last.ckpt hold after a run that was best in epoch 3,
+    tied with 1.
+    """
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +179,7 @@ def written(*words: str) -> int:
         return sum(Path(call.args[1]).name == "last.ckpt" for call in saved.call_args_list)
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 def figures_of(*words: str) -> list[str]:
@@ -225,7 +227,9 @@ def trials() -> Measured:
 
 
 def importance_of(*words: str) -> tuple[list[str], dict[str, float]]:
-    """The columns of importance.csv, the most important first, and their importance; of a run on diabetes."""
+    """The columns of importance.csv, the most important first, and their importance;
+    of a run on diabetes.
+    """
     with finished("data=diabetes", "trainer.max_epochs=20", "optimizer.lr=0.01", *LEFT, *words) as (
         folder,
         _,
@@ -292,7 +296,7 @@ def importance_trials() -> Measured:
     return " ".join(map(str, found)), found == [10, 0, 10]
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
+# --- what is shown --------------------------------------------------------------------------------
 
 
 @proof(

@@ -102,7 +102,7 @@ def raw_target(*words: str) -> np.ndarray:
     return prepared(*words).data.load().target
 
 
-# --- the split --------------------------------------------------------------------------------------------------------
+# --- the split ------------------------------------------------------------------------------------
 
 
 @proof(
@@ -220,7 +220,7 @@ def fold() -> Measured:
     return f"{alone:.4f} and {among:.4f}; {made}", alone == among and made == 0
 
 
-# --- scaling ----------------------------------------------------------------------------------------------------------
+# --- scaling --------------------------------------------------------------------------------------
 
 
 def raw_and_scaled(scaling: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -349,7 +349,7 @@ def unscaled() -> Measured:
     )
 
 
-# --- the target of a regression ---------------------------------------------------------------------------------------
+# --- the target of a regression -------------------------------------------------------------------
 
 
 def target_row(scaling: str, claim: str) -> None:
@@ -387,7 +387,7 @@ target_row("minmax", "from 0 to 1; predictions and metrics in the target's own u
 target_row("none", "as it is")
 
 
-# --- task -------------------------------------------------------------------------------------------------------------
+# --- task -----------------------------------------------------------------------------------------
 
 
 def task_row(task: str, data: str, outputs: int) -> None:

@@ -68,7 +68,9 @@ class Step:
 
 
 class Recorded(Checkpoint):
-    """Reads every step by the optimizer's own hooks, which keep the fast path; epochs as Lightning tells them."""
+    """Reads every step by the optimizer's own hooks, which keep the fast path;
+    epochs as Lightning tells them.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -111,7 +113,9 @@ class Fit:
 
 
 def train(*words: str, parts: Parts | None = None, extra: tuple[pl.Callback, ...] = ()) -> Fit:
-    """Trains a small quiet run with other words: the defaults are iris, one epoch, no callbacks, no files."""
+    """Trains a small quiet run with other words:
+    the defaults are iris, one epoch, no callbacks, no files.
+    """
     parts = parts or prepared(*words)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(parts, Path(folder))
@@ -123,7 +127,9 @@ def train(*words: str, parts: Parts | None = None, extra: tuple[pl.Callback, ...
 
 @dataclass
 class Batch:
-    """A training batch: the rows as the data have them, and what the network and the loss make of them."""
+    """A training batch: the rows as the data have them,
+    and what the network and the loss make of them.
+    """
 
     x: np.ndarray
     y: np.ndarray

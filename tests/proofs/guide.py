@@ -33,7 +33,8 @@ ADVICE = {
     "G30": "for images known and pretrained networks",
 }
 
-# What is not there yet, in the words of the page. A row of the guide without any option must stand here.
+# What is not there yet, in the words of the page.
+# A row of the guide without any option must stand here.
 LATER: dict[str, str] = {
     "G5": "Not there yet: a search that tries depth first by itself.",
 }

@@ -20,7 +20,7 @@ from proofs.table import Measured, proof, within
 DIGITS = ("data=digits", "data.batch_size=64")
 
 
-# --- convolutions -----------------------------------------------------------------------------------------------------
+# --- convolutions ---------------------------------------------------------------------------------
 
 
 def convolved(images: np.ndarray, kernels: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -43,7 +43,9 @@ def halved(images: np.ndarray) -> np.ndarray:
 
 
 def cnn_error(pool: str) -> tuple[float, list[tuple[int, ...]]]:
-    """Outputs of a small network of two stages of two convolutions minus the formula; shapes of its weights."""
+    """Outputs of a small network of two stages of two convolutions minus the formula;
+    shapes of its weights.
+    """
     sizes = (
         "model.channels=[2,3]",
         "model.convs=2",
@@ -117,7 +119,7 @@ pool_row("all", 12, "the head sees every pixel of the last stage")
 pool_row("mean", 3, "the head sees the mean of every channel")
 
 
-# --- of others --------------------------------------------------------------------------------------------------------
+# --- of others ------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -176,7 +178,7 @@ def pretrained() -> Measured:
     )
 
 
-# --- augmentation -----------------------------------------------------------------------------------------------------
+# --- augmentation ---------------------------------------------------------------------------------
 
 
 def digits(*words: str) -> list[Batch]:
@@ -200,7 +202,9 @@ def shift() -> Measured:
 
 
 def moves_of(batches: list[Batch], most: int) -> tuple[int, int, set[tuple[int, int]]]:
-    """Images that are moved copies, all images, and by how many pixels down and right they were moved."""
+    """Images that are moved copies, all images, and by how many
+    pixels down and right they were moved.
+    """
     moved, images, offsets = 0, 0, set()
     steps = range(2 * most + 1)
     for batch in batches[:4]:

@@ -50,7 +50,7 @@ def zeroed(*words: str) -> list[float]:
     return [float(np.mean(shares)) for shares in found.values()]
 
 
-# --- selfnorm ---------------------------------------------------------------------------------------------------------
+# --- selfnorm -------------------------------------------------------------------------------------
 
 
 @proof(
@@ -110,7 +110,7 @@ def gradients_by_layer() -> Measured:
     )
 
 
-# --- resnet -----------------------------------------------------------------------------------------------------------
+# --- resnet ---------------------------------------------------------------------------------------
 
 
 def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ def resnet() -> Measured:
     )
 
 
-# --- realmlp ----------------------------------------------------------------------------------------------------------
+# --- realmlp --------------------------------------------------------------------------------------
 
 
 @proof(
@@ -194,7 +194,9 @@ FACTORS = ("model.lr_factor_scale=30", "model.lr_factor_weight=40", "model.lr_fa
 
 
 def lengths(*words: str) -> list[float]:
-    """How far a first step of Adam with a gradient of 1 moves the scaling layer, weights, biases, over the rate."""
+    """How far a first step of Adam with a gradient of 1 moves the scaling layer, weights,
+    biases, over the rate.
+    """
     module = prepared(*words).module
     optimizer, before = module.make_optimizer(module.network), weights(module.network)
     for parameter in module.network.parameters():
@@ -207,7 +209,7 @@ def lengths(*words: str) -> list[float]:
     return [list(moved.values())[place] for place in (0, 1, 2)]
 
 
-# --- tabm -------------------------------------------------------------------------------------------------------------
+# --- tabm -----------------------------------------------------------------------------------------
 
 
 @proof(
@@ -258,7 +260,7 @@ def member(p: dict[str, Any], x: np.ndarray, k: int) -> np.ndarray:
     return x @ w3[k] + np.split(b3, 5)[k]
 
 
-# --- numbers as vectors -----------------------------------------------------------------------------------------------
+# --- numbers as vectors ---------------------------------------------------------------------------
 
 
 def embedding_row(kind: str, claim: str, entries: int) -> None:

@@ -8,7 +8,9 @@ from proofs.table import Measured, proof, within
 
 
 def before_activation(norm: str, train: bool) -> tuple[Tensor, nn.Module]:
-    """What reaches the first activation of a network, [B, D], for a batch far from mean 0 and variance 1."""
+    """What reaches the first activation of a network, [B, D],
+    for a batch far from mean 0 and variance 1.
+    """
     parts = prepared("data=digits", "model=deep", "model.width=40", f"model.norm={norm}")
     network, seen = parts.module.network.train(train), []
     activation = next(layer for layer in network.modules() if isinstance(layer, nn.ReLU))

@@ -23,7 +23,8 @@ Update = Callable[[np.ndarray, np.ndarray, State, int, dict[str, Any], bool], np
 
 
 def formula_error(option: str, update: Update, *words: str) -> tuple[float, int]:
-    """The largest difference, over how far the weights moved, of the training's weights from the formula's.
+    """The largest difference, over how far the weights moved,
+    of the training's weights from the formula's.
 
     The formula gets the gradients that the optimizer got, and the numbers of its group.
     """
@@ -212,8 +213,9 @@ def formula_row(
 ) -> None:
     """Trainings with the numbers of the option's file, and with every one of them changed.
 
-    `words`: of a key, where each of them is an option. The file's decay is often 0: without `decay_all` the other
-    numbers are tried again. `missing`: whether the library that has it is not there.
+    `words`: of a key, where each of them is an option. The file's decay is often 0: without
+    `decay_all` the other numbers are tried again. `missing`: whether the library that has it is not
+    there.
     """
     settings = [f"optimizer.{key}={str(value).replace(' ', '')}" for key, value in changed.items()]
     observable = "weights after 12 steps minus the formula's, over how far they moved: as in the file; every key changed"
@@ -296,11 +298,13 @@ formula_row(
 )
 
 
-# --- by gradients made up ---------------------------------------------------------------------------------------------
+# --- by gradients made up -------------------------------------------------------------------------
 
 
 def moves(gradient: float, steps: int, *words: str) -> tuple[list[float], list[float]]:
-    """How far a weight and a bias, both 1 at first, have moved after each step of a constant gradient."""
+    """How far a weight and a bias, both 1 at first,
+    have moved after each step of a constant gradient.
+    """
     layer = nn.Linear(1, 1)
     nn.init.ones_(layer.weight)
     nn.init.ones_(layer.bias)

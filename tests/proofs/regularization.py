@@ -27,7 +27,9 @@ ONE_BATCH = (
 
 
 def added_to_gradient(*words: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What the optimizer gets beyond the cross-entropy's gradient, (softmax - onehot)' x / N; and the weights."""
+    """What the optimizer gets beyond the cross-entropy's gradient, (softmax - onehot)' x / N;
+    and the weights.
+    """
     fit = train(*ONE_BATCH, *words)
     step = fit.steps[0]
     x, y = (tensor.double().numpy() for tensor in fit.parts.data.tensors["train"])
@@ -80,11 +82,13 @@ penalty_row("l1", "adds l1 * sum of |w|: gradient l1 * sign(w), no biases", "sig
 penalty_row("l2", "adds l2 / 2 * sum of w^2: gradient l2 * w, no biases", "w")
 
 
-# --- dropout ----------------------------------------------------------------------------------------------------------
+# --- dropout --------------------------------------------------------------------------------------
 
 
 def shares(*words: str, model: str = "deep") -> tuple[list[float], list[float], float]:
-    """Share of units zeroed by each dropout layer in training and in validation, and the largest kept / given."""
+    """Share of units zeroed by each dropout layer in training and in validation,
+    and the largest kept / given.
+    """
     parts = prepared(
         "data=digits", f"model={model}", "model.width=64", "model.activation=tanh", *words
     )
@@ -252,7 +256,7 @@ def batch_norm_of_few() -> Measured:
     )
 
 
-# --- the weights themselves -------------------------------------------------------------------------------------------
+# --- the weights themselves -----------------------------------------------------------------------
 
 
 @proof(
@@ -354,7 +358,7 @@ def cocktail() -> Measured:
     )
 
 
-# --- targets ----------------------------------------------------------------------------------------------------------
+# --- targets --------------------------------------------------------------------------------------
 
 
 @proof(

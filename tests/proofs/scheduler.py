@@ -35,7 +35,9 @@ Curve = Callable[[np.ndarray, dict[str, Any], int], np.ndarray]
 
 
 def formula_row(option: str, guide: str, claim: str, curve: Curve, **changed: Any) -> None:
-    """The formula gets the number of the step and the option's numbers, as in its file and with every one changed."""
+    """The formula gets the number of the step and the option's numbers,
+    as in its file and with every one changed.
+    """
     words = [f"scheduler.{key}={value}" for key, value in changed.items()]
 
     @proof(

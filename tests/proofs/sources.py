@@ -17,7 +17,9 @@ from proofs.table import Measured, proof
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
-    """A file as its format is described: two zeros, 8 for bytes, the number of dimensions, the sizes, the values."""
+    """A file as its format is described:
+    two zeros, 8 for bytes, the number of dimensions, the sizes, the values.
+    """
     sizes = struct.pack(f">{values.ndim}I", *values.shape)
     path.write_bytes(bytes((0, 0, 8, values.ndim)) + sizes + values.astype(np.uint8).tobytes())
 

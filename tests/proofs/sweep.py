@@ -48,7 +48,9 @@ def swept(*words: str) -> SimpleNamespace:
 
 
 def thirds(sampler: str, seed: int = 0, count: int = 16) -> list[int]:
-    """Into which of as many equal parts of the range, by its logarithm, each of the first points falls."""
+    """Into which of as many equal parts of the range, by its logarithm,
+    each of the first points falls.
+    """
     points = PLAIN.points(sampler, seed)
     rates = [float(next(points)["optimizer.lr"]) for _ in range(count)]
     return [int(math.log10(rate / 1e-4) / 4 * count * 0.999999) for rate in rates]
@@ -85,7 +87,9 @@ def evenly() -> Measured:
 
 
 def distances(sampler: str, count: int = 30) -> tuple[float, float]:
-    """How far, in powers of ten, the first ten and the last ten proposals are from the best rate of a made-up task."""
+    """How far, in powers of ten, the first ten and the last ten proposals are
+    from the best rate of a made-up task.
+    """
     with empty_folder() as folder:
         study = create_study(
             folder, settings_of(sampler=sampler, n_trials=count), {"val/loss": "min"}, 10
@@ -126,7 +130,8 @@ for _name, _count, _words in (
 
 
 def pruned(pruner: str, **changes: Any) -> tuple[float, bool, int]:
-    """Share of the epochs of 27 made-up trials that are trained, whether the best one is, and the least epochs of one.
+    """Share of the epochs of 27 made-up trials that are trained, whether the best one is,
+    and the least epochs of one.
 
     A trial's loss falls towards a level of its own; the best one comes in the middle.
     """
@@ -402,7 +407,7 @@ def storage() -> Measured:
     )
 
 
-# --- the sweeps of conf/sweep -----------------------------------------------------------------------------------------
+# --- the sweeps of conf/sweep ---------------------------------------------------------------------
 
 
 def ready(name: str, scientific: set[str], words: tuple[str, ...] = ()) -> Callable[[], Measured]:
@@ -441,11 +446,13 @@ for _name, (_guide, _words, _asked) in READY.items():
     )(ready(_name, _asked))
 
 
-# --- launchers --------------------------------------------------------------------------------------------------------
+# --- launchers ------------------------------------------------------------------------------------
 
 
 def launched(name: str) -> Callable[[], Measured]:
-    """Two trials by a launcher of others, which hands what this process has imported to processes: one of its own."""
+    """Two trials by a launcher of others, which hands what this process has
+    imported to processes: one of its own.
+    """
 
     def measured() -> Measured:
         words = [sys.executable, str(CONF.parent / "train.py"), "-m", *QUICK, "name=s", "seed=0,1"]

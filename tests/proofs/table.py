@@ -48,8 +48,8 @@ class Row:
 
     Attributes:
         group: The module that holds it, a section of the page.
-        option: As it is written on the command line: `optimizer=adam`, `model.width`. What combines several has a
-            space in it.
+        option: As it is written on the command line: `optimizer=adam`, `model.width`.
+            What combines several has a space in it.
         guide: Rows of the tuning guide, `G1` to `G30`, that it carries.
         claim: What the guide says or the option promises.
         observable: What is looked at.
@@ -106,15 +106,16 @@ def within(value: float, limit: float) -> str:
     return f"under {limit:g}" if value < limit else f"{value:.2g}"
 
 
-# --- which options need a row -----------------------------------------------------------------------------------------
+# --- which options need a row ---------------------------------------------------------------------
 
 
 @cache
 def needed() -> dict[str, set[str]]:
-    """Every option there is, and for an option file the keys that it sets; not those of your own classes.
+    """Every option there is, and for an option file the keys that it sets;
+    not those of your own classes.
 
-    They are: the files of conf/, the keys in them and at the top of conf/train.yaml, and for a key whose annotation is
-    a list of words each word.
+    They are: the files of conf/, the keys in them and at the top of conf/train.yaml, and for a key
+    whose annotation is a list of words each word.
     """
     from omegaconf import OmegaConf
 
@@ -210,7 +211,9 @@ FOLLOWED = ("monitor", "mode")  # of a callback: they are objective.metric's
 
 
 def literal_words(hint: Any) -> set[str]:
-    """The words that an annotation allows, where it allows nothing but words (and numbers as one of them)."""
+    """The words that an annotation allows, where it allows nothing but
+    words (and numbers as one of them).
+    """
     if get_origin(hint) is Literal:
         return {str(word) for word in get_args(hint)}
     inner = [kind for kind in get_args(hint) if kind is not type(None)]
@@ -256,7 +259,7 @@ def proved_by(rows: Iterable[Row]) -> set[str]:
     return {option for row in rows for option in (row.option, *row.covers) if " " not in option}
 
 
-# --- which may wait for their row -------------------------------------------------------------------
+# --- which may wait for their row -----------------------------------------------------------------
 
 OURS = ("goldilocks.", "hydra_plugins.goldilocks.")
 

@@ -18,7 +18,9 @@ Rows = list[dict[str, Any]]
 
 
 def drawn(rows: int = 120) -> Rows:
-    """Rows of a table: two numbers, a category of three, one of forty, a day, a group, and a target that follows."""
+    """Rows of a table: two numbers, a category of three, one of forty, a day, a group,
+    and a target that follows.
+    """
     random = np.random.default_rng(0)
     table = []
     for row in range(rows):

@@ -111,7 +111,7 @@ def auto() -> Measured:
     return shown, max(errors.values()) < 1e-5
 
 
-# --- metrics ----------------------------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def scikit_learns(task: str, output: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -179,7 +179,7 @@ metric_row(
 )
 
 
-# --- what comes out ---------------------------------------------------------------------------------------------------
+# --- what comes out -------------------------------------------------------------------------------
 
 OUTPUTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "identity": ("nothing: any value", lambda raw: raw),
@@ -239,11 +239,13 @@ def predicted() -> Measured:
     )
 
 
-# --- rare classes -----------------------------------------------------------------------------------------------------
+# --- rare classes ---------------------------------------------------------------------------------
 
 
 def class_weights(word: str) -> dict[str, list[float]]:
-    """How much a row of each class counts in a training step: its gradient over what an unweighted one is."""
+    """How much a row of each class counts in a training step:
+    its gradient over what an unweighted one is.
+    """
     found = {}
     for data in ("breast_cancer", "wine"):
         batch = train_batches(f"data={data}", f"task.class_weight={word}")[1][0]
@@ -279,7 +281,7 @@ weight_row("none", "every row counts alike")
 weight_row("balanced", "a row counts as n / (classes * rows of its class)")
 
 
-# --- the objective ----------------------------------------------------------------------------------------------------
+# --- the objective --------------------------------------------------------------------------------
 
 
 def with_curve(metric: str, curve: list[float], *words: str) -> Fit:

@@ -1,4 +1,6 @@
-"""docs/options.md: every option of ours has a row, every row holds, and fails where its option does nothing."""
+"""docs/options.md: every option of ours has a row, every row holds,
+and fails where its option does nothing.
+"""
 
 import shutil
 
@@ -130,7 +132,7 @@ def test_the_links_of_the_page_lead_to_its_rows():
     assert all(f'<a id="{anchor}"></a>' in text for anchor in anchors)
 
 
-# --- the table can fail -----------------------------------------------------------------------------------------------
+# --- the table can fail ---------------------------------------------------------------------------
 
 
 def nothing(*_, **__):

@@ -88,11 +88,13 @@ def _without_epochs(*words: str) -> Any:
     return prepare(composed("callbacks=none", "logger=none", *words), warn=False)
 
 
-# --- speed ------------------------------------------------------------------------------------------------------------
+# --- speed ----------------------------------------------------------------------------------------
 
 
 def speeds_of(key: str, *words: str) -> tuple[float, float, float]:
-    """Validation losses after two epochs without and with an option, and the seconds that its run says of compiling."""
+    """Validation losses after two epochs without and with an option,
+    and the seconds that its run says of compiling.
+    """
     found = [finished_losses(f"{key}={value}", *words) for value in ("false", "true")]
     return found[0][0], found[1][0], found[1][1]
 
@@ -171,7 +173,7 @@ def matmul() -> Measured:
     return words, found == [("highest", False), ("high", True), ("medium", True)]
 
 
-# --- precision --------------------------------------------------------------------------------------------------------
+# --- precision ------------------------------------------------------------------------------------
 
 # of the weights, and of what comes out of a hidden layer in training
 KINDS = {
@@ -220,7 +222,7 @@ for one in KINDS:
     precision_row(one)
 
 
-# --- length -----------------------------------------------------------------------------------------------------------
+# --- length ---------------------------------------------------------------------------------------
 
 
 def done(fit: Fit) -> tuple[int, int]:
@@ -305,7 +307,7 @@ for stage in (("train", "train", 90), ("val", "validate", 30), ("test", "test", 
     limit_row(*stage)
 
 
-# --- gradients --------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 SGD = ("optimizer=sgd", "optimizer.lr=0.1", "model.output_scale=3", "trainer.max_epochs=2")
 
@@ -389,7 +391,7 @@ def accumulate() -> Measured:
     )
 
 
-# --- speed ------------------------------------------------------------------------------------------------------------
+# --- speed ----------------------------------------------------------------------------------------
 
 
 @proof(
@@ -430,7 +432,9 @@ def threads() -> Measured:
 
 
 class Deterministic(Checkpoint):
-    """Asks torch, while it trains, whether it may use algorithms that give other bits the second time."""
+    """Asks torch, while it trains, whether it may use algorithms that
+    give other bits the second time.
+    """
 
     def __init__(self) -> None:
         self.enabled = False

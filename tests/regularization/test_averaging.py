@@ -70,7 +70,7 @@ def test_the_copy_is_apart_from_the_network_and_is_not_trained():
     assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
-# --- in training ------------------------------------------------------------------------------------------------------
+# --- in training ----------------------------------------------------------------------------------
 
 
 class Steps(pl.Callback):

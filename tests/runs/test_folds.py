@@ -19,7 +19,7 @@ from goldilocks.runs.folder import is_trial
 from goldilocks.training.checkpoints import load_checkpoint
 from tables import cars, write
 
-# --- the split --------------------------------------------------------------------------------------------------------
+# --- the split ------------------------------------------------------------------------------------
 
 
 def parts(target, folds, **options):
@@ -116,7 +116,7 @@ def test_a_table_folds_by_its_groups_and_not_by_time(command, tmp_path: Path):
     assert ended.err.startswith("error: data.folds=2: the data say themselves which rows validate")
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 def test_a_run_has_a_folder_a_fold_and_their_means_and_spread(command) -> None:

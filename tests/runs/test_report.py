@@ -56,7 +56,7 @@ def result(folder="logs/runs/a", **changes):
     return printed(folder=Path(folder), result={**DONE, **changes})
 
 
-# --- a run ------------------------------------------------------------------------------------------------------------
+# --- a run ----------------------------------------------------------------------------------------
 
 
 def test_the_metrics_have_a_row_each_and_a_column_a_stage():
@@ -151,7 +151,7 @@ def test_every_status_can_be_printed(status):
     assert any(line[0].rstrip(":") == status for line in lines(text))
 
 
-# --- a sweep ----------------------------------------------------------------------------------------------------------
+# --- a sweep --------------------------------------------------------------------------------------
 
 
 def trial(number, value, status="done", metric="val/loss", **varied):

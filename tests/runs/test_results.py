@@ -56,7 +56,7 @@ def make_run(runs, name="a", status="done"):
     return folder
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
 def test_a_folder_is_named_by_time_name_and_hash(tmp_path):
@@ -176,7 +176,7 @@ def test_a_trial_lies_in_a_sweep(tmp_path):
     assert is_trial(folder)
 
 
-# --- results ----------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
@@ -233,7 +233,7 @@ def test_an_error_is_one_line_with_its_type():
     assert found == {"type": "RuntimeError", "message": "sizes do not fit"}
 
 
-# --- the configuration in short ---------------------------------------------------------------------------------------
+# --- the configuration in short -------------------------------------------------------------------
 
 
 def test_the_hash_ignores_what_does_not_change_the_numbers():
@@ -281,7 +281,7 @@ def test_a_name_that_repeats_the_choice_is_left_out(name, expected):
     assert flat == {"data": "iris", "trainer": "auto", **expected, "trainer.threads": "auto"}
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
 def save_checkpoint(path, network=None, **more):

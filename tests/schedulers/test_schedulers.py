@@ -171,7 +171,7 @@ def test_one_cycle_leaves_an_optimizer_without_momentum_without(kind, option):
         schedule.on_step()
 
 
-# --- what comes from the run ------------------------------------------------------------------------------------------
+# --- what comes from the run ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("interval", "length"), [("step", TOTAL), ("epoch", EPOCHS)])
@@ -230,7 +230,7 @@ def test_the_last_step_of_an_epoch_may_take_fewer_batches(batches, accumulate, s
     assert steps_in_epoch(batches, accumulate) == steps
 
 
-# --- factors of the rate ----------------------------------------------------------------------------------------------
+# --- factors of the rate --------------------------------------------------------------------------
 
 
 class Factored(nn.Linear):
@@ -264,7 +264,7 @@ def test_every_schedule_keeps_the_ratios_that_a_network_asks_for(name, given, op
             schedule.on_epoch_end({"val/loss": 1.0})
 
 
-# --- plateau ----------------------------------------------------------------------------------------------------------
+# --- plateau --------------------------------------------------------------------------------------
 
 
 def epoch_rates(node, values, key="val/loss"):
@@ -298,7 +298,7 @@ def test_plateau_follows_the_objective_and_its_direction(option):
     assert epoch_rates(node, [0.8, 0.7, 0.6], key="val/accuracy") == [1.0, 1.0, 0.5]
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_a_monitor_without_use_or_a_plateau_without_a_monitor_is_refused(name, g
         try_schedule({**option(name), **given}, make_optimizer())
 
 
-# --- curves of our own ------------------------------------------------------------------------------------------------
+# --- curves of our own ----------------------------------------------------------------------------
 
 
 def test_one_cycle_of_cosine_restarts_is_torchs_cosine(option):

@@ -68,7 +68,9 @@ ALLOWED = [
 
 @pytest.fixture
 def swept(command, monkeypatch, tmp_path):
-    """What a sweep with some words is refused for; `planned` where nothing is wrong with what it ranks by."""
+    """What a sweep with some words is refused for;
+    `planned` where nothing is wrong with what it ranks by.
+    """
     write(tmp_path / "cars.csv", cars(60))
 
     def planned(*_):

@@ -1,4 +1,6 @@
-"""A metric that the validation rows do not define: refused before training; what turns up later is no divergence."""
+"""A metric that the validation rows do not define: refused before training;
+what turns up later is no divergence.
+"""
 
 import math
 

@@ -102,7 +102,7 @@ def silent(summary: Summary, *words: str, **options) -> bool:
     return not any(all(word in text for word in words) for text in conclusions(summary, **options))
 
 
-# --- what is best, and whether that is sure ---------------------------------------------------------------------------
+# --- what is best, and whether that is sure -------------------------------------------------------
 
 
 def test_the_best_by_either_direction():
@@ -176,7 +176,9 @@ def test_a_win_inside_the_noise_is_not_called_one():
 
 
 def judged(*rows, error: float = 0.033, **more) -> list[Trial]:
-    """A trial for each (rate, width, value, parameters, seconds); all values are known to within `error`."""
+    """A trial for each (rate, width, value, parameters, seconds);
+    all values are known to within `error`.
+    """
     return [
         trial(
             number,
@@ -314,7 +316,7 @@ def test_several_objectives_have_a_front():
     assert silent(summary, "Second")
 
 
-# --- where to search next ---------------------------------------------------------------------------------------------
+# --- where to search next -------------------------------------------------------------------------
 
 
 def test_the_best_at_the_upper_end_of_a_logarithmic_range():
@@ -376,7 +378,7 @@ def test_a_search_that_was_still_getting_somewhere():
     assert silent(summary_of(trials, LR, sampler="qmc"), "number 20")
 
 
-# --- what went wrong, and what it cost --------------------------------------------------------------------------------
+# --- what went wrong, and what it cost ------------------------------------------------------------
 
 
 def test_failures_are_grouped_by_reason():
@@ -440,7 +442,7 @@ def test_a_findings_of_the_best_are_passed_on():
     )
 
 
-# --- tables, figures, pages -------------------------------------------------------------------------------------------
+# --- tables, figures, pages -----------------------------------------------------------------------
 
 
 def two_by_three() -> list[Trial]:
@@ -536,7 +538,7 @@ def test_commands_can_be_copied():
     )
 
 
-# --- real sweeps ------------------------------------------------------------------------------------------------------
+# --- real sweeps ----------------------------------------------------------------------------------
 
 SWEEP = [
     "-m",

@@ -1,4 +1,6 @@
-"""Combinations of a grid that exclude each other, failures that are reported once, and pruning over folds."""
+"""Combinations of a grid that exclude each other, failures that are reported once,
+and pruning over folds.
+"""
 
 import csv
 
@@ -73,7 +75,7 @@ def test_the_reasons_of_failures_are_told_once_each_at_the_end(command, monkeypa
     ]
 
 
-# --- pruning over folds -----------------------------------------------------------------------------------------------
+# --- pruning over folds ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])

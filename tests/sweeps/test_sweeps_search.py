@@ -27,7 +27,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# --- the space --------------------------------------------------------------------------------------------------------
+# --- the space ------------------------------------------------------------------------------------
 
 
 SPACE = Space(
@@ -88,7 +88,7 @@ def test_whole_ranges_reach_both_ends_evenly():
     assert (wide.at(0), wide.at(1 - 1e-9)) == ("16", "512")
 
 
-# --- on the command line ----------------------------------------------------------------------------------------------
+# --- on the command line --------------------------------------------------------------------------
 
 
 def test_each_optimizer_is_searched_over_its_own_ranges(command, tmp_path):
@@ -172,7 +172,7 @@ def test_words_for_sweeps_need_m(command, tmp_path):
     )
 
 
-# --- learning ---------------------------------------------------------------------------------------------------------
+# --- learning -------------------------------------------------------------------------------------
 
 
 def test_an_interrupted_study_goes_on_as_if_it_had_not_been(command, tmp_path, monkeypatch):

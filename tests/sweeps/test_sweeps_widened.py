@@ -15,7 +15,9 @@ LOG = "optimizer.lr=tag(log,interval(1e-3,1))"
 
 @pytest.fixture
 def learn(command, tmp_path):
-    """Trains as many trials in all over some words; returns the study and what it was told, by the trial's number."""
+    """Trains as many trials in all over some words;
+    returns the study and what it was told, by the trial's number.
+    """
     folder = tmp_path / "logs/sweeps/s"
     left = {}
 

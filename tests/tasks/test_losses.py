@@ -45,7 +45,7 @@ class Indices(nn.Module):
         return -output.log_softmax(1).gather(1, target[:, None]).squeeze(1)
 
 
-# --- formulas ---------------------------------------------------------------------------------------------------------
+# --- formulas -------------------------------------------------------------------------------------
 
 
 def test_log_cosh_is_its_formula_and_does_not_overflow():
@@ -136,7 +136,7 @@ def test_the_mean_of_the_row_losses_is_the_loss():
         )
 
 
-# --- other classes ----------------------------------------------------------------------------------------------------
+# --- other classes --------------------------------------------------------------------------------
 
 
 def test_a_loss_of_torch_is_one_option(compose, tmp_path):
@@ -188,7 +188,7 @@ def test_two_losses_are_the_same_where_auto_is_the_tasks_own():
     assert loss_in_words({"_target_": f"{path}.MSE"}, "regression") == "mse"
 
 
-# --- a run ------------------------------------------------------------------------------------------------------------
+# --- a run ----------------------------------------------------------------------------------------
 
 
 def test_a_run_with_a_loss_and_a_metric_that_are_only_yaml(command, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from drawing import draw, make, score
 from goldilocks.errors import Refused
 from goldilocks.tasks.outputs import OUTPUTS
 
-# --- soft targets -----------------------------------------------------------------------------------------------------
+# --- soft targets ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -58,7 +58,7 @@ def test_binary_targets_between_the_classes():
     assert score(task, output, mixed) == score(task, output, (mixed > 0.5).float())
 
 
-# --- class weights ----------------------------------------------------------------------------------------------------
+# --- class weights --------------------------------------------------------------------------------
 
 
 def test_balanced_classes_weigh_as_in_scikit_learn():
@@ -91,7 +91,9 @@ def test_balanced_binary_weighs_as_in_scikit_learn():
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_weights_hold_in_a_batch_of_one_class(task):
-    """They weigh the rows against those of all batches, so they are not divided by the batch's own sum."""
+    """They weigh the rows against those of all batches,
+    so they are not divided by the batch's own sum.
+    """
     output, target = draw(task)
     counts = {"binary": (90, 10), "multiclass": (90, 10, 25, 25, 50)}[task]
     module = make(task, output.shape[1])
@@ -110,7 +112,7 @@ def test_class_weights_of_a_regression_are_refused():
         make("regression", class_weight="balanced")
 
 
-# --- output functions -------------------------------------------------------------------------------------------------
+# --- output functions -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

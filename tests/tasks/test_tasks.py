@@ -18,7 +18,7 @@ def huber(error):
     return torch.where(error < 1, error**2 / 2, error - 0.5)
 
 
-# --- losses -----------------------------------------------------------------------------------------------------------
+# --- losses ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,9 @@ def test_losses_are_their_formulas(task, loss, formula):
 
 
 def test_huber_is_that_of_scikit_learns_regressor():
-    """HuberRegressor minimises n * sigma + sum sigma * H(r / sigma), where H is twice the usual loss; sigma is 1."""
+    """HuberRegressor minimises n * sigma + sum sigma * H(r / sigma),
+    where H is twice the usual loss; sigma is 1.
+    """
     output, target = draw("regression")
     parameters = np.array([1.0, 0.0, 1.0])  # weight, intercept, sigma
     x, y = output.double().numpy(), target.double().squeeze(1).numpy()
@@ -110,7 +112,7 @@ def test_label_smoothing_of_a_regression_is_refused():
         make("regression", label_smoothing=0.1)
 
 
-# --- predictions ------------------------------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 
 def test_predictions_are_probabilities_or_the_targets_own_units():
@@ -124,7 +126,7 @@ def test_predictions_are_probabilities_or_the_targets_own_units():
     assert torch.allclose(found, torch.stack([output[:, 0] * 20 + 100, output[:, 1] / 2 - 3], 1))
 
 
-# --- metrics against scikit-learn -------------------------------------------------------------------------------------
+# --- metrics against scikit-learn -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -302,7 +304,7 @@ def test_metrics_keep_no_gradients():
     )
 
 
-# --- the objective ----------------------------------------------------------------------------------------------------
+# --- the objective --------------------------------------------------------------------------------
 
 
 def test_every_metric_has_a_direction():

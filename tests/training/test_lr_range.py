@@ -1,4 +1,6 @@
-"""The range test: its points on curves that are known, its sweeps, and `optimizer.lr=auto` from end to end."""
+"""The range test: its points on curves that are known, its sweeps,
+and `optimizer.lr=auto` from end to end.
+"""
 
 import json
 import math
@@ -24,14 +26,15 @@ from goldilocks.training.lr_range.sweep import range_test
 RATES = RangeOptions().rates()
 
 
-# --- from curves to rates ---------------------------------------------------------------------------------------------
+# --- from curves to rates -------------------------------------------------------------------------
 
 
 def synthetic(random, noise):
-    """The rate in the middle of a basin, and three sweeps: flat, a fall, a basin, a blow-up, with noise on each loss.
+    """The rate in the middle of a basin, and three sweeps:
+    flat, a fall, a basin, a blow-up, with noise on each loss.
 
-    The loss falls by 1 to 2 around a rate of 1e-4 to 1e-1, within half a decade to a decade, and is back at its start 1
-    to 2 decades later, where it rises by a factor of ten a quarter of a decade.
+    The loss falls by 1 to 2 around a rate of 1e-4 to 1e-1, within half a decade to a decade, and is
+    back at its start 1 to 2 decades later, where it rises by a factor of ten a quarter of a decade.
     """
     places = np.log10(RATES)
     fall, basin = random.uniform(-4, -1), random.uniform(1, 2)
@@ -118,7 +121,7 @@ def test_options_are_checked():
         RangeOptions(min_lr=1.0, max_lr=0.1)
 
 
-# --- from a network to curves -----------------------------------------------------------------------------------------
+# --- from a network to curves ---------------------------------------------------------------------
 
 
 def test_the_network_and_the_random_generators_are_left_as_they_were():
@@ -147,7 +150,9 @@ def test_it_runs_in_every_precision_of_the_cpu(precision):
 
 
 def test_what_changes_a_step_changes_the_curve():
-    """Clipping, accumulation, penalties, limits of the norm and augmentation take part; what is the same is shared."""
+    """Clipping, accumulation, penalties, limits of the norm and augmentation take part;
+    what is the same is shared.
+    """
     options = RangeOptions(steps=40, repeats=1, min_lr=1e-3, max_lr=0.1)
 
     def curve(regularization=None, **trainer):
@@ -207,7 +212,7 @@ def test_the_picture_marks_the_rate_that_is_used():
     assert axis.get_xscale() == "log"
 
 
-# --- optimizer.lr=auto ------------------------------------------------------------------------------------------------
+# --- optimizer.lr=auto ----------------------------------------------------------------------------
 
 
 def test_auto_finds_a_rate_trains_with_it_and_says_so(command):

@@ -1,4 +1,6 @@
-"""What the module does over an epoch: schedules, reports, divergence, checkpoints. Steps: test_module_steps.py."""
+"""What the module does over an epoch: schedules, reports, divergence, checkpoints.
+Steps: test_module_steps.py.
+"""
 
 import json
 import math
@@ -35,7 +37,7 @@ def rates_by_hand(make_scheduler, interval, steps, epochs=3):
     return rates
 
 
-# --- schedules --------------------------------------------------------------------------------------------------------
+# --- schedules ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("several", [1, 7, 64])
@@ -113,7 +115,7 @@ def test_a_plateau_follows_the_metric_itself():
     assert fitted.log.rates[::22] == pytest.approx(expected)
 
 
-# --- what is reported -------------------------------------------------------------------------------------------------
+# --- what is reported -----------------------------------------------------------------------------
 
 
 def test_the_validation_loss_and_accuracy_are_those_of_all_rows():
@@ -138,7 +140,9 @@ def test_a_last_batch_of_fewer_rows_weighs_less():
 
 
 def test_penalties_and_smoothing_are_not_part_of_what_is_reported():
-    """At a rate of zero. Smoothing changes what is descended, so train/loss too; it never changes val/loss."""
+    """At a rate of zero. Smoothing changes what is descended, so train/loss too;
+    it never changes val/loss.
+    """
     still = {"optimizer": lambda groups: sgd(groups, lr=0.0), "max_epochs": 1}
     plain = fit(**still).history.metrics[0]
     penalized = fit(regularization={"l1": 0.1, "l2": 0.1}, **still).history.metrics[0]
@@ -182,7 +186,7 @@ def test_the_same_seed_trains_the_same_and_another_does_not():
     assert not torch.equal(vector(one.network), vector(other.network))
 
 
-# --- divergence -------------------------------------------------------------------------------------------------------
+# --- divergence -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -236,7 +240,7 @@ def test_a_run_that_converges_has_not_diverged():
     assert fitted.history.metrics[-1]["train/loss"] < fitted.history.metrics[0]["train/loss"]
 
 
-# --- on a GPU ---------------------------------------------------------------------------------------------------------
+# --- on a GPU -------------------------------------------------------------------------------------
 
 
 GPU = {"accelerator": "gpu", "network": {"dropout": 0.2, "norm": "batch"}}
@@ -271,7 +275,7 @@ def test_several_steps_at_once_give_the_same_weights_on_a_gpu(several):
     torch.testing.assert_close(vector(several.network), vector(one.network), rtol=0, atol=1e-6)
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_holds_plain_data_and_the_spec(tmp_path):

@@ -1,4 +1,6 @@
-"""Several steps in one call of `training_step` give what one at a time gives, and what a bare loop gives."""
+"""Several steps in one call of `training_step` give what one at a time gives,
+and what a bare loop gives.
+"""
 
 import itertools
 import logging
@@ -80,7 +82,9 @@ def test_several_steps_at_once_give_the_same_bits(case, several, single):
 @pytest.mark.parametrize("several", [1, 7, 64])
 @pytest.mark.parametrize("max_steps", [1, 21, 22, 23])
 def test_max_steps_is_exact_and_its_epoch_is_validated(max_steps, several):
-    """Also where it ends within a chunk or an epoch: the best epoch must be judged as with any other chunk."""
+    """Also where it ends within a chunk or an epoch:
+    the best epoch must be judged as with any other chunk.
+    """
     found = fit(steps_per_execution=several, max_steps=max_steps)
     assert found.trainer.global_step == len(found.log.rates) == max_steps
     assert found.recorder.epochs == -(-max_steps // 22)
@@ -88,7 +92,7 @@ def test_max_steps_is_exact_and_its_epoch_is_validated(max_steps, several):
     assert sum(map(len, found.history.seen)) == max_steps
 
 
-# --- against a loop without Lightning ---------------------------------------------------------------------------------
+# --- against a loop without Lightning -------------------------------------------------------------
 
 
 def bare_loop(made, case, optimizer, epochs=2):
@@ -152,7 +156,9 @@ def fused_adamw(parameters):
     ("case", "optimizer"), [*((case, nadam) for case in BARE), ("everything", fused_adamw)]
 )
 def test_a_loop_without_lightning_gives_the_same_weights(case, optimizer):
-    """To the bit; with penalties to 1e-6, for here they are added to the gradients and there to the loss."""
+    """To the bit; with penalties to 1e-6, for here they are added to
+    the gradients and there to the loss.
+    """
     options = CASES[case]
     found = vector(short(case, optimizer=optimizer).network)
     expected = bare_loop(make(**options), options, optimizer)
@@ -164,7 +170,7 @@ def test_a_loop_without_lightning_gives_the_same_weights(case, optimizer):
         assert torch.equal(found, expected)
 
 
-# --- the fast path and Lightning's own --------------------------------------------------------------------------------
+# --- the fast path and Lightning's own ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -198,7 +204,9 @@ def test_an_accumulated_step_is_the_step_of_one_big_batch():
 
 
 def test_the_last_window_is_a_mean_over_the_batches_it_has():
-    """22 batches in windows of 4: the gradient of the last is that of the mean of its two batches, 8 and 3 rows."""
+    """22 batches in windows of 4: the gradient of the last is that of the
+    mean of its two batches, 8 and 3 rows.
+    """
     found = make(
         optimizer=lambda groups: sgd(groups, lr=0.0), accumulate_grad_batches=4, max_epochs=1
     )
@@ -229,7 +237,9 @@ def test_epochs_and_seeds_have_randomness_of_their_own():
 
 
 class Waits(TorchDispatchMode):
-    """Counts what would make the CPU wait for a GPU: numbers read from tensors, and shapes that depend on values."""
+    """Counts what would make the CPU wait for a GPU:
+    numbers read from tensors, and shapes that depend on values.
+    """
 
     def __init__(self):
         super().__init__()

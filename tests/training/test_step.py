@@ -1,4 +1,6 @@
-"""The one step of the optimizer: in this order, and the same for a run, a rehearsal and the measurement of threads."""
+"""The one step of the optimizer:
+in this order, and the same for a run, a rehearsal and the measurement of threads.
+"""
 
 import pytest
 import pytorch_lightning as pl
@@ -34,7 +36,9 @@ CASES = {
 
 
 def test_a_step_by_hand():
-    """Penalties, then clipping, then the optimizer, then the limit, then the mean; no gradient is left."""
+    """Penalties, then clipping, then the optimizer, then the limit, then the mean;
+    no gradient is left.
+    """
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
     weight, bias = network.weight.detach().clone(), network.bias.detach().clone()
@@ -60,7 +64,9 @@ def test_a_step_by_hand():
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "wrapped"])
 def test_a_rehearsal_takes_the_steps_of_the_run(case, raw):
-    """To the bit: three steps on the same batches from the same seed, by itself or in Lightning's wrapper."""
+    """To the bit: three steps on the same batches from the same seed,
+    by itself or in Lightning's wrapper.
+    """
     strengths, options = CASES[case]
     made = make(regularization=strengths, max_steps=3, max_epochs=1, optimizer=sgd, **options)
     rehearsal = Rehearsal(made.module, options, torch.device("cpu"))
@@ -99,7 +105,7 @@ def test_threads_are_measured_on_the_step_of_the_run(words, compose, monkeypatch
     assert not torch.allclose(moved(), moved(words))
 
 
-# --- rates ------------------------------------------------------------------------------------------------------------
+# --- rates ----------------------------------------------------------------------------------------
 
 
 def test_a_rate_that_is_found_is_passed_and_no_configuration_is_written_to(compose, tmp_path):
@@ -114,7 +120,7 @@ def test_a_rate_that_is_found_is_passed_and_no_configuration_is_written_to(compo
     assert parts.settings.optimizer == before
 
 
-# --- what callbacks see -----------------------------------------------------------------------------------------------
+# --- what callbacks see ---------------------------------------------------------------------------
 
 
 class Reader(pl.Callback):

@@ -38,7 +38,7 @@ def make_trainer(**options):
     return build({**NODE, **options}, Trainer, "trainer", **live)
 
 
-# --- counting steps ---------------------------------------------------------------------------------------------------
+# --- counting steps -------------------------------------------------------------------------------
 
 
 class Counters(pl.Callback):
@@ -121,7 +121,9 @@ def test_limits_count_batches_of_the_batch_size(several):
 
 
 def test_a_limited_epoch_has_windows_and_a_schedule_of_its_own_length():
-    """10 batches in windows of 4: 3 steps, the last over 2 batches; the schedule is drawn over 3 epochs of 3 steps."""
+    """10 batches in windows of 4: 3 steps, the last over 2 batches;
+    the schedule is drawn over 3 epochs of 3 steps.
+    """
     schedule = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "interval": "step"}
     made = fit(limit_train_batches=10, accumulate_grad_batches=4, schedule=schedule)
     assert made.trainer.global_step == 9
@@ -151,7 +153,7 @@ def test_steps_left():
     assert [make_trainer(max_steps=7).steps_left(done) for done in (0, 5, 7, 9)] == [7, 2, 0, 0]
 
 
-# --- who watches single steps -----------------------------------------------------------------------------------------
+# --- who watches single steps ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hook", STEP_HOOKS)
@@ -182,7 +184,7 @@ def test_our_callbacks_and_those_that_count_for_themselves_leave_the_fast_path(t
     assert trainer.batches_per_item == 1
 
 
-# --- clipping ---------------------------------------------------------------------------------------------------------
+# --- clipping -------------------------------------------------------------------------------------
 
 
 def before_and_after(**options):
@@ -241,7 +243,7 @@ def test_penalties_are_clipped_with_the_rest():
     assert norms.tolist() == pytest.approx([0.1] * 22, rel=1e-4)
 
 
-# --- loops and devices ------------------------------------------------------------------------------------------------
+# --- loops and devices ----------------------------------------------------------------------------
 
 
 def test_lightnings_private_validation_loop_takes_ours():

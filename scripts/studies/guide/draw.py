@@ -71,7 +71,9 @@ def axis_name(experiment: Experiment, data: str) -> str:
 
 
 def points(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
-    """A row for each variant, mean and standard deviation; a panel for each data set and experiment."""
+    """A row for each variant, mean and standard deviation;
+    a panel for each data set and experiment.
+    """
     assert experiments[-1].figure is not None
     suffix = experiments[-1].figure.get("pairs")
     panels = [(experiment, data) for experiment in experiments for data in experiment.data]
@@ -165,7 +167,9 @@ def lines(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
 
 
 def course(pyplot: Any, experiments: list[Experiment], store: Store) -> Any:
-    """Left the gradient's norm by layer before the first step, right a metric by epoch: a band for the seeds."""
+    """Left the gradient's norm by layer before the first step, right a metric by epoch:
+    a band for the seeds.
+    """
     experiment = experiments[-1]
     data = experiment.data[0]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.5, 3.0), layout="constrained")

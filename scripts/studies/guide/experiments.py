@@ -16,7 +16,9 @@ LOWER_IS_BETTER = ("loss", "rmse", "mae")
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing that is compared: overrides, or several candidates of which validation chooses one for each seed."""
+    """One thing that is compared: overrides, or several candidates of which
+    validation chooses one for each seed.
+    """
 
     name: str
     candidates: tuple[tuple[str, ...], ...]  # overrides of each, beside those of the experiment
@@ -57,7 +59,9 @@ class Experiment:
     rank: str | None = None  # the table has the mean rank among the variants whose names end so
 
     def words(self, variant: Variant, data: str) -> list[tuple[str, ...]]:
-        """The overrides of each candidate, in one order, so that experiments share what they both train."""
+        """The overrides of each candidate, in one order,
+        so that experiments share what they both train.
+        """
         found = []
         for own in variant.candidates:
             words = (f"data={data}", *self.base, *own)

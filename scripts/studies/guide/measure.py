@@ -1,4 +1,6 @@
-"""Trains what the experiments compare, through the product, and keeps the results in a file of lines."""
+"""Trains what the experiments compare, through the product,
+and keeps the results in a file of lines.
+"""
 
 import copy
 import csv
@@ -15,7 +17,8 @@ from typing import Any
 
 from studies.guide.experiments import Experiment
 
-# Long enough for every rate that is tried, and one thread, so that the numbers do not depend on the machine's cores.
+# Long enough for every rate that is tried, and one thread,
+# so that the numbers do not depend on the machine's cores.
 COMMON = (
     "trainer=cpu",
     "trainer.threads=1",
@@ -32,7 +35,8 @@ Job = tuple[
 
 
 class Store:
-    """Results by overrides and seed: a line of JSON for each configuration, so that git shows which were measured again.
+    """Results by overrides and seed:
+    a line of JSON for each configuration, so that git shows which were measured again.
 
     Args:
         path: The file; it need not exist.
@@ -78,7 +82,9 @@ class Store:
 
 
 def jobs_of(experiments: Iterable[Experiment], seeds: int | None, store: Store) -> list[Job]:
-    """What is still to be trained, each once, seed by seed, so that an interrupted measurement has whole seeds."""
+    """What is still to be trained, each once, seed by seed,
+    so that an interrupted measurement has whole seeds.
+    """
     jobs: dict[Job, None] = {}
     for experiment in experiments:
         for seed in range(seeds or experiment.seeds):
@@ -131,7 +137,9 @@ def composed(words: tuple[str, ...]) -> Any:
 def train(
     words: tuple[str, ...], seed: int, curve: str | None, gradients: bool, extra: list[str]
 ) -> dict[str, Any]:
-    """One run: split, weights and order by the seed; tested once, at its end, on its best checkpoint."""
+    """One run: split, weights and order by the seed;
+    tested once, at its end, on its best checkpoint.
+    """
     from goldilocks.machine.interrupts import passed_on
     from goldilocks.runs.evaluate import evaluate_run
     from goldilocks.runs.request import RunRequest
@@ -179,7 +187,9 @@ def curve_of(path: Path, metric: str) -> list[float | None]:
 
 
 def first_gradients(parts: Any) -> list[float | None]:
-    """Norm of the loss's gradient with respect to each linear layer's weights, before the first step."""
+    """Norm of the loss's gradient with respect to each linear layer's weights,
+    before the first step.
+    """
     from torch import nn
 
     module, (x, y) = parts.module, parts.data.tensors["train"]

@@ -8,7 +8,8 @@ from goldilocks.data.sources.sklearn_sets import EmbeddedData
 
 
 class SpoiltTargets(EmbeddedData):
-    """An embedded regression in which a share of the training and validation targets is off; the test rows are clean.
+    """An embedded regression in which a share of the training and validation targets is off;
+    the test rows are clean.
 
     Args:
         share: Of the rows that are spoilt.

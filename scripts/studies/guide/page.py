@@ -1,4 +1,6 @@
-"""The generated blocks of docs/guide.md: a table for each experiment, the verdicts of each row, and their summary."""
+"""The generated blocks of docs/guide.md:
+a table for each experiment, the verdicts of each row, and their summary.
+"""
 
 import re
 import statistics
@@ -69,7 +71,7 @@ def about(store: Store) -> str:
     return f"{where}: {runs:,} runs, {hours:.1f} hours of training."
 
 
-# --- what was measured ------------------------------------------------------------------------------------------------
+# --- what was measured ----------------------------------------------------------------------------
 
 
 def measured(experiment: Experiment, store: Store) -> str:
@@ -165,7 +167,7 @@ def spread(values: list[float]) -> str:
     )
 
 
-# --- what follows -----------------------------------------------------------------------------------------------------
+# --- what follows ---------------------------------------------------------------------------------
 
 
 def verdicts(found: list[Comparison]) -> str:

@@ -1,4 +1,6 @@
-"""From measured values to words: scores by seed, paired differences, and the rule by which a claim holds."""
+"""From measured values to words:
+scores by seed, paired differences, and the rule by which a claim holds.
+"""
 
 import math
 import statistics
@@ -16,7 +18,9 @@ GUESS = {"digits": math.log(10)}  # loss of equal probabilities
 def scores(
     store: Store, experiment: Experiment, variant: Variant, data: str, metric: str
 ) -> dict[int, float]:
-    """The test metric by seed, of the candidate that validation chose; a run that learnt nothing scores chance."""
+    """The test metric by seed, of the candidate that validation chose;
+    a run that learnt nothing scores chance.
+    """
     candidates = experiment.words(variant, data)
     found = {}
     for seed in range(10_000):
@@ -32,7 +36,9 @@ def scores(
 
 
 def chosen(store: Store, experiment: Experiment, variant: Variant, data: str, seed: int) -> int:
-    """Which candidate counts for a seed: the best by the validation objective, or as `variant.pick` says."""
+    """Which candidate counts for a seed:
+    the best by the validation objective, or as `variant.pick` says.
+    """
     values = validated(store, experiment, variant, data, seed)
     if variant.pick == "best":
         return values.index(min(values))
@@ -54,7 +60,9 @@ def validated(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a claim on a data set: the mean paired difference, positive where the guide is right."""
+    """What came of a claim on a data set:
+    the mean paired difference, positive where the guide is right.
+    """
 
     experiment: str
     claim: Claim
@@ -67,7 +75,9 @@ class Comparison:
 
 
 def compare(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, float, int]:
-    """Mean of the paired differences, half of its 95 % interval by Student's t, and the number of pairs."""
+    """Mean of the paired differences, half of its 95 % interval by Student's t,
+    and the number of pairs.
+    """
     from scipy.stats import t
 
     differences = [first[seed] - second[seed] for seed in first.keys() & second.keys()]

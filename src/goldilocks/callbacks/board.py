@@ -1,4 +1,6 @@
-"""Writes to TensorBoard once, at the start: the network's graph, and which charts are shown together."""
+"""Writes to TensorBoard once, at the start:
+the network's graph, and which charts are shown together.
+"""
 
 import sys
 import warnings
@@ -16,7 +18,9 @@ Layout = dict[str, dict[str, list[Any]]]
 
 
 class NetworkGraph(pl.Callback):
-    """Draws the network's operations, once, from the passage of two training rows in evaluation mode."""
+    """Draws the network's operations, once, from the passage of two
+    training rows in evaluation mode.
+    """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.current_epoch > 0 or not has_board(trainer, "log_network"):
@@ -37,8 +41,8 @@ class NetworkGraph(pl.Callback):
 
 
 class Charts(pl.Callback):
-    """Arranges the custom scalars tab: loss and metrics of training beside those of validation, then rate and momentum,
-    then the layers' gradients, dead and saturated units, each in one chart.
+    """Arranges the custom scalars tab: loss and metrics of training beside those of validation,
+    then rate and momentum, then the layers' gradients, dead and saturated units, each in one chart.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -1,7 +1,8 @@
 """checkpoints/best.ckpt and checkpoints/last.ckpt.
 
-The library's ModelCheckpoint keeps the earlier epoch on a tie, forgets its best score when the folder has moved, and
-writes its last checkpoint only when the best improved; so these few lines are ours.
+The library's ModelCheckpoint keeps the earlier epoch on a tie, forgets its best score when the
+folder has moved, and writes its last checkpoint only when the best improved; so these few lines are
+ours.
 """
 
 import json
@@ -21,7 +22,8 @@ from goldilocks.machine import devices
 
 
 class BestCheckpoint(Checkpoint):
-    """Saves best.ckpt whenever the objective improves: the weights that are tested, predicted with and exported.
+    """Saves best.ckpt whenever the objective improves:
+    the weights that are tested, predicted with and exported.
 
     Args:
         dirpath: Live: the folder of the checkpoints.
@@ -39,9 +41,10 @@ class BestCheckpoint(Checkpoint):
 class LastCheckpoint(Checkpoint):
     """Saves last.ckpt at the end of an epoch, from which an interrupted run resumes.
 
-    Resuming is exact from any epoch's end, so a short epoch need not be saved. A large network's checkpoint takes long:
-    no more than a fiftieth of the time goes into saving. The metrics of all epochs are not in it, but appended to
-    history.jsonl beside it, a line an epoch: they grow with the run.
+    Resuming is exact from any epoch's end, so a short epoch need not be saved. A large network's
+    checkpoint takes long: no more than a fiftieth of the time goes into saving. The metrics of all
+    epochs are not in it, but appended to history.jsonl beside it, a line an epoch: they grow with
+    the run.
 
     Args:
         dirpath: Live: the folder of the checkpoints.
@@ -100,7 +103,9 @@ def as_line(metrics: dict[str, float]) -> str:
 
 
 def read_history(path: Path, epochs: int) -> list[dict[str, Any]]:
-    """The metrics of the first epochs; an epoch that the file lacks has none, for only the diagnosis needs them."""
+    """The metrics of the first epochs;
+    an epoch that the file lacks has none, for only the diagnosis needs them.
+    """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     found: list[dict[str, Any]] = []
     for line in lines[:epochs]:

@@ -52,15 +52,18 @@ class Outcome:
 
 
 class EvaluationFigures(pl.Callback):
-    """Draws once, after training, into `figures/` of the run folder and to every logger that takes figures.
+    """Draws once, after training, into `figures/` of the run folder and
+    to every logger that takes figures.
 
-    Loss and objective by epoch. Of classes: the confusion matrix, curves of precision and recall, how often rows of a probability are right, and the
-    rows with the highest loss. Of a regression: predicted against true values, and the residuals. Neither the weights
-    nor any random numbers are touched, and a run does not fail because of its pictures.
+    Loss and objective by epoch. Of classes: the confusion matrix, curves of precision and recall,
+    how often rows of a probability are right, and the rows with the highest loss. Of a regression:
+    predicted against true values, and the residuals. Neither the weights nor any random numbers are
+    touched, and a run does not fail because of its pictures.
 
     Args:
         save_dir: Live: the run folder.
-        trials: Whether the trials of a sweep draw too; a trial of a second would take a fifth longer.
+        trials: Whether the trials of a sweep draw too;
+            a trial of a second would take a fifth longer.
         is_trial: Live: whether this run is one.
     """
 
@@ -134,15 +137,19 @@ class EvaluationFigures(pl.Callback):
 
 
 def can_inspect(module: TrainingModule) -> bool:
-    """Whether this process looks at the network that several have trained, and can do so without the others."""
+    """Whether this process looks at the network that several have trained,
+    and can do so without the others.
+    """
     return devices.is_first() and not is_sharded(module)
 
 
-# --- what the network makes of the rows -------------------------------------------------------------------------------
+# --- what the network makes of the rows -----------------------------------------------------------
 
 
 def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
-    """A copy, in evaluation mode, of the network that is tested: of the checkpoint, where there is one."""
+    """A copy, in evaluation mode, of the network that is tested:
+    of the checkpoint, where there is one.
+    """
     network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
     if checkpoint.exists():
         network.load_state_dict(evaluated_weights(load_checkpoint(checkpoint)["state_dict"]))
@@ -172,7 +179,7 @@ def evaluate(trainer: Any, module: TrainingModule, network: nn.Module) -> Outcom
     return Outcome(true.numpy(), predicted.numpy(), losses.numpy())
 
 
-# --- classes ----------------------------------------------------------------------------------------------------------
+# --- classes --------------------------------------------------------------------------------------
 
 
 def class_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
@@ -204,7 +211,9 @@ def class_figures(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def curves(outcome: Outcome, names: tuple[str, ...]) -> Iterator[tuple[str, Array, Array]]:
-    """Of the second of two classes, else of the most frequent ones: name, whether a row is of it, its probability."""
+    """Of the second of two classes, else of the most frequent ones:
+    name, whether a row is of it, its probability.
+    """
     rows = np.bincount(outcome.true, minlength=len(names))
     shown = [1] if len(names) == 2 else sorted(np.argsort(-rows, kind="stable")[:MOST_CURVES])
     for index in shown:
@@ -244,13 +253,15 @@ def wrong_pictures(outcome: Outcome, order: Array, pictures: Array, names: tuple
 
 
 def as_pictures(values: Array) -> Array:
-    """Images [N, channels, height, width] from 0 to 1: three channels as colours, any other number as grey."""
+    """Images [N, channels, height, width] from 0 to 1:
+    three channels as colours, any other number as grey.
+    """
     pictures = np.moveaxis(values, 1, -1) if values.shape[1] == 3 else values.mean(1)
     low, high = pictures.min(), pictures.max()
     return (pictures - low) / (high - low or 1.0)
 
 
-# --- regression -------------------------------------------------------------------------------------------------------
+# --- regression -----------------------------------------------------------------------------------
 
 
 def regression_figures(outcome: Outcome, spec: Spec) -> dict[str, Any]:

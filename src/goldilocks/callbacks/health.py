@@ -1,4 +1,6 @@
-"""What the layers do, in TensorBoard: gradients, dead and saturated units, histograms of weights and activations."""
+"""What the layers do, in TensorBoard:
+gradients, dead and saturated units, histograms of weights and activations.
+"""
 
 from typing import Any
 
@@ -9,15 +11,18 @@ from goldilocks.training.layer_health import Health
 
 
 class NetworkHealth(pl.Callback):
-    """Shows whether gradients vanish or explode from layer to layer, and which units have stopped to learn.
+    """Shows whether gradients vanish or explode from layer to layer,
+    and which units have stopped to learn.
 
-    A probe of up to 256 training rows passes the network once forward and once back in evaluation mode, so training is
-    neither watched nor changed. The scalars are `gradients/<layer>`, the L2 norm of the gradient of its weights;
-    `dead_units/<layer>`, the share of a ReLU layer's units that are zero on every row; and `saturated/<layer>`, the
-    share of the outputs of tanh and logistic functions that are on a flat side.
+    A probe of up to 256 training rows passes the network once forward and once back in evaluation
+    mode, so training is neither watched nor changed. The scalars are `gradients/<layer>`, the L2
+    norm of the gradient of its weights; `dead_units/<layer>`, the share of a ReLU layer's units
+    that are zero on every row; and `saturated/<layer>`, the share of the outputs of tanh and
+    logistic functions that are on a flat side.
 
     Args:
-        every_n_epochs: Epochs between two probes; `auto`: all of the first 4, then ever fewer, and the last.
+        every_n_epochs: Epochs between two probes;
+            `auto`: all of the first 4, then ever fewer, and the last.
     """
 
     DENSE = 4
@@ -33,12 +38,13 @@ class NetworkHealth(pl.Callback):
 
 
 class Histograms(pl.Callback):
-    """Shows the distribution of every trained parameter, `weights/<parameter>`, and of what every activation function
-    gives on the probe's rows, `activations/<layer>`.
+    """Shows the distribution of every trained parameter, `weights/<parameter>`, and of what every
+    activation function gives on the probe's rows, `activations/<layer>`.
 
     Args:
-        every_n_epochs: Epochs between two looks; `auto`: 0, 1, 2, 4, 8 and so on, and the last. A look takes as long as
-            a quarter of a small network's epoch, and early epochs change the most.
+        every_n_epochs: Epochs between two looks; `auto`: 0, 1, 2, 4, 8 and so on, and the last. A
+            look takes as long as a quarter of a small network's epoch, and early epochs change the
+            most.
     """
 
     DENSE = 2

@@ -1,4 +1,5 @@
-"""Which columns a network relies on: how much worse it does where a column's values are shuffled among the rows.
+"""Which columns a network relies on:
+how much worse it does where a column's values are shuffled among the rows.
 
 Legend: N rows, F inputs, C columns, R repeats.
 """
@@ -35,12 +36,13 @@ FEWEST_ROWS = 50  # of the validation rows, or all of them: fewer tell nothing
 class FeatureImportance(pl.Callback):
     """Permutation importance of a table's columns, once, after training (Breiman, 2001).
 
-    With the best weights, on the validation rows: the rise of the loss, or the fall of the objective's metric, when the
-    values of a column are shuffled among the rows. All inputs that come from a column are shuffled together. Of two
-    columns that say the same the network may need neither, and both seem unimportant.
+    With the best weights, on the validation rows: the rise of the loss, or the fall of the
+    objective's metric, when the values of a column are shuffled among the rows. All inputs that
+    come from a column are shuffled together. Of two columns that say the same the network may need
+    neither, and both seem unimportant.
 
-    Images have none; nor has a run that trained on so few rows, or has so many columns, that this would take long in
-    comparison.
+    Images have none; nor has a run that trained on so few rows, or has so many columns, that this
+    would take long in comparison.
 
     Args:
         save_dir: Live: the run folder.

@@ -11,11 +11,11 @@ POINTS = 100  # an epoch at most, of a schedule of steps
 
 
 class LearningRateMonitor(pl.Callback):
-    """Logs `learning_rate` and `momentum` of an epoch's end, under one name for every optimizer, so that runs can be
-    compared. An optimizer without a momentum has none.
+    """Logs `learning_rate` and `momentum` of an epoch's end, under one name for every optimizer, so
+    that runs can be compared. An optimizer without a momentum has none.
 
-    Where the schedule moves by step, TensorBoard also shows points within an epoch, one for each call of the training
-    step (64 batches, or `trainer.steps_per_execution`), up to a hundred.
+    Where the schedule moves by step, TensorBoard also shows points within an epoch, one for each
+    call of the training step (64 batches, or `trainer.steps_per_execution`), up to a hundred.
     """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

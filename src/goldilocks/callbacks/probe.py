@@ -1,4 +1,6 @@
-"""What the callbacks that explain a network share: when they look, at which rows, and which loggers get it."""
+"""What the callbacks that explain a network share:
+when they look, at which rows, and which loggers get it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +24,14 @@ Every = Annotated[int, Field(ge=1)] | Literal["auto"]
 def is_due(trainer: pl.Trainer, every: int | Literal["auto"], dense: int) -> bool:
     """Whether the epoch that ends is one to look at.
 
-    A small network's epoch takes a few milliseconds, so looking at all of them would cost more than they do. By number
-    rather than by the clock, a run that is repeated or resumed shows the same epochs.
+    A small network's epoch takes a few milliseconds, so looking at all of them would cost more than
+    they do. By number rather than by the clock, a run that is repeated or resumed shows the same
+    epochs.
 
     Args:
         trainer: Of the run.
-        every: Epochs between two looks; `auto`: all epochs below `dense`, every second one until twice that, every
-            fourth until four times that, and so on, and the last.
+        every: Epochs between two looks; `auto`: all epochs below `dense`, every second one until
+            twice that, every fourth until four times that, and so on, and the last.
         dense: See there; a power of two.
     """
     epoch = trainer.current_epoch
@@ -38,7 +41,9 @@ def is_due(trainer: pl.Trainer, every: int | Literal["auto"], dense: int) -> boo
 
 
 def has_board(trainer: pl.Trainer, method: str) -> bool:
-    """Whether any logger has a place for what a network does; metrics.csv has none. A sharded one is in no process."""
+    """Whether any logger has a place for what a network does; metrics.csv has none.
+    A sharded one is in no process.
+    """
     return not is_sharded(trainer.lightning_module) and bool(takers(trainer.loggers, method))
 
 
@@ -50,7 +55,8 @@ def show(trainer: pl.Trainer, method: str, *given: Any) -> None:
 
 
 def probe_rows(trainer: Any, rows: int = PROBE_ROWS) -> tuple[Tensor, Tensor]:
-    """Training rows at fixed positions, spread evenly: [B, ...] and [B, ...], as the network gets them in training.
+    """Training rows at fixed positions, spread evenly:
+    [B, ...] and [B, ...], as the network gets them in training.
 
     Of large images they are as few as a training batch has: more might not fit where training does.
     """
@@ -77,6 +83,8 @@ def at_rest(network: nn.Module) -> Iterator[None]:
 
 
 def probe(trainer: pl.Trainer, pl_module: Any) -> Health:
-    """The trained network on the probe's rows. The weights that are evaluated may be an average of its own."""
+    """The trained network on the probe's rows.
+    The weights that are evaluated may be an average of its own.
+    """
     with at_rest(pl_module.network), torch.random.fork_rng(devices=[]):
         return measure_health(pl_module.network, pl_module.task.loss, *probe_rows(trainer))

@@ -20,11 +20,13 @@ def go_on(epochs: int, value: float) -> bool:
 class Pruning(Checkpoint):
     """Reports the objective after each epoch, and ends the run if it is given up.
 
-    No exception is raised: the run ends as others do, with its checkpoints and its result. It is a `Checkpoint` to
-    Lightning, so that it sees the metrics of a whole epoch, and comes before those that save what it has decided.
+    No exception is raised: the run ends as others do, with its checkpoints and its result. It is a
+    `Checkpoint` to Lightning, so that it sees the metrics of a whole epoch, and comes before those
+    that save what it has decided.
 
     Args:
-        report: Called with the number of epochs and the objective's value; returns whether to give up.
+        report: Called with the number of epochs and the objective's value;
+            returns whether to give up.
         metric: The objective.
     """
 

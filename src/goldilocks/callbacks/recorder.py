@@ -17,10 +17,12 @@ SAVE_SECONDS = 1.0  # between two times that the loggers' files are written, whi
 
 
 class Recorder(Checkpoint):
-    """Keeps the best epoch's metrics and the time; writes each epoch to the loggers, `best/...` when the best changes.
+    """Keeps the best epoch's metrics and the time;
+    writes each epoch to the loggers, `best/...` when the best changes.
 
-    It is a `Checkpoint` to Lightning, and first among them, so that it sees the metrics of a whole epoch and a
-    checkpoint holds its state. The state is plain numbers; the history, which grows, is in a file of `LastCheckpoint`.
+    It is a `Checkpoint` to Lightning, and first among them, so that it sees the metrics of a whole
+    epoch and a checkpoint holds its state. The state is plain numbers; the history, which grows, is
+    in a file of `LastCheckpoint`.
 
     Args:
         objective: Decides which epoch is best.
@@ -119,7 +121,9 @@ class Recorder(Checkpoint):
         }
 
     def spent(self) -> dict[str, float]:
-        """Seconds of the whole run from the end of its start, of training without validation, and of the rest."""
+        """Seconds of the whole run from the end of its start, of training without validation,
+        and of the rest.
+        """
         found = {"total": self.elapsed(), "train": self.train_seconds}
         if self.compile_seconds:
             found["compile"] = self.compile_seconds

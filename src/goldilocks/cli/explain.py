@@ -24,7 +24,7 @@ OF_ONE_TORCH = (
 )  # compiled for one torch; torchmetrics imports what it finds
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def explain(error: BaseException) -> str:
@@ -67,9 +67,11 @@ def of_system(error: OSError) -> str:
 
 
 def of_import(error: BaseException) -> str | None:
-    """One line for an installed package that fails while it is imported, as one made for another torch does.
+    """One line for an installed package that fails while it is imported,
+    as one made for another torch does.
 
-    None where no package does, or one that is not installed: a user's own module, whose traceback is needed.
+    None where no package does, or one that is not installed:
+    a user's own module, whose traceback is needed.
     """
     importing = [
         frame.f_globals.get("__name__", "")
@@ -149,7 +151,9 @@ def explain_override(override: str) -> str:
 
 
 def composed_keys() -> Iterator[str]:
-    """Every dotted key of the configuration that the given options compose (without the given values)."""
+    """Every dotted key of the configuration that the given options
+    compose (without the given values).
+    """
     from hydra.errors import HydraException
 
     from goldilocks.config.compose import composed_from

@@ -1,4 +1,5 @@
-"""The command line around Hydra: help without Hydra, and a user's mistake as one line with exit code 2.
+"""The command line around Hydra:
+help without Hydra, and a user's mistake as one line with exit code 2.
 
 Import-light: `--help`, `--cfg job` and tab completion pass here, and none of them needs torch.
 """
@@ -72,7 +73,8 @@ def refuse_sweep_without_m(arguments: Sequence[str]) -> None:
 
 
 def places_of_resumed(arguments: Sequence[str]) -> list[str]:
-    """Overrides in which `data.path` and its kind may be given with `resume`: those data are not composed.
+    """Overrides in which `data.path` and its kind may be given with `resume`:
+    those data are not composed.
 
     >>> places_of_resumed(["resume=last", "data.path=x.csv"])
     ['resume=last', '++data.path=x.csv']
@@ -83,7 +85,8 @@ def places_of_resumed(arguments: Sequence[str]) -> list[str]:
 
 
 def overrides_first(arguments: Sequence[str]) -> list[str]:
-    """Hydra takes options before all overrides or after them, but not in between, and says so in eight lines.
+    """Hydra takes options before all overrides or after them, but not in between,
+    and says so in eight lines.
 
     >>> overrides_first(["model=deep", "-m", "optimizer.lr=0.1,0.01"])
     ['model=deep', 'optimizer.lr=0.1,0.01', '-m']
@@ -105,7 +108,9 @@ class Outcome:
 
 @contextmanager
 def refusals() -> Iterator[Outcome]:
-    """Turns a user's mistake into one line on stderr and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback."""
+    """Turns a user's mistake into one line on stderr and exit code 2;
+    HYDRA_FULL_ERROR=1 shows the traceback.
+    """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -139,7 +144,9 @@ def refusals() -> Iterator[Outcome]:
 
 
 def is_explained(error: Exception) -> bool:
-    """Whether one line says enough: of the system, as of a full disk; of a package that does not fit; of Hydra itself."""
+    """Whether one line says enough: of the system, as of a full disk;
+    of a package that does not fit; of Hydra itself.
+    """
     return (
         isinstance(error, OSError)
         or of_import(error) is not None
@@ -149,7 +156,9 @@ def is_explained(error: Exception) -> bool:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Around the first heavy import: Hydra would print a line of its own about a package that does not fit."""
+    """Around the first heavy import:
+    Hydra would print a line of its own about a package that does not fit.
+    """
     try:
         yield
     except Exception as error:
@@ -182,7 +191,9 @@ def print_nowhere() -> None:
 
 
 def open_standard_streams() -> None:
-    """Opens what was closed when the process began, as by `>&-`: a file of ours must not get its place."""
+    """Opens what was closed when the process began, as by `>&-`:
+    a file of ours must not get its place.
+    """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
@@ -192,7 +203,8 @@ def open_standard_streams() -> None:
 
 
 def is_first_here() -> bool:
-    """Whether this is the first of the processes that torchrun or Slurm have started on this machine, or the only one.
+    """Whether this is the first of the processes that torchrun or Slurm have
+    started on this machine, or the only one.
 
     Import-light, unlike `devices`, and all of them refuse the same.
     """

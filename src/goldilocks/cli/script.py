@@ -25,7 +25,9 @@ class ScriptParser(argparse.ArgumentParser):
         return self
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """The arguments; overrides of a run that resumes are refused: the scripts begin with a configuration."""
+        """The arguments; overrides of a run that resumes are refused:
+        the scripts begin with a configuration.
+        """
         given = super().parse_args(*args, **kwargs)
         for override in getattr(given, "overrides", []):
             if override.startswith("resume="):

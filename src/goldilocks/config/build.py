@@ -1,8 +1,10 @@
-"""From a composed configuration to objects: `build` is the only place where a `_target_` becomes one.
+"""From a composed configuration to objects:
+`build` is the only place where a `_target_` becomes one.
 
-A constructor's annotations are the schema. `check_arguments` compares a node with them before anything is built and
-says which key, which value, what was expected. Only classes that are defined under an allowed package and that subclass
-what their place calls for are ever built: a configuration from a stranger must not run arbitrary code.
+A constructor's annotations are the schema. `check_arguments` compares a node with them before
+anything is built and says which key, which value, what was expected. Only classes that are defined
+under an allowed package and that subclass what their place calls for are ever built: a
+configuration from a stranger must not run arbitrary code.
 """
 
 import ast
@@ -58,11 +60,13 @@ def build(
         base: The class that the target must be or subclass.
         where: The node's key in the configuration, for messages.
         packages: Packages allowed beside PACKAGES.
-        offered: Live values that are passed where the class takes them and the node does not say them itself.
+        offered: Live values that are passed where the class takes them and the
+            node does not say them itself.
         live: Live values that are always passed. They never appear in a configuration.
 
     Raises:
-        Refused: if the target is not allowed, a keyword unknown or a value not what the annotation says.
+        Refused: if the target is not allowed, a keyword unknown or a value
+            not what the annotation says.
     """
     target: Any = find_class(node, base, where, packages)
     arguments = {key: value for key, value in node.items() if key != "_target_"}
@@ -125,7 +129,9 @@ def find_class(
 
 
 def refuse_unless_written(path: str, where: str) -> None:
-    """Refuses a class that its module does not have, before the module is imported: a script would run by that."""
+    """Refuses a class that its module does not have, before the module is imported:
+    a script would run by that.
+    """
     if "." not in path:
         return
     module, name, file = source_of(path)
@@ -147,7 +153,9 @@ def refuse_unless_written(path: str, where: str) -> None:
 
 
 def source_of(path: str) -> tuple[str, str, Path | None]:
-    """A target's module, what is asked of it, and its source, found without running it; None if there is none."""
+    """A target's module, what is asked of it, and its source, found without running it;
+    None if there is none.
+    """
     parts, spec, count = path.split("."), None, 0
     for count, _ in enumerate(parts[:-1]):
         module, places = ".".join(parts[: count + 1]), spec and spec.submodule_search_locations
@@ -196,7 +204,9 @@ def top_level(kind: type) -> str:
 
 
 def culprit(where: str, arguments: Mapping[str, Any], message: str) -> str:
-    """The argument that a library's message quotes the value of, as it was written; else only the place."""
+    """The argument that a library's message quotes the value of, as it was written;
+    else only the place.
+    """
     words = set(re.findall(r"[-+]?\w+(?:\.\w+)?", message))
     quoted = [
         key
@@ -206,7 +216,7 @@ def culprit(where: str, arguments: Mapping[str, Any], message: str) -> str:
     return f"{where}.{quoted[0]}={shown(arguments[quoted[0]])}" if len(quoted) == 1 else where
 
 
-# --- arguments against annotations ------------------------------------------------------------------------------------
+# --- arguments against annotations ----------------------------------------------------------------
 
 
 def check_arguments(

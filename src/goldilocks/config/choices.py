@@ -38,7 +38,9 @@ def hash_of(values: Mapping[Any, Any]) -> str:
 
 
 def same_place(key: str, value: Any) -> Any:
-    """A path in one way, whether it was given as a relative or an absolute one: seen from the project, if it is in it."""
+    """A path in one way, whether it was given as a relative or an absolute one:
+    seen from the project, if it is in it.
+    """
     if isinstance(value, list):
         return [same_place(key, option) for option in value]
     if not isinstance(value, str) or not (key in ("path", "root") or key.endswith("_path")):
@@ -49,7 +51,9 @@ def same_place(key: str, value: Any) -> Any:
 
 
 def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
-    """Option by group. Hydra leaves out groups of which several may be chosen: they are read off what they set."""
+    """Option by group. Hydra leaves out groups of which several may be chosen:
+    they are read off what they set.
+    """
     single = {
         group: option
         for group, option in choices.items()
@@ -67,7 +71,8 @@ def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
 
 
 def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run by dotted key, for HPARAMS and tables: choices, then values that are not references.
+    """The options of a run by dotted key, for HPARAMS and tables:
+    choices, then values that are not references.
 
     A name that only repeats the choice is left out: `data=iris` says `data.name: iris` too.
     """

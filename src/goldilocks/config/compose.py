@@ -21,9 +21,9 @@ from goldilocks.config.search_ranges import of_run
 def prepare_hydra() -> None:
     """Prepares Hydra for this project; called before it composes.
 
-    Registers `${direction:METRIC}`, which is min or max, whichever is better for the metric; checks options files of
-    others; reads overrides as users type them; and silences Hydra's warnings about the schemas that launchers' packages
-    bring for files of the same names in conf/.
+    Registers `${direction:METRIC}`, which is min or max, whichever is better for the metric; checks
+    options files of others; reads overrides as users type them; and silences Hydra's warnings about
+    the schemas that launchers' packages bring for files of the same names in conf/.
     """
     from omegaconf import OmegaConf
 

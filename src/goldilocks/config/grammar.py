@@ -1,7 +1,7 @@
 """Overrides as users type them: what Hydra's grammar cannot read is taken as text.
 
-Hydra reads `data.target='Price (EUR)'`; a shell takes the quotes away, and `größe.csv` needs them too.
-Import-light: every command passes here before its configuration is known.
+Hydra reads `data.target='Price (EUR)'`; a shell takes the quotes away, and `größe.csv` needs them
+too. Import-light: every command passes here before its configuration is known.
 """
 
 import math
@@ -44,7 +44,9 @@ UNQUOTED = re.compile(r"[\w.-]+", flags=re.ASCII)
 
 
 def read_as_typed() -> None:
-    """Makes Hydra's parser read overrides as users type them, in this process. A second call changes nothing."""
+    """Makes Hydra's parser read overrides as users type them, in this process.
+    A second call changes nothing.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     if not hasattr(OverridesParser.parse_rule, "__wrapped__"):
@@ -148,7 +150,9 @@ def check_range(found: Any, override: str) -> None:
 
 
 def read_repaired(read: Callable[[str], Any], override: str, error: Exception) -> Any:
-    """The first of the repaired forms that Hydra can read; the error of the override itself where none is."""
+    """The first of the repaired forms that Hydra can read;
+    the error of the override itself where none is.
+    """
     from hydra.errors import HydraException
 
     for repaired in repairs(override):

@@ -1,4 +1,6 @@
-"""Which metrics there are, and which way is better. Import-light: the configuration's resolvers need it."""
+"""Which metrics there are, and which way is better.
+Import-light: the configuration's resolvers need it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +24,8 @@ FIRST = ("train/", "val/")  # stages whose curves a reader looks at first
 
 
 def board_tag(name: str) -> str:
-    """What TensorBoard calls a number. It sorts by tag, capitals first, and opens the first two groups.
+    """What TensorBoard calls a number.
+    It sorts by tag, capitals first, and opens the first two groups.
 
     >>> board_tag("val/loss"), board_tag("best/val/loss"), board_tag("learning_rate")
     ('Val/loss', 'best/val/loss', 'learning_rate')

@@ -1,4 +1,6 @@
-"""Which groups and options there are: in conf/, and in the folder of a `--config-dir`. Import-light."""
+"""Which groups and options there are:
+in conf/, and in the folder of a `--config-dir`. Import-light.
+"""
 
 import os
 import re
@@ -14,11 +16,12 @@ CONFIG_DIR = re.compile(r"(?:--config-d(?:ir?)?|-cd)(?:=(?P<folder>.*))?", re.DO
 
 
 def roots() -> list[Path]:
-    """The folders that hold options, in the order in which Hydra looks: conf/, then that of `--config-dir`.
+    """The folders that hold options, in the order in which Hydra looks:
+    conf/, then that of `--config-dir`.
 
     Raises:
-        Refused: for a `--config-dir` that is no folder, or has an option that conf/ has: Hydra would take conf/'s. For a
-            second one: Hydra would take the last.
+        Refused: for a `--config-dir` that is no folder, or has an option that conf/ has: Hydra
+            would take conf/'s. For a second one: Hydra would take the last.
     """
     given = config_dirs()
     if len(given) > 1:

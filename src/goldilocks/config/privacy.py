@@ -36,7 +36,9 @@ def without_passwords(text: str) -> str:
 
 
 def shareable(diff: str) -> tuple[str, list[str]]:
-    """The parts of git's diff that may be kept, and the files whose changes are left out: they look like secrets."""
+    """The parts of git's diff that may be kept, and the files whose changes are left out:
+    they look like secrets.
+    """
     kept: list[str] = []
     left_out: list[str] = []
     for part in re.split(r"^(?=diff --git )", diff, flags=re.MULTILINE):

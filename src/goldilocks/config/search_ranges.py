@@ -9,7 +9,9 @@ SWEEP, SEARCH = "sweep", "search"
 
 
 def of_run(cfg: DictConfig) -> DictConfig:
-    """A configuration without the group `sweep` and without the ranges that options state; itself where it has none."""
+    """A configuration without the group `sweep` and without the ranges that options state;
+    itself where it has none.
+    """
     if is_of_run(cfg):
         return cfg
     cfg = copy.deepcopy(cfg)
@@ -27,7 +29,9 @@ def is_of_run(cfg: DictConfig) -> bool:
 
 
 def stated_ranges(cfg: DictConfig) -> dict[str, dict[str, str | None]]:
-    """What the chosen options find worth searching: by group, for its own keys, as an override says it."""
+    """What the chosen options find worth searching:
+    by group, for its own keys, as an override says it.
+    """
     found: dict[str, Any] = {}
     for group in searched_groups(cfg):
         node = OmegaConf.to_container(cfg[group][SEARCH], resolve=True)
@@ -38,7 +42,8 @@ def stated_ranges(cfg: DictConfig) -> dict[str, dict[str, str | None]]:
 
 def searched_groups(cfg: DictConfig) -> list[str]:
     """The groups whose option states ranges."""
-    # `in` of OmegaConf makes and catches an exception for what is not there: keys() takes a hundredth of it.
+    # `in` of OmegaConf makes and catches an exception for what is not there:
+    # keys() takes a hundredth of it.
     nodes = {str(group): cfg._get_node(group) for group in cfg}
     return [
         group

@@ -27,7 +27,9 @@ def is_number(value: Any) -> bool:
 
 
 def reasons(error: ValidationError, annotation: Any) -> str:
-    """What pydantic found, as part of one line. For unions, only what is wrong with the value's own kind."""
+    """What pydantic found, as part of one line.
+    For unions, only what is wrong with the value's own kind.
+    """
     found = [entry for entry in error.errors() if entry["type"] != "is_instance_of"]
     if said := description_of(annotation):
         return f"{said} is expected"
@@ -109,8 +111,9 @@ def accepts_bool(annotation: Any) -> bool:
 def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
     """The parameters of a function or constructor by name, without self.
 
-    A constructor's `**options` stands for the keywords of the class above it, which it passes on. One that repeats a
-    parameter which that class needs passes the needed ones itself: then they may be left out.
+    A constructor's `**options` stands for the keywords of the class above it, which it passes on.
+    One that repeats a parameter which that class needs passes the needed ones itself: then they may
+    be left out.
     """
     parameters = dict(inspect.signature(function).parameters)
     if above := class_above(function, parameters):
@@ -176,7 +179,9 @@ def adapters_of(function: Any) -> dict[str, TypeAdapter]:
 
 
 def name_of(function: Any) -> str:
-    """How a class or function is named in messages; the schema of the whole configuration says `called` itself."""
+    """How a class or function is named in messages;
+    the schema of the whole configuration says `called` itself.
+    """
     return str(getattr(function, "called", getattr(function, "__name__", function)))
 
 

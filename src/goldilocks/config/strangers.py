@@ -1,7 +1,9 @@
-"""What others may have written is read here: run folders, sweep folders, the options of a `--config-dir`.
+"""What others may have written is read here:
+run folders, sweep folders, the options of a `--config-dir`.
 
-Values are taken from it and nothing else: no class of a package that conf/ does not allow, no setting of Hydra's, no
-variable of this machine's environment, no path that leads out of the folder. docs/security.md is the user's side of it.
+Values are taken from it and nothing else: no class of a package that conf/ does not allow, no
+setting of Hydra's, no variable of this machine's environment, no path that leads out of the folder.
+docs/security.md is the user's side of it.
 """
 
 import os
@@ -25,14 +27,15 @@ NAME = re.compile(r"(?!\.)[\w .+@-]+(?:/(?!\.)[\w .+@-]+)*")  # of an option: no
 STORAGE, PACKAGES = "GOLDILOCKS_STORAGE", "GOLDILOCKS_PACKAGES"
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
 def sealed(folder: Path) -> Path:
     """A folder from which no link leads out: what is written into it stays there.
 
     Raises:
-        Refused: for a symbolic link to a place outside, or anything else that is neither a file nor a folder.
+        Refused: for a symbolic link to a place outside,
+            or anything else that is neither a file nor a folder.
     """
     root = os.path.realpath(folder)
     for path in odd_entries(root):
@@ -56,7 +59,7 @@ def odd_entries(folder: str) -> Iterator[str]:
                 yield entry.path
 
 
-# --- configurations ---------------------------------------------------------------------------------------------------
+# --- configurations -------------------------------------------------------------------------------
 
 
 def judged(config: Mapping[Any, Any], where: str, folder: Path) -> dict[str, Any]:
@@ -76,7 +79,9 @@ def judged(config: Mapping[Any, Any], where: str, folder: Path) -> dict[str, Any
 
 
 def refuse_references(config: Mapping[Any, Any], where: str) -> None:
-    """Refuses `${oc.env:...}` and its likes: they would be written into the folder, or sent to a server."""
+    """Refuses `${oc.env:...}` and its likes:
+    they would be written into the folder, or sent to a server.
+    """
     for key, value in leaves(config):
         if looks_elsewhere(value) and not is_own(key, value):
             raise Refused(
@@ -91,7 +96,9 @@ def looks_elsewhere(value: Any) -> bool:
 
 
 def settled(config: Any) -> dict[str, Any]:
-    """A composed configuration of one's own as a folder keeps it: what it takes from this machine is a value there."""
+    """A composed configuration of one's own as a folder keeps it:
+    what it takes from this machine is a value there.
+    """
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(config)
@@ -102,7 +109,9 @@ def settled(config: Any) -> dict[str, Any]:
 
 
 def refuse_paths(config: Mapping[Any, Any], where: str, folder: Path | None) -> None:
-    """Refuses callbacks and loggers that would write out of a folder; None: that have any place of their own."""
+    """Refuses callbacks and loggers that would write out of a folder;
+    None: that have any place of their own.
+    """
     watchers = {group: config.get(group) for group in ("callbacks", "logger")}
     for key, value in leaves(watchers):
         if leads_out(key, value, folder) and not is_own(key, value):
@@ -150,7 +159,9 @@ def own_values() -> frozenset[tuple[str, str]]:
 
 
 def own_packages() -> list[str]:
-    """The packages whose classes may be built: of conf/train.yaml, and of the command that started this process."""
+    """The packages whose classes may be built:
+    of conf/train.yaml, and of the command that started this process.
+    """
     said = os.environ.get(PACKAGES, "").split(",")
     return list(dict.fromkeys([*packages_of_conf(), *filter(None, said)]))
 
@@ -162,7 +173,7 @@ def packages_of_conf() -> tuple[str, ...]:
     return tuple(yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["packages"])
 
 
-# --- overrides and names ----------------------------------------------------------------------------------------------
+# --- overrides and names --------------------------------------------------------------------------
 
 
 def judged_overrides(overrides: Sequence[str], where: str) -> list[str]:
@@ -193,7 +204,7 @@ def judged_choices(choices: Mapping[str, Any], where: str) -> dict[str, Any]:
     return dict(choices)
 
 
-# --- files that Hydra loads -------------------------------------------------------------------------------------------
+# --- files that Hydra loads -----------------------------------------------------------------------
 
 
 def guard_hydra() -> None:
@@ -260,12 +271,14 @@ def take_ours(config: Any) -> None:
             config.packages = own_packages()
 
 
-# --- what a command says to its processes -----------------------------------------------------------------------------
+# --- what a command says to its processes ---------------------------------------------------------
 
 
 @contextmanager
 def said_to_processes(packages: Sequence[str], storage: str | None) -> Iterator[None]:
-    """Within the block, processes that are started know what the command says and its folder does not keep."""
+    """Within the block, processes that are started know what the command
+    says and its folder does not keep.
+    """
     said = {PACKAGES: ",".join(packages), STORAGE: storage or ""}
     before = {name: os.environ.get(name) for name in said}
     os.environ.update(said)

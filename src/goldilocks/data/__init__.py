@@ -1,1 +1,3 @@
-"""Where rows come from: one file a kind of source, the spec that the network needs, and the loaders."""
+"""Where rows come from: one file a kind of source, the spec that the network needs,
+and the loaders.
+"""

@@ -1,4 +1,6 @@
-"""From rows to loaders: split, spec. A source of data of your own subclasses `TableData` and writes `load`."""
+"""From rows to loaders: split, spec.
+A source of data of your own subclasses `TableData` and writes `load`.
+"""
 
 import math
 import sys
@@ -22,8 +24,8 @@ from goldilocks.data.targets import TargetScaling, encode_target, infer_task, sc
 from goldilocks.errors import Refused
 from goldilocks.machine import devices
 
-# Rows in a batch where no gradient is needed. On the CPU more of them leave the processor's cache: measured with layers
-# of 64 to 2,048 units, 1,024 rows take 0.8 to 1.0 of the time of 8,192.
+# Rows in a batch where no gradient is needed. On the CPU more of them leave the processor's cache:
+# measured with layers of 64 to 2,048 units, 1,024 rows take 0.8 to 1.0 of the time of 8,192.
 EVALUATION_ROWS, EVALUATION_ROWS_ON_CPU = 8192, 1024
 EVALUATION_NUMBERS = (
     2**24
@@ -54,17 +56,19 @@ class TableData(pl.LightningDataModule):
 
     Args:
         batch_size: Rows in a training batch.
-        val_fraction: Share of all rows on which the run decides when it is best. 0: no validation set.
+        val_fraction: Share of all rows on which the run decides when it is best.
+            0: no validation set.
         test_fraction: Share of all rows that is seen once, at the end of a run. 0: none.
-        scaling: Of the features: `standard`, `robust`, `quantile`, `minmax`, `none`; see `fit_scaler`. Fitted on the
-            training rows only.
-        target_scaling: Of the target of a regression: `standard`, `minmax`, `none`. Predictions and metrics are in the
-            target's own units.
-        task: `auto` reads it from the target: two values are binary; up to 20 distinct whole numbers, or words, are
-            classes; the rest is regression.
+        scaling: Of the features: `standard`, `robust`, `quantile`, `minmax`, `none`; see
+            `fit_scaler`. Fitted on the training rows only.
+        target_scaling: Of the target of a regression: `standard`, `minmax`, `none`. Predictions and
+            metrics are in the target's own units.
+        task: `auto` reads it from the target: two values are binary; up to 20 distinct whole
+            numbers, or words, are classes; the rest is regression.
         seed: Of the split.
-        folds: Cross-validation: the rows that are not the test's are split into so many folds, and a run trains as many
-            networks, each judged on another fold and trained on the others. In place of `val_fraction`.
+        folds: Cross-validation: the rows that are not the test's are split into so many folds, and
+            a run trains as many networks, each judged on another fold and trained on the others. In
+            place of `val_fraction`.
         fold: The one fold to train for, from 0; null: a run trains for all.
     """
 
@@ -182,7 +186,9 @@ class TableData(pl.LightningDataModule):
     def prepare(
         self, table: Table, parts: Parts
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
-        """Inputs of the network by stage, fitted on the training rows; and what the spec says of them."""
+        """Inputs of the network by stage, fitted on the training rows;
+        and what the spec says of them.
+        """
         features = (
             table.features
             if table.features.dtype.kind in "fiub"
@@ -200,7 +206,9 @@ class TableData(pl.LightningDataModule):
         return ()
 
     def plain_features(self) -> list[int]:
-        """Which features, of a table's, are looked at one by one: not those that only say another one again."""
+        """Which features, of a table's, are looked at one by one:
+        not those that only say another one again.
+        """
         return list(range(self.spec.input_shape[0]))
 
     def owners(self) -> tuple[str, ...]:
@@ -212,11 +220,15 @@ class TableData(pl.LightningDataModule):
         )
 
     def card(self) -> dict[str, Any] | None:
-        """What was found out about the data and decided, for the run folder; None where nothing had to be."""
+        """What was found out about the data and decided, for the run folder;
+        None where nothing had to be.
+        """
         return None
 
     def train_dataloader(self) -> TensorLoader:
-        """Shuffled batches of `batch_size`, several in an item where the trainer executes several steps at once."""
+        """Shuffled batches of `batch_size`, several in an item where the
+        trainer executes several steps at once.
+        """
         return self.loader(
             "train",
             max_batches=self.limit("limit_train_batches"),
@@ -250,7 +262,9 @@ class TableData(pl.LightningDataModule):
         )
 
     def limit(self, name: str) -> int | None:
-        """Batches of `batch_size` that the trainer's option allows; Lightning turns null into the share 1.0."""
+        """Batches of `batch_size` that the trainer's option allows;
+        Lightning turns null into the share 1.0.
+        """
         limit = getattr(self.trainer, name, None)
         return limit if isinstance(limit, int) else None
 
@@ -279,7 +293,8 @@ class TableData(pl.LightningDataModule):
     def loader_on(
         self, device: torch.device, stage: str, fraction: float, **options: Any
     ) -> TensorLoader:
-        """A loader over a stage's rows, whose batches are on a device. The rows are too, if those of all stages fit.
+        """A loader over a stage's rows, whose batches are on a device.
+        The rows are too, if those of all stages fit.
 
         Args:
             device: Where they are used.

@@ -76,7 +76,9 @@ def check_constant(x: Array, names: Sequence[str] = ()) -> Verdict:
 
 
 def check_repeated(x: Array, names: Sequence[str] = ()) -> Verdict:
-    """Features that are equal to another one in all training rows, x [N, F]; constant ones are named elsewhere."""
+    """Features that are equal to another one in all training rows, x [N, F];
+    constant ones are named elsewhere.
+    """
     seen: dict[int, int] = {}
     pairs = []
     for column, values in enumerate(np.ascontiguousarray(x.T) + 0.0):
@@ -97,7 +99,9 @@ def check_repeated(x: Array, names: Sequence[str] = ()) -> Verdict:
 
 
 def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
-    """Features on scales of their own, x [N, F] or [N, channels, height, width]: the largest drowns the others."""
+    """Features on scales of their own, x [N, F] or [N, channels, height, width]:
+    the largest drowns the others.
+    """
     values = x.reshape(len(x), -1) if x.ndim != 4 else np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
     means, spreads = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
     varied = np.flatnonzero(spreads > 0)
@@ -118,7 +122,8 @@ def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
 
 
 def check_equal_rows(parts: Parts, dropped: bool | None = None) -> Verdict:
-    """Rows of a split whose features are in the training rows too: there the network has seen the answer.
+    """Rows of a split whose features are in the training rows too:
+    there the network has seen the answer.
 
     Args:
         parts: By stage.
@@ -130,10 +135,10 @@ def check_equal_rows(parts: Parts, dropped: bool | None = None) -> Verdict:
         return Verdict(name, "ok", "all rows are training rows")
     counts = {stage: sum(key in seen for key in keys) for stage, keys in others.items()}
     shares = {stage: counts[stage] / len(keys) for stage, keys in others.items()}
-    listed = ", ".join(
+    text = ", ".join(
         f"{counts[stage]} of {len(keys)} {stage} rows" for stage, keys in others.items()
     )
-    measured = f"{listed} equal a training row"
+    measured = f"{text} equal a training row"
     worst = max(shares.values())
     if not worst:
         return Verdict(name, "ok", measured)
@@ -156,7 +161,9 @@ def row_keys(x: Array) -> list[int]:
 
 
 def expected_equal(x: Array) -> float:
-    """Rows among `x`, [N, ...], that equal one more row by chance, if features were independent of each other."""
+    """Rows among `x`, [N, ...], that equal one more row by chance,
+    if features were independent of each other.
+    """
     flat = evenly(x, SAMPLED_ROWS).reshape(min(len(x), SAMPLED_ROWS), -1)
     chance = 0.0  # its logarithm
     for values in flat.T:
@@ -198,7 +205,9 @@ def check_classes(
 
 
 def check_target(y: Array, squared: bool = True) -> Verdict:
-    """Whether a regression's target, [N, targets], varies, and has no values that rule a squared error."""
+    """Whether a regression's target, [N, targets], varies,
+    and has no values that rule a squared error.
+    """
     spread, centre = y.std(0, dtype=np.float64), y.mean(0, dtype=np.float64)
     if not spread.all():
         return Verdict(
@@ -220,7 +229,7 @@ def check_target(y: Array, squared: bool = True) -> Verdict:
     )
 
 
-# --- what scikit-learn finds ------------------------------------------------------------------------------------------
+# --- what scikit-learn finds ----------------------------------------------------------------------
 
 
 def check_single_features(
@@ -231,10 +240,11 @@ def check_single_features(
     classes: Sequence[str] = (),
     owners: Sequence[str] = (),
 ) -> Verdict:
-    """A feature that alone gives the target away: often it is known only after the target, or made from it.
+    """A feature that alone gives the target away:
+    often it is known only after the target, or made from it.
 
-    A small tree for each feature, cross-validated on training rows. Skill is the share of the error of a constant
-    guess that it removes: 1 is perfect.
+    A small tree for each feature, cross-validated on training rows. Skill is the share of the error
+    of a constant guess that it removes: 1 is perfect.
 
     Args:
         x: [N, F].
@@ -242,7 +252,8 @@ def check_single_features(
         task: Whose.
         names: Of the features.
         classes: Their names.
-        owners: The column of the table that each feature is of; () where there is no table to drop it from.
+        owners: The column of the table that each feature is of;
+            () where there is no table to drop it from.
     """
     name, columns = "single features", evenly(np.arange(x.shape[1]), SAMPLED_COLUMNS)
     x, target = evenly(x, SAMPLED_ROWS), encoded(evenly(y, SAMPLED_ROWS), task)
@@ -277,7 +288,8 @@ def check_single_features(
 
 
 def tells_one_class(guesses: Sequence[Array], target: Array) -> tuple[int, int, float] | None:
-    """A feature that tells one class of several from all others and nothing of these, as no other feature does.
+    """A feature that tells one class of several from all others and nothing of these,
+    as no other feature does.
 
     Where a class is easy to tell, as setosa among iris, several features tell it, and others too.
 
@@ -286,7 +298,8 @@ def tells_one_class(guesses: Sequence[Array], target: Array) -> tuple[int, int, 
         target: [N, C], 0 and 1.
 
     Returns:
-        The number of the feature, that of the class, and the skill of the best feature that does not tell it.
+        The number of the feature, that of the class, and the skill of the
+        best feature that does not tell it.
     """
     for place in np.flatnonzero(target.sum(0) >= CLASS_ROWS).tolist():
         own, known = target[:, place] > 0.5, target[:, place].mean()
@@ -304,14 +317,18 @@ def tells_one_class(guesses: Sequence[Array], target: Array) -> tuple[int, int, 
 
 
 def drop(column: str) -> str:
-    """What leaves a column out of a table; empty for a name that the command line does not take as it is."""
+    """What leaves a column out of a table;
+    empty for a name that the command line does not take as it is.
+    """
     return f"data.columns.{column}=drop" if re.fullmatch(r"[A-Za-z_]\w*", column, re.A) else ""
 
 
 def check_signal(x: Array, y: Array, task: TaskName) -> Verdict:
-    """Whether features tell anything about the target: predictions of rows left out against shuffled targets.
+    """Whether features tell anything about the target:
+    predictions of rows left out against shuffled targets.
 
-    A forest and a ridge regression, cross-validated; of a regression's target the ranks, so that outliers do not rule.
+    A forest and a ridge regression, cross-validated;
+    of a regression's target the ranks, so that outliers do not rule.
 
     Args:
         x: [N, ...], of training and validation rows.
@@ -351,7 +368,9 @@ def encoded(y: Array, task: TaskName) -> Array:
 
 
 def skill(guess: Array, target: Array, task: TaskName) -> float:
-    """Share of a constant guess's error that predictions, [N, C], remove; of several targets that vary, the best."""
+    """Share of a constant guess's error that predictions, [N, C], remove;
+    of several targets that vary, the best.
+    """
     if task == "regression":
         errors, spread = ((target - guess) ** 2).sum(0), ((target - target.mean(0)) ** 2).sum(0)
         return float(np.max(1 - errors[spread > 0] / spread[spread > 0], initial=-1))
@@ -398,7 +417,7 @@ def ridge() -> Any:
     return make_pipeline(StandardScaler(), Ridge(alpha=10.0))
 
 
-# --- helpers ----------------------------------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 def standardised(values: Array) -> Array:

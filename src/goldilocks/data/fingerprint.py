@@ -13,7 +13,8 @@ from goldilocks.errors import Refused
 
 
 def fingerprint(*parts: Any) -> str:
-    """Twelve hex digits of the values and of the names of columns, whatever types the columns were read as.
+    """Twelve hex digits of the values and of the names of columns,
+    whatever types the columns were read as.
 
     A million rows of twenty numbers take a tenth of a second, a twentieth of reading them.
 

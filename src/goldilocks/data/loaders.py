@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Rows gathered by one indexing operation: enough to make its cost small, few enough to stay in the processor's cache.
+# Rows gathered by one indexing operation:
+# enough to make its cost small, few enough to stay in the processor's cache.
 GATHERED_BYTES = 2**19
 
 
@@ -49,8 +50,9 @@ class Batches(NamedTuple):
 class TensorLoader:
     """Iterates over tensors in items of one or several batches.
 
-    The order of an epoch depends on the seed and the epoch's number alone, so a resumed run sees the same batches as
-    one that was never interrupted. A last batch of a single row joins the batch before it: BatchNorm needs two.
+    The order of an epoch depends on the seed and the epoch's number alone, so a resumed run sees
+    the same batches as one that was never interrupted. A last batch of a single row joins the batch
+    before it: BatchNorm needs two.
 
     Args:
         x: Inputs, [N, ...].
@@ -61,7 +63,8 @@ class TensorLoader:
         max_batches: Batches in an epoch at most; None: all.
         rank: Of this process among those that train together. Each takes its share of every batch.
         world: How many they are. A batch then has `world * batch_size` rows.
-        least: Rows that a process needs, 1 or 2. One that gets none borrows so many, whose loss counts nothing.
+        least: Rows that a process needs, 1 or 2.
+            One that gets none borrows so many, whose loss counts nothing.
     """
 
     def __init__(
@@ -158,7 +161,8 @@ def batch_edges(num_rows: int, batch_size: int) -> list[int]:
 def share_of(start: int, stop: int, rank: int, world: int, least: int) -> tuple[int, int, float]:
     """The part of a batch that a process takes, and the weight of its mean loss.
 
-    The mean over the processes of weight * loss is then the mean over the batch, however uneven the parts are.
+    The mean over the processes of weight * loss is then the mean over the batch,
+    however uneven the parts are.
 
     >>> share_of(0, 5, 0, 2, 1), share_of(0, 5, 1, 2, 1)
     ((0, 2, 0.8), (2, 5, 1.2))

@@ -1,4 +1,6 @@
-"""Batches of rows that do not fit on the device: gathered on the CPU ahead of time, copied while the device works."""
+"""Batches of rows that do not fit on the device:
+gathered on the CPU ahead of time, copied while the device works.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,8 +19,8 @@ ITEM_BYTES = 2**26  # of an item at most
 class PrefetchingLoader(TensorLoader):
     """A `TensorLoader` over rows on the CPU, whose items lie on a device.
 
-    A thread gathers the rows of an item, in pinned memory where the device is a GPU, which is then copied without
-    waiting.
+    A thread gathers the rows of an item, in pinned memory where the device is a GPU,
+    which is then copied without waiting.
 
     Args:
         x: Inputs, [N, ...], on the CPU.

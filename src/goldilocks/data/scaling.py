@@ -1,4 +1,5 @@
-"""Features on one scale: fitted on the training rows, kept as plain tensors, applied again to the bit.
+"""Features on one scale: fitted on the training rows, kept as plain tensors,
+applied again to the bit.
 
 A table has statistics for each feature, images [N, channels, height, width] for each channel.
 
@@ -45,9 +46,11 @@ def check_finite(features: NDArray[Any], names: tuple[str, ...]) -> None:
 def fit_scaler(features: NDArray[Any], scaling: Scaling) -> dict[str, Tensor]:
     """What `apply_scaler` needs, from the training rows [N, F] or [N, F, height, width].
 
-    standard: mean 0, variance 1. minmax: from 0 to 1. robust: RealMLP's (Holzmüller et al. 2024), median 0, divided
-    by the inter-quartile range, or half the range where that is 0, then clipped smoothly. quantile: to a normal
-    distribution by the quantiles. auto: robust for the features that `skewed` names, standard for the others. Statistics are in double precision. A constant feature becomes 0.
+    standard: mean 0, variance 1. minmax: from 0 to 1. robust: RealMLP's (Holzmüller et al. 2024),
+    median 0, divided by the inter-quartile range, or half the range where that is 0, then clipped
+    smoothly. quantile: to a normal distribution by the quantiles. auto: robust for the features
+    that `skewed` names, standard for the others. Statistics are in double precision. A constant
+    feature becomes 0.
     """
     if scaling == "none":
         return {}
@@ -71,9 +74,11 @@ def fit_scaler(features: NDArray[Any], scaling: Scaling) -> dict[str, Tensor]:
 
 
 def skewed(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Features, of [M, F], a few values of which are so far away that a standard deviation squeezes all others, [F].
+    """Features, of [M, F], a few values of which are so far away that a
+    standard deviation squeezes all others, [F].
 
-    Far is ten inter-quartile ranges from the median, or ten standard deviations where half of the values are equal.
+    Far is ten inter-quartile ranges from the median,
+    or ten standard deviations where half of the values are equal.
     """
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
     spread = np.where(high > low, high - low, values.std(0))
@@ -84,7 +89,9 @@ def skewed(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def apply_scaler(
     features: NDArray[Any], scaler: Mapping[str, Tensor], rows: NDArray[Any] | None = None
 ) -> NDArray[np.float32]:
-    """Scales features, [N, F] or [N, F, height, width], in double precision; of the chosen rows, in their order."""
+    """Scales features, [N, F] or [N, F, height, width], in double precision;
+    of the chosen rows, in their order.
+    """
     rows = np.arange(len(features)) if rows is None else rows
     scaled = np.empty((len(rows), *features.shape[1:]), np.float32)
     fitted = {name: tensor.numpy() for name, tensor in scaler.items()}
@@ -140,7 +147,9 @@ def fit_quantiles(values: NDArray[np.float64]) -> Tensor:
 
 
 def to_normal(values: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The values of a normal distribution at the values' places among the quantiles, by scikit-learn."""
+    """The values of a normal distribution at the values' places among the quantiles,
+    by scikit-learn.
+    """
     from sklearn.preprocessing import QuantileTransformer
 
     transformer = QuantileTransformer(output_distribution="normal")

@@ -19,15 +19,18 @@ class Spec:
         class_names: By class index; empty for regression.
         target_names: One for each regression target.
         class_counts: Training rows of each class; empty for regression.
-        target_shift: One for each regression target: the network is trained on `(target - target_shift) /
-            target_scale`. What they are depends on `data.target_scaling`.
+        target_shift: One for each regression target: the network is trained on
+            `(target - target_shift) / target_scale`. What they are depends on
+            `data.target_scaling`.
         target_scale: Likewise.
         target_centre: Mean of the scaled training targets, one for each.
-        target_log: One for each regression target: whether its logarithm is what shift and scale are of; () for none.
+        target_log: One for each regression target:
+            whether its logarithm is what shift and scale are of; () for none.
         target_range: Least and greatest of all scaled training targets.
-        category_counts: Of each of the last inputs of a table that hold the number of a category: how many numbers
-            there are, from 0. The network gets a vector in place of each.
-        numbers: How many of the first inputs of a table are numbers on a scale, which a network can embed.
+        category_counts: Of each of the last inputs of a table that hold the number of a category:
+            how many numbers there are, from 0. The network gets a vector in place of each.
+        numbers: How many of the first inputs of a table are numbers on a scale,
+            which a network can embed.
     """
 
     task: TaskName

@@ -1,4 +1,6 @@
-"""Splits that a table itself gives: by a column of stages, by groups, by time; and folds. Legend: N rows."""
+"""Splits that a table itself gives: by a column of stages, by groups, by time; and folds.
+Legend: N rows.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -17,7 +19,8 @@ STAGES = {
 
 
 def given_stages(series: Any, name: str) -> dict[str, NDArray[Any]]:
-    """Row numbers by stage, from a column, [N], that says train, val or test; a stage that it leaves out is drawn.
+    """Row numbers by stage, from a column, [N], that says train, val or test;
+    a stage that it leaves out is drawn.
 
     Raises:
         Refused: for a row that says anything else.
@@ -75,7 +78,8 @@ def split_groups(
 def split_by_time(
     times: NDArray[np.float64], fractions: Mapping[str, float], where: str
 ) -> dict[str, NDArray[Any]]:
-    """Row numbers by stage, the earliest for training, then the validation rows, the latest for the test.
+    """Row numbers by stage, the earliest for training, then the validation rows,
+    the latest for the test.
 
     Rows of the same time stay in the same part.
 
@@ -113,7 +117,8 @@ def split_folds(
     stratify: bool,
     groups: NDArray[Any] | None = None,
 ) -> list[NDArray[Any]]:
-    """Places of the rows of each fold, in their order: every row is in one fold; classes keep their shares.
+    """Places of the rows of each fold, in their order: every row is in one fold;
+    classes keep their shares.
 
     A class of fewer rows than folds is missing in some.
 

@@ -38,7 +38,8 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
     """The target as the losses take it, and the classes.
 
     Returns:
-        regression [N, targets]; binary [N, 1] of 0 and 1; multiclass [N] of class indices; and the sorted classes.
+        regression [N, targets]; binary [N, 1] of 0 and 1; multiclass [N] of class indices;
+        and the sorted classes.
     """
     if task != "regression" and target.ndim > 1:
         if target.shape[1] > 1:
@@ -71,7 +72,9 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
 
 
 def check_rare(target: NDArray[Any], task: TaskName, key: str = "") -> None:
-    """Refuses a class of too few rows; `key` is the option that would leave it out, of a source that has one."""
+    """Refuses a class of too few rows;
+    `key` is the option that would leave it out, of a source that has one.
+    """
     rare = rare_classes(target, FEWEST_ROWS)
     if not rare:
         return
@@ -93,7 +96,8 @@ def rare_classes(target: NDArray[Any], fewest: int) -> dict[Any, int]:
 
 
 def is_skewed(target: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which targets, of [N, targets], are above zero and lopsided on their own scale, and less so on a logarithmic one.
+    """Which targets, of [N, targets], are above zero and lopsided on their own scale,
+    and less so on a logarithmic one.
 
     Lopsided is a skewness above 1, as of incomes and prices.
     """

@@ -13,7 +13,8 @@ class Verdict:
 
     Attributes:
         name: What was looked at, in a few words.
-        status: `failed`: training is pointless, or its result would not be true; `warning`: probably not meant.
+        status: `failed`: training is pointless, or its result would not be true;
+            `warning`: probably not meant.
         measured: What was found, with its number.
         advice: What would fix it, with the override to write; empty where all is well.
         overrides: What would be written for it, where that is all there is to do.
@@ -62,9 +63,9 @@ def summary(verdicts: list[Verdict], seconds: float) -> str:
         (status, sum(verdict.status == status for verdict in verdicts))
         for status in ("failed", "warning", "ok")
     ]
-    listed = ", ".join(
+    text = ", ".join(
         f"{count} {status}{'s' * (status == 'warning' and count > 1)}"
         for status, count in counts
         if count
     )
-    return f"{listed} in {seconds:.1f} s; nothing was written"
+    return f"{text} in {seconds:.1f} s; nothing was written"

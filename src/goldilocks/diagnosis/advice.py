@@ -1,7 +1,7 @@
 """What to try against a finding: the overrides to add to the command line.
 
-A hint is the first thing that a practitioner would try, not a promise. Each is read off the options that the run had,
-so nothing is advised that the network does not have or that is on already.
+A hint is the first thing that a practitioner would try, not a promise. Each is read off the options
+that the run had, so nothing is advised that the network does not have or that is on already.
 """
 
 import shlex
@@ -24,7 +24,9 @@ def advise(finding: Finding, evidence: Evidence, settings: Settings) -> tuple[st
 
 
 def command(overrides: Overrides, advised: Overrides) -> str:
-    """The command that a run was started with, with its advice in place of what it said of the same options."""
+    """The command that a run was started with, with its advice in place
+    of what it said of the same options.
+    """
     return " ".join(["python train.py", *map(quoted, replaced(overrides, advised))])
 
 
@@ -58,7 +60,7 @@ def quoted(override: str) -> str:
     )
 
 
-# --- the rate ---------------------------------------------------------------------------------------------------------
+# --- the rate -------------------------------------------------------------------------------------
 
 
 def lower_rate(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
@@ -67,7 +69,8 @@ def lower_rate(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     far = evidence.status == "diverged" or max(losses, default=0.0) > 100 * chance
     if far and evidence.rate:
         return "let the range test find a rate", ["optimizer.lr=auto"]
-    # By less where the steps are hardly too large: the advice against a rate too low would bring it back.
+    # By less where the steps are hardly too large:
+    # the advice against a rate too low would bring it back.
     factor = 0.1 if max(losses, default=0.0) > PEAK * chance else 0.3
     return scaled_rate(evidence, factor, "take smaller steps")
 
@@ -85,7 +88,7 @@ def scaled_rate(evidence: Evidence, factor: float, what: str) -> tuple[str, Over
     ]
 
 
-# --- gradients and units ----------------------------------------------------------------------------------------------
+# --- gradients and units --------------------------------------------------------------------------
 
 
 def tame_gradients(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
@@ -138,7 +141,7 @@ def clip_less(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     )
 
 
-# --- how well it learns -----------------------------------------------------------------------------------------------
+# --- how well it learns ---------------------------------------------------------------------------
 
 
 def train_longer(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
@@ -152,7 +155,9 @@ def look_at_rows(evidence: Evidence, settings: Settings) -> tuple[str, Overrides
 
 
 def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
-    """What a plain network has and this one has not: no penalties, enough units, an optimizer that finds its way."""
+    """What a plain network has and this one has not:
+    no penalties, enough units, an optimizer that finds its way.
+    """
     if any(settings.regularization.values()):
         return "let it learn what is there, without what holds it back", ["regularization=[]"]
     if evidence.ran_out and evidence.steps < FEW_STEPS:

@@ -26,14 +26,16 @@ from goldilocks.training.settings import Settings
 from goldilocks.training.trainer import Trainer
 
 PAGE = "docs/diagnosis.md"  # what each finding means
-# What the data card has found that explains a finding: another network does better on rows that it has seen.
+# What the data card has found that explains a finding:
+# another network does better on rows that it has seen.
 OF_DATA = {"nothing to learn": "target", "underfitting": "rows in two splits"}
 
 
 def examine(
     trainer: Trainer, parts: Any, folder: Path, status: str, overrides: list[str]
 ) -> dict[str, Any] | None:
-    """Writes `diagnosis.md` into the run folder. Weights and random numbers stay as they are, and no run fails by it.
+    """Writes `diagnosis.md` into the run folder.
+    Weights and random numbers stay as they are, and no run fails by it.
 
     Args:
         trainer: That has fitted.
@@ -43,8 +45,9 @@ def examine(
         overrides: Of the command line that the run was started with.
 
     Returns:
-        For result.json: the `summary`, of each of the `findings` its `name`, what was `measured`, the `advice` and the
-        `overrides` to try, if any help, and the `standard_error` of the objective, None where it is not known.
+        For result.json: the `summary`, of each of the `findings` its `name`, what was `measured`,
+        the `advice` and the `overrides` to try, if any help, and the `standard_error` of the
+        objective, None where it is not known.
     """
     try:
         known, findings = gather(trainer, parts, folder, status), about_data(folder, parts.settings)
@@ -73,9 +76,11 @@ def examine(
 
 
 def about_data(folder: Path, settings: Settings) -> list[dict[str, Any]]:
-    """What the data card, if there is one, warns of: it says whether the numbers can be believed at all.
+    """What the data card, if there is one, warns of:
+    it says whether the numbers can be believed at all.
 
-    What the run's options answer already is left out, and classes of few rows: how the network does on them says more.
+    What the run's options answer already is left out, and classes of few rows:
+    how the network does on them says more.
     """
     path = folder / "data_card.yaml"
     checks = yaml.safe_load(path.read_text(encoding="utf-8"))["checks"] if path.exists() else []
@@ -181,7 +186,9 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
 def error_of_objective(
     parts: Any, said: Mapping[str, Any], known: Mapping[str, Any]
 ) -> float | None:
-    """The standard error of the objective, from what a network says of a stage's rows; None where it is not known."""
+    """The standard error of the objective, from what a network says of a stage's rows;
+    None where it is not known.
+    """
     stage, _, name = parts.objective.metric.partition("/")
     if stage not in said:
         return None

@@ -1,7 +1,8 @@
-"""The health check of a configuration before it is trained: a verdict for each thing that usually goes wrong.
+"""The health check of a configuration before it is trained:
+a verdict for each thing that usually goes wrong.
 
-It writes nothing, and trains copies for a moment only. The run's own steps are made in `trainer.precision`, all else in
-32 bits.
+It writes nothing, and trains copies for a moment only. The run's own steps are made in
+`trainer.precision`, all else in 32 bits.
 
 Legend: N rows of the probe.
 """
@@ -64,7 +65,8 @@ class Trial:
 
 
 def examine(cfg: DictConfig) -> Iterator[Verdict]:
-    """The verdicts on a configuration, one after the other; nothing more can be said after values that are not finite.
+    """The verdicts on a configuration, one after the other;
+    nothing more can be said after values that are not finite.
 
     Raises:
         Refused: for what a run would refuse.
@@ -152,7 +154,9 @@ def look_at_network(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
 
 
 def look_at_training(parts: Parts, x: Tensor, y: Tensor) -> Iterator[Verdict]:
-    """The run's own first steps, its rate, and what a whole run takes; for the arguments see `look_at_network`."""
+    """The run's own first steps, its rate, and what a whole run takes;
+    for the arguments see `look_at_network`.
+    """
     settings = parts.settings
     if x.device.type == "cpu":
         torch.set_num_threads(threads_for(parts))
@@ -183,8 +187,8 @@ def look_for_rate(parts: Parts) -> float | None:
 def compare_rate(parts: Parts, trial: Trial, rate: float, x: Tensor, y: Tensor) -> Verdict:
     """The configured rate beside the range test's, where that does not take too long.
 
-    A larger rate is advised only where the run's own is slow and its first steps bear the other: on few rows the range
-    test may suggest one that a run does not survive.
+    A larger rate is advised only where the run's own is slow and its first steps bear the other: on
+    few rows the range test may suggest one that a run does not survive.
     """
     name, options = "learning rate", parts.settings.lr_range
     seconds = 2 * statistics.median(trial.seconds) * options.steps * options.repeats
@@ -214,11 +218,12 @@ def loss_of(parts: Parts, network: nn.Module, x: Tensor, y: Tensor) -> float:
     return loss
 
 
-# --- the run's own first steps ----------------------------------------------------------------------------------------
+# --- the run's own first steps --------------------------------------------------------------------
 
 
 def own_steps(parts: Parts, x: Tensor, y: Tensor, rate: float | None) -> Trial:
-    """The run's first steps with its optimizer, rate, schedule, augmentation, penalties and clipping.
+    """The run's first steps with its optimizer, rate, schedule, augmentation,
+    penalties and clipping.
 
     Args:
         parts: Of the run.
@@ -294,7 +299,7 @@ def num_parameters(parts: Parts) -> int:
     return sum(p.numel() for p in parts.module.network.parameters())
 
 
-# --- advice -----------------------------------------------------------------------------------------------------------
+# --- advice ---------------------------------------------------------------------------------------
 
 
 def mend_first_loss(parts: Parts) -> str:
@@ -327,7 +332,7 @@ def mend_memory(parts: Parts) -> str:
     return "too small to overfit these rows: write a larger model.width, or model=resnet"
 
 
-# --- time and memory --------------------------------------------------------------------------------------------------
+# --- time and memory ------------------------------------------------------------------------------
 
 
 def look_at_time(settings: Settings, trial: Trial) -> Verdict:

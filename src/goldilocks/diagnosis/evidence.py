@@ -25,8 +25,10 @@ class Rows:
     Attributes:
         count: Of the rows.
         loss: Their mean.
-        error: Its standard error: with other rows of the same kind it would differ by about so much.
-        chance: The loss of a constant prediction on the same rows: the training rows' class shares, mean or median.
+        error: Its standard error: with other rows of the same kind it
+            would differ by about so much.
+        chance: The loss of a constant prediction on the same rows:
+            the training rows' class shares, mean or median.
         gain_error: The standard error of `chance - loss`, row by row.
     """
 
@@ -44,7 +46,8 @@ class ClassRows:
     Attributes:
         name: Of the class.
         times: As many training rows has the commonest class, by those of this one.
-        count: Of the rows that were looked at: validation rows, or training rows where those are few.
+        count: Of the rows that were looked at:
+            validation rows, or training rows where those are few.
         recall: Share of them that are taken for it.
     """
 
@@ -89,13 +92,16 @@ class Evidence:
         val: Likewise on validation rows.
         health: The last weights on training rows; None where they are not finite.
         steps: Of the optimizer.
-        alike: The loss of a guess that gives all classes alike, as an untrained network does; 0 for a regression.
+        alike: The loss of a guess that gives all classes alike, as an untrained network does;
+            0 for a regression.
         weighted: Whether train/loss weighs the classes.
         classes: How the best weights do on each class; () for a regression.
-        compare: Trains a plain network on the same rows, which takes a second; None where that would take long.
-        signal: Whether the features tell anything about the target, which takes a second; None where that would take long.
-        error: The standard error of the objective: with other rows of the same kind it would differ by about so much.
-            None where it is not known.
+        compare: Trains a plain network on the same rows, which takes a second;
+            None where that would take long.
+        signal: Whether the features tell anything about the target, which takes a second;
+            None where that would take long.
+        error: The standard error of the objective: with other rows of the same kind it would differ
+            by about so much. None where it is not known.
     """
 
     task: str
@@ -144,7 +150,9 @@ def spread(rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def values_of(task: Task, network: nn.Module, x: Tensor) -> Tensor:
-    """What a network in evaluation mode says of inputs [N, ...]: logits or a regression's values, [N, C]."""
+    """What a network in evaluation mode says of inputs [N, ...]:
+    logits or a regression's values, [N, C].
+    """
     return torch.cat([task.combine(network(part).float()) for part in x.split(512)])
 
 
@@ -209,10 +217,12 @@ def look_at_classes(
 
 @torch.no_grad()
 def error_of_metric(task: Task, values: Tensor, y: Tensor, name: str, total: int) -> float | None:
-    """The standard error of any metric of all rows, by the jackknife that leaves out a group of them at a time.
+    """The standard error of any metric of all rows,
+    by the jackknife that leaves out a group of them at a time.
 
-    See Efron and Tibshirani (1993), chapter 11. None where there are fewer than two rows, or the metric of some of
-    them is NaN. Where all rows are right it is that of one wrong row: so many rows cannot show less.
+    See Efron and Tibshirani (1993), chapter 11. None where there are fewer than two rows, or the
+    metric of some of them is NaN. Where all rows are right it is that of one wrong row: so many
+    rows cannot show less.
 
     Args:
         task: Whose metric it is.
@@ -238,7 +248,8 @@ def error_of_metric(task: Task, values: Tensor, y: Tensor, name: str, total: int
 
 
 def constant_prediction(task: Task, targets: Tensor) -> Tensor:
-    """The best constant prediction for targets as the loss takes them: logits, or scaled values, [1, C].
+    """The best constant prediction for targets as the loss takes them:
+    logits, or scaled values, [1, C].
 
     Every class counts as if it had a row more, so that one without any has a finite loss.
     """

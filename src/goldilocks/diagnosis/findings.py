@@ -1,6 +1,7 @@
 """What a run that has ended suffered from, with the numbers that say so.
 
-The limits were set on runs made to have each illness and on healthy ones, and hold on others: tests/diagnosis/test_diagnosis.py.
+The limits were set on runs made to have each illness and on healthy ones, and hold on others:
+tests/diagnosis/test_diagnosis.py.
 """
 
 import math
@@ -93,7 +94,7 @@ def summary(evidence: Evidence) -> str:
     return text
 
 
-# --- the steps --------------------------------------------------------------------------------------------------------
+# --- the steps ------------------------------------------------------------------------------------
 
 
 def diverged(evidence: Evidence) -> str | None:
@@ -179,7 +180,7 @@ def clipped(evidence: Evidence) -> str | None:
     return f"{percent(share)} of the steps were clipped; typically {typical}"
 
 
-# --- the curves -------------------------------------------------------------------------------------------------------
+# --- the curves -----------------------------------------------------------------------------------
 
 
 def rate_too_low(evidence: Evidence) -> str | None:
@@ -236,7 +237,9 @@ def underfitting(evidence: Evidence) -> str | None:
 
 
 def has_capacity(evidence: Evidence) -> bool:
-    """Whether the training loss has fallen far below that of the best weights: then those are best for another reason."""
+    """Whether the training loss has fallen far below that of the best weights:
+    then those are best for another reason.
+    """
     epochs, losses = evidence.curve("train/loss")
     if evidence.train is None or not losses:
         return False
@@ -293,17 +296,21 @@ def noise(evidence: Evidence) -> str | None:
     return f"{text}: {counted(val.count, 'validation row')} tell no more"
 
 
-# --- what they share --------------------------------------------------------------------------------------------------
+# --- what they share ------------------------------------------------------------------------------
 
 
 def hidden_gradients(health: Health | None) -> dict[str, float]:
-    """By hidden layer, the gradient by the weights, where all of them are numbers; too large a one is infinite."""
+    """By hidden layer, the gradient by the weights, where all of them are numbers;
+    too large a one is infinite.
+    """
     sizes = relative_gradients(health) if health is not None else {}
     return {} if any(map(math.isnan, sizes.values())) else sizes
 
 
 def is_blocked(health: Health | None) -> bool:
-    """Whether a layer has no unit that is alive: then no gradient reaches the layers below, however many there are."""
+    """Whether a layer has no unit that is alive:
+    then no gradient reaches the layers below, however many there are.
+    """
     return health is not None and any(part.dead == 1 for part in health.activations)
 
 

@@ -1,4 +1,5 @@
-"""Checks of whether a network can learn: its first loss, overfitting one batch, gradients, and the run's own first steps.
+"""Checks of whether a network can learn:
+its first loss, overfitting one batch, gradients, and the run's own first steps.
 
 Everything here moves copies; the network that is given stays as it is.
 
@@ -45,7 +46,7 @@ FEW_STEPS = 50  # below which a time that is up decides nothing
 RATE_OFF, RATE_FAR = 10.0, 100.0  # a rate by the one that a range test suggests
 
 
-# --- the first loss ---------------------------------------------------------------------------------------------------
+# --- the first loss -------------------------------------------------------------------------------
 
 
 def constant_loss(task: Task, y: Tensor) -> tuple[float, str]:
@@ -88,7 +89,7 @@ def judge_first_loss(first: float, expected: float, what: str, fix: str) -> Verd
     return Verdict("first loss", "ok", measured)
 
 
-# --- one batch --------------------------------------------------------------------------------------------------------
+# --- one batch ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Memory:
 
 
 def distinct_batch(x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Rows that differ in their features, so that all can be learnt; of classes in turn, so that none fills the batch.
+    """Rows that differ in their features, so that all can be learnt;
+    of classes in turn, so that none fills the batch.
 
     Args:
         x: [N, ...].
@@ -136,7 +138,8 @@ def distinct_batch(x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 def overfit_batch(
     network: nn.Module, loss: Loss, guess: float, x: Tensor, y: Tensor, limit_s: float
 ) -> Memory:
-    """Trains a copy on one batch by Adam, whatever the run's optimizer is, without dropout, until its loss is low.
+    """Trains a copy on one batch by Adam, whatever the run's optimizer is, without dropout,
+    until its loss is low.
 
     Args:
         network: Which is copied.
@@ -188,11 +191,13 @@ def judge_memory(memory: Memory, fix: str) -> Verdict:
     return Verdict(name, status, measured, fix)
 
 
-# --- gradients --------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 def probe_gradients(network: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Health:
-    """The health of a copy in evaluation mode. A zero output layer lets no gradient through before its first step."""
+    """The health of a copy in evaluation mode.
+    A zero output layer lets no gradient through before its first step.
+    """
     network = copy.deepcopy(network).eval()
     health = measure_health(network, loss, x, y)
     if any(layer.gradient_norm == 0 for layer in health.layers):
@@ -206,7 +211,9 @@ def probe_gradients(network: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Hea
 
 
 def judge_gradients(health: Health) -> Verdict:
-    """Whether a gradient of about the same size reaches all layers; the output layer's own is not compared."""
+    """Whether a gradient of about the same size reaches all layers;
+    the output layer's own is not compared.
+    """
     name, count = "gradients by layer", len(health.layers)
     places = {
         layer.name: f"layer {number} of {count}" for number, layer in enumerate(health.layers, 1)
@@ -249,7 +256,7 @@ def judge_gradients(health: Health) -> Verdict:
     )
 
 
-# --- the run's own first steps ----------------------------------------------------------------------------------------
+# --- the run's own first steps --------------------------------------------------------------------
 
 
 def judge_layers(health: Health, steps: int) -> Verdict:
@@ -306,7 +313,9 @@ def judge_found_rate(rate: float | None) -> Verdict:
 
 
 def rate_verdict(configured: float, suggested: float) -> Verdict:
-    """Whether a rate is near the one that a range test suggests; a rate that is too small only takes longer."""
+    """Whether a rate is near the one that a range test suggests;
+    a rate that is too small only takes longer.
+    """
     measured = f"{configured:.2g}, and a range test suggests {suggested:.2g}"
     times = configured / suggested
     status: Status = (

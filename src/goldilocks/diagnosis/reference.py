@@ -1,7 +1,9 @@
-"""What the rows of a run have to give: a plain network trained on them, and a test whether they say anything.
+"""What the rows of a run have to give:
+a plain network trained on them, and a test whether they say anything.
 
-A run's loss alone does not tell noise, which nobody can learn, from a network that does not learn. Both look at up to
-4,096 rows of a stage and take about a second, so the diagnosis asks only where it has to know.
+A run's loss alone does not tell noise, which nobody can learn, from a network that does not learn.
+Both look at up to 4,096 rows of a stage and take about a second, so the diagnosis asks only where
+it has to know.
 
 Legend: N rows, F features, C outputs.
 """
@@ -29,7 +31,8 @@ HELD_OUT = 5  # every fifth training row, where there are no validation rows
 
 
 def compare(task: Task, rows: Rows) -> Comparison | None:
-    """Trains a plain network and compares it with a run's own on rows that it has not seen; None where they are large.
+    """Trains a plain network and compares it with a run's own on rows that it has not seen;
+    None where they are large.
 
     Args:
         task: Of the run.
@@ -65,7 +68,9 @@ def plain_network(task: Task, x: Tensor) -> nn.Module:
 def best_losses(
     task: Task, network: nn.Module, known: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Trains on some rows until other ones get no better; returns the loss of each of these, [N], at the best."""
+    """Trains on some rows until other ones get no better;
+    returns the loss of each of these, [N], at the best.
+    """
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     generator = torch.Generator().manual_seed(0)
     best, since = row_losses(task, values_of(task, network, judged[0]), judged[1]), 0
@@ -84,7 +89,9 @@ def best_losses(
 
 
 def signal(task: Task, rows: Rows) -> Verdict | None:
-    """Whether the features of the training and validation rows tell anything about the target; None for large rows."""
+    """Whether the features of the training and validation rows tell anything about the target;
+    None for large rows.
+    """
     if math.prod(rows["train"][0].shape[1:]) > MOST_FEATURES:
         return None
     inputs, targets = (

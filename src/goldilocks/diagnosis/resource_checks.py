@@ -77,7 +77,9 @@ def megabytes(size: int) -> str:
 
 
 def process_memory() -> tuple[int | None, int | None]:
-    """Bytes that this process has taken at most, and that the machine has; None where the system does not say."""
+    """Bytes that this process has taken at most, and that the machine has;
+    None where the system does not say.
+    """
     try:
         import os
         import resource  # not on Windows

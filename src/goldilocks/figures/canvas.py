@@ -1,8 +1,9 @@
 """Pictures by Pillow: words, and axes with lines, bars and dots.
 
-matplotlib takes 25 ms for axes with nothing in them, and a run of a second draws three figures at its end. Fonts,
-colours and the numbers at the axes are matplotlib's. All places and lengths are in points, from the upper left corner; a
-point is two pixels in each direction, for screens that are as fine as that.
+matplotlib takes 25 ms for axes with nothing in them, and a run of a second draws three figures at
+its end. Fonts, colours and the numbers at the axes are matplotlib's. All places and lengths are in
+points, from the upper left corner; a point is two pixels in each direction, for screens that are as
+fine as that.
 
 Legend: N points.
 """
@@ -76,12 +77,16 @@ class Sheet:
         size: int = LETTER,
         colour: str = "black",
     ) -> None:
-        """Writes at a place, which is where the words' left, middle or right and top, middle or bottom are: `lt`."""
+        """Writes at a place, which is where the words' left, middle or right and top,
+        middle or bottom are: `lt`.
+        """
         place, letters = (SHARP * x, SHARP * y), anchor.replace("t", "a").replace("b", "d")
         self.pen.text(place, text, colour, font(SHARP * size), letters)
 
     def write_upright(self, x: int, y: int, text: str, anchor: str = "m") -> None:
-        """Writes from below to above, centred at x; the words' middle, or with `t` their end, is at y."""
+        """Writes from below to above, centred at x;
+        the words' middle, or with `t` their end, is at y.
+        """
         from PIL import Image, ImageDraw
 
         length, height = SHARP * width_of([text]), SHARP * (LETTER + 4)
@@ -102,7 +107,9 @@ class Sheet:
     def rectangle(
         self, box: Sequence[float], fill: str | None = None, outline: str | None = None
     ) -> None:
-        """Draws from the first point to the last one, left, top, right and bottom, both of them included."""
+        """Draws from the first point to the last one, left, top, right and bottom,
+        both of them included.
+        """
         left, top, right, bottom = (round(SHARP * place) for place in box)
         corners = left, top, right + SHARP - 1, bottom + SHARP - 1
         self.pen.rectangle(corners, fill, outline, SHARP)
@@ -117,7 +124,8 @@ class Axes:
 
     Args:
         sheet: To draw on.
-        box: Left, top, width and height of the frame. Numbers and label take 75 pixels at its left, 45 below it.
+        box: Left, top, width and height of the frame.
+            Numbers and label take 75 pixels at its left, 45 below it.
         x: Lowest and highest value.
         y: Likewise.
         labels: Of both axes.
@@ -181,7 +189,9 @@ class Axes:
                 self.sheet.rectangle((left, top, end, down[-1] - 1), colour)
 
     def dots(self, x: Array, y: Array, colour: str, radius: float, alpha: float) -> None:
-        """Discs, [N] and [N], that let through a part of what is below: it gets darker where more of them are."""
+        """Discs, [N] and [N], that let through a part of what is below:
+        it gets darker where more of them are.
+        """
         from PIL import Image
 
         radius *= SHARP
@@ -206,7 +216,9 @@ class Axes:
 
 
 def numbers(low: float, high: float, whole: bool = False) -> tuple[Array, list[str], str]:
-    """Up to six round numbers between two, and as words, and the power of ten or the sum that the words leave out."""
+    """Up to six round numbers between two, and as words,
+    and the power of ten or the sum that the words leave out.
+    """
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     low, high = sorted((low, high))
@@ -222,7 +234,8 @@ def numbers(low: float, high: float, whole: bool = False) -> tuple[Array, list[s
 
 
 def powers(low: float, high: float) -> tuple[Array, list[str], str]:
-    """Up to eight round numbers on a logarithmic axis between two powers of ten: where, and as words.
+    """Up to eight round numbers on a logarithmic axis between two powers of ten:
+    where, and as words.
 
     >>> powers(-3.1, 0.2)[1], powers(0.0, 1.0)[1]
     (['0.001', '0.01', '0.1', '1'], ['1', '2', '5', '10'])

@@ -26,7 +26,7 @@ CALIBRATION_ROWS = 10  # of a dot: a share of three rows says nothing
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
 
 
-# --- classes ----------------------------------------------------------------------------------------------------------
+# --- classes --------------------------------------------------------------------------------------
 
 
 def count_confusions(true: Array, predicted: Array, classes: int) -> Array:
@@ -39,7 +39,8 @@ def count_confusions(true: Array, predicted: Array, classes: int) -> Array:
 
 
 def draw_confusion(counts: Array, names: Sequence[str], title: str) -> Any:
-    """Each row's shares as shades; up to 20 classes with their names and the counts that are not zero.
+    """Each row's shares as shades; up to 20 classes with their names
+    and the counts that are not zero.
 
     Args:
         counts: [C, C], true classes by predicted ones.
@@ -118,7 +119,8 @@ def draw_precision_recall(curves: Mapping[str, tuple[Array, Array, float]], titl
 
 
 def bin_probabilities(sure: Array, right: Array) -> tuple[Array, Array, Array]:
-    """Of each of 15 bins of probabilities, equally wide: its rows, their mean probability, the share of right ones.
+    """Of each of 15 bins of probabilities, equally wide:
+    its rows, their mean probability, the share of right ones.
 
     Args:
         sure: [N], probabilities.
@@ -130,7 +132,8 @@ def bin_probabilities(sure: Array, right: Array) -> tuple[Array, Array, Array]:
 
 
 def enough_rows(rows: Array, least: int) -> Array:
-    """Where bins begin that are put together until each has enough rows, and where the last one ends.
+    """Where bins begin that are put together until each has enough rows,
+    and where the last one ends.
 
     >>> enough_rows(np.array([12, 3, 2, 9, 40, 1]), 10).tolist()
     [0, 1, 4, 6]
@@ -158,9 +161,11 @@ def likely_shares(hits: Array, rows: Array) -> tuple[Array, Array]:
 
 
 def draw_calibration(sure: Array, right: Array, labels: tuple[str, str], title: str) -> Any:
-    """How often what has a probability comes true, with the diagonal on which it should be; and how many rows there are.
+    """How often what has a probability comes true, with the diagonal on which it should be;
+    and how many rows there are.
 
-    A dot is a bin, or as many neighbours as have ten rows together. The lines are intervals of 95 %.
+    A dot is a bin, or as many neighbours as have ten rows together.
+    The lines are intervals of 95 %.
 
     Args:
         sure: [N], probabilities.
@@ -190,7 +195,8 @@ def draw_calibration(sure: Array, right: Array, labels: tuple[str, str], title: 
 def draw_pictures(
     pictures: Array, captions: Sequence[tuple[str, str]], wrong: Sequence[bool], title: str
 ) -> Any:
-    """Pictures in a square, each below its caption of two lines, which is red where the prediction was wrong.
+    """Pictures in a square, each below its caption of two lines,
+    which is red where the prediction was wrong.
 
     Args:
         pictures: [N, H, W] grey or [N, H, W, 3] coloured, from 0 to 1.
@@ -214,7 +220,7 @@ def draw_pictures(
     return sheet.image
 
 
-# --- regression -------------------------------------------------------------------------------------------------------
+# --- regression -----------------------------------------------------------------------------------
 
 
 def draw_predicted(true: Array, predicted: Array, names: Sequence[str], title: str) -> Any:
@@ -245,7 +251,8 @@ def draw_predicted(true: Array, predicted: Array, names: Sequence[str], title: s
 
 
 def draw_residuals(true: Array, predicted: Array, names: Sequence[str], title: str) -> Any:
-    """Predicted minus true values, a column a target: how they are spread, and against the prediction.
+    """Predicted minus true values, a column a target:
+    how they are spread, and against the prediction.
 
     Args:
         true: [N, T] in the targets' own units.
@@ -306,7 +313,7 @@ def shortened(names: Sequence[str], most: int = NAME_WIDTH) -> list[str]:
     return [name if len(name) <= most else name[: most - 1] + "…" for name in names]
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def draw_curves(curves: Sequence[Mapping[str, Sequence[float | None]]], best: int | None) -> Any:
@@ -350,13 +357,14 @@ def scaled_curve(curve: Sequence[float | None], log: bool) -> Array:
         return np.log10(values) if log else np.where(np.isfinite(values), values, np.nan)
 
 
-# --- inputs ----------------------------------------------------------------------------------------------------------
+# --- inputs ---------------------------------------------------------------------------------------
 
 
 def draw_importance(
     names: Sequence[str], means: Array, spreads: Array, label: str, title: str
 ) -> Any:
-    """A bar for each column from zero to its importance, with a line one standard deviation to both sides.
+    """A bar for each column from zero to its importance,
+    with a line one standard deviation to both sides.
 
     Args:
         names: Of the columns, in the order from above; up to 30 are legible.
@@ -388,11 +396,13 @@ def draw_importance(
     return sheet.image
 
 
-# --- to a file --------------------------------------------------------------------------------------------------------
+# --- to a file ------------------------------------------------------------------------------------
 
 
 def png_of(figure: Any) -> bytes:
-    """Encodes a picture of Pillow; a figure of matplotlib is drawn, in a third of the time that its `savefig` takes."""
+    """Encodes a picture of Pillow; a figure of matplotlib is drawn,
+    in a third of the time that its `savefig` takes.
+    """
     from PIL import Image
 
     if not isinstance(figure, Image.Image):
@@ -409,7 +419,8 @@ def png_of(figure: Any) -> bytes:
 
 
 def save_figure(figure: Any, folder: Path, tag: str, loggers: Iterable[Any], step: int) -> None:
-    """Writes a figure to `figures/` of a run folder and shows it in every logger that takes figures.
+    """Writes a figure to `figures/` of a run folder and shows it in
+    every logger that takes figures.
 
     Args:
         figure: Of Pillow or matplotlib.

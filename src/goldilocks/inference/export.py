@@ -1,4 +1,5 @@
-"""A finished run's network for other programs: ONNX or torch.export, with all that follows from numbers in the graph.
+"""A finished run's network for other programs:
+ONNX or torch.export, with all that follows from numbers in the graph.
 
 Legend: N rows, M inputs of the graph, F features of the network, C classes, T targets.
 """
@@ -59,7 +60,8 @@ class Exported:
 
 
 def export(predictor: Predictor, folder: Path, form: Format) -> Exported:
-    """Writes `model.onnx` or `model.pt2`, and `preparation.json`, which tells how rows become its input.
+    """Writes `model.onnx` or `model.pt2`, and `preparation.json`,
+    which tells how rows become its input.
 
     The graph is compared with the checkpoint's predictions before it takes its name.
 
@@ -69,7 +71,8 @@ def export(predictor: Predictor, folder: Path, form: Format) -> Exported:
         form: onnx, run by any onnxruntime; torch_export, by torch.export.load.
 
     Raises:
-        Refused: if a package is missing, the folder cannot be written to or the network cannot be exported.
+        Refused: if a package is missing, the folder cannot be written to or
+            the network cannot be exported.
     """
     rows, real = some_rows(predictor)
     inputs, expected = graph_inputs(predictor, rows), predictor.outputs(rows)
@@ -170,11 +173,13 @@ def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), least))
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------
 
 
 def some_rows(predictor: Predictor) -> tuple[Any, bool]:
-    """Rows to compare on, and whether they are the run's own: those of its validation, or drawn from what is known."""
+    """Rows to compare on, and whether they are the run's own:
+    those of its validation, or drawn from what is known.
+    """
     settings = predictor.settings
     try:
         data = build(settings.data, TableData, "data", packages=settings.packages)
@@ -222,7 +227,9 @@ def drawn_rows(predictor: Predictor) -> Any:
 
 
 def around(values: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
-    """Values of about one spread, put around the medians of numbers that are on no scale: a year for dates."""
+    """Values of about one spread, put around the medians of numbers that are on no scale:
+    a year for dates.
+    """
     steps: list[float] = []
     for column in preparation.columns:
         wide = (
@@ -253,14 +260,16 @@ def graph_inputs(predictor: Predictor, rows: Any) -> NDArray[np.float64]:
 
 
 def matrix_of(preparation: Preparation, frame: Any) -> NDArray[np.float64]:
-    """Numbers and parts of dates, NaN where they are missing; then the place of each category, [N, M]."""
+    """Numbers and parts of dates, NaN where they are missing;
+    then the place of each category, [N, M].
+    """
     places = [
         places_of(column, frame[column.name]) for column in preparation.columns if column.categories
     ]
     return np.column_stack([preparation.raw_numbers(frame), *places]).astype(np.float64)
 
 
-# --- preparation.json -------------------------------------------------------------------------------------------------
+# --- preparation.json -----------------------------------------------------------------------------
 
 
 def output_name(task: str) -> str:

@@ -1,4 +1,5 @@
-"""Everything from numbers to predictions as one module of torch, for exporters that know tensors only.
+"""Everything from numbers to predictions as one module of torch,
+for exporters that know tensors only.
 
 Legend: N rows, M inputs, F features, Q quantiles.
 """
@@ -20,8 +21,9 @@ from goldilocks.inference.predict import both_classes
 from goldilocks.tasks.task import Task
 
 EDGE = 1e-7  # of scikit-learn's QuantileTransformer: the least probability, and how near to an end is at it
-# Wichura 1988, algorithm AS 241, PPND16: numerators and denominators of the normal distribution's quantiles, in the
-# centre and in the tails down to 1e-11; the highest power first. Right to 16 digits.
+# Wichura 1988, algorithm AS 241, PPND16: numerators and denominators of the normal distribution's
+# quantiles, in the centre and in the tails down to 1e-11; the highest power first. Right to 16
+# digits.
 CENTRE = (
     (
         *(
@@ -72,8 +74,9 @@ TAIL = (
 class Graph(nn.Module):
     """Scaling and the rest of the preparation, network, output function, the target's own units.
 
-    **Shape**: input [N, M] in double precision, as `export.matrix_of` makes it, or [N, *input_shape] of a source that
-    loads numbers; output [N, classes] probabilities or [N, targets] values.
+    **Shape**: input [N, M] in double precision, as `export.matrix_of` makes it, or [N,
+    *input_shape] of a source that loads numbers; output [N, classes] probabilities or [N, targets]
+    values.
 
     Args:
         network: In evaluation mode.
@@ -103,7 +106,8 @@ class Graph(nn.Module):
 class TableFeatures(nn.Module):
     """What `Preparation.transform` does once words are numbers.
 
-    **Shape**: input [N, M], numbers first, then places of categories; output [N, F] in single precision.
+    **Shape**: input [N, M], numbers first, then places of categories;
+    output [N, F] in single precision.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -179,7 +183,8 @@ class TableFeatures(nn.Module):
 class Scale(nn.Module):
     """What `scaling.apply_scaler` does.
 
-    **Shape**: input [N, F] or [N, F, height, width] in double precision; output the same in single precision.
+    **Shape**: input [N, F] or [N, F, height, width] in double precision;
+    output the same in single precision.
 
     Args:
         scaler: As it was fitted.
@@ -211,7 +216,9 @@ class Scale(nn.Module):
 
 
 def to_normal(values: Tensor, quantiles: Tensor) -> Tensor:
-    """What `scaling.to_normal` does, without what exporters do not know. Both [N, F] and [Q, F] in double precision."""
+    """What `scaling.to_normal` does, without what exporters do not know.
+    Both [N, F] and [Q, F] in double precision.
+    """
     last = len(quantiles) - 1
     features = torch.arange(values.shape[1])
     above = values[:, None, :]
@@ -235,7 +242,9 @@ def widths(steps: Tensor) -> Tensor:
 
 
 def normal_quantile(p: Tensor) -> Tensor:
-    """Where the normal distribution has the probability p, from EDGE to 1 - EDGE, in double precision."""
+    """Where the normal distribution has the probability p, from EDGE to 1 - EDGE,
+    in double precision.
+    """
     q = p - 0.5
     central = q * ratio(CENTRE, 0.180625 - q * q)
     tail = ratio(TAIL, torch.sqrt(-torch.log(torch.minimum(p, 1 - p))) - 1.6)

@@ -1,4 +1,5 @@
-"""A finished run's network, ready to predict, with scikit-learn's manners: `goldilocks.load(RUN).predict(rows)`.
+"""A finished run's network, ready to predict, with scikit-learn's manners:
+`goldilocks.load(RUN).predict(rows)`.
 
 Legend: N rows, F features, C classes, T targets.
 """
@@ -42,7 +43,8 @@ class Predictor:
         scaler: Of those numbers.
         settings: Of the run.
         target_forms: How the words of a table's targets are read, by name.
-        strict: Whether values that the training rows did not have are refused, in place of a warning.
+        strict: Whether values that the training rows did not have are refused,
+            in place of a warning.
     """
 
     def __init__(
@@ -70,8 +72,9 @@ class Predictor:
         """Inputs of the network, [N, *input_shape].
 
         Args:
-            rows: A pandas DataFrame, whose other columns are ignored; or an array: of a table [N, columns], in the
-                order of `feature_names_in_`, of images as the source of data loads them.
+            rows: A pandas DataFrame, whose other columns are ignored; or an array: of a table [N,
+                columns], in the order of `feature_names_in_`, of images as the source of data loads
+                them.
 
         Raises:
             Refused: a ValueError, for rows that lack a column or have another shape.
@@ -136,7 +139,9 @@ class Predictor:
 
     @torch.no_grad()
     def outputs(self, rows: Any) -> NDArray[np.float32]:
-        """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T], without warnings."""
+        """Probabilities of the classes, [N, C], or values in the targets' own units, [N,
+        T], without warnings.
+        """
         width = len(self.spec.class_names) or self.spec.num_outputs
         return np.concatenate(
             [np.empty((0, width), np.float32), *self.batches(self.prepared(rows))]
@@ -180,10 +185,11 @@ class Classifier(Predictor):
 def load(
     run: str | Path, log_dir: str | Path = "logs", strict: bool = False
 ) -> Regressor | Classifier:
-    """The best network of a run, from its folder alone: neither the data nor the folder's place are needed.
+    """The best network of a run, from its folder alone:
+    neither the data nor the folder's place are needed.
 
-    Rows of a table are read as a file's are. Values that the training rows did not have, numbers that cannot be read,
-    categories, numbers out of range, are warned of by column.
+    Rows of a table are read as a file's are. Values that the training rows did not have, numbers
+    that cannot be read, categories, numbers out of range, are warned of by column.
 
     Args:
         run: A run folder, or `last`.
@@ -227,7 +233,7 @@ def load(
     )
 
 
-# --- small ------------------------------------------------------------------------------------------------------------
+# --- small ----------------------------------------------------------------------------------------
 
 
 def both_classes(predictions: Tensor, spec: Spec) -> Tensor:
@@ -254,9 +260,11 @@ def classes_of(names: Sequence[str]) -> Array:
 
 
 def renamed(rows: Any, names: Sequence[str]) -> Any:
-    """A DataFrame whose columns have the names that reading a file gives them, where those of `names` are not there.
+    """A DataFrame whose columns have the names that reading a file gives them,
+    where those of `names` are not there.
 
-    Reading takes spaces off names, and numbers those that are empty or twice there; pandas does so in another way.
+    Reading takes spaces off names, and numbers those that are empty or twice there;
+    pandas does so in another way.
     """
     found = [str(name) for name in rows.columns]
     if set(names) <= set(found):

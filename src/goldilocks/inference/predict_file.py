@@ -68,19 +68,22 @@ def predict_file(
 ) -> Predicted:
     """Writes the rows of a file with columns of predictions after them.
 
-    `predicted_TARGET` holds the class or the value, `probability_CLASS` the probability of a class. Rows and words are
-    those of the file. In memory there are never more than some thousands of rows.
+    `predicted_TARGET` holds the class or the value, `probability_CLASS` the probability of a class.
+    Rows and words are those of the file. In memory there are never more than some thousands of
+    rows.
 
     Args:
         predictor: Of a run on a table.
         file: CSV, TSV and their likes, packed or not, or Parquet.
-        output: Text in UTF-8, separated as the file is. It appears when it is whole, in place of what was there.
+        output: Text in UTF-8, separated as the file is.
+            It appears when it is whole, in place of what was there.
         layout: What is known of the file; None takes what the run's options say of theirs.
-        safe: Whether a word that a spreadsheet would take for a formula is written with a ' in front.
+        safe: Whether a word that a spreadsheet would take for a formula is
+            written with a ' in front.
 
     Raises:
-        Refused: for rows that lack a column, a file that is no table, an output that cannot be written; with the
-            predictor's `strict` for values that the training rows did not have.
+        Refused: for rows that lack a column, a file that is no table, an output that cannot be
+            written; with the predictor's `strict` for values that the training rows did not have.
     """
     names = list(predictor.feature_names_in_)
     if not names:
@@ -189,7 +192,7 @@ def written_whole(file: Path, output: Path) -> Iterator[Any]:
         temporary.unlink(missing_ok=True)
 
 
-# --- columns ----------------------------------------------------------------------------------------------------------
+# --- columns --------------------------------------------------------------------------------------
 
 
 def added_names(predictor: Predictor) -> list[str]:

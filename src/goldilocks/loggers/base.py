@@ -13,9 +13,11 @@ NONE: Mapping[str, float] = {}
 
 
 class RunLogger(Logger):
-    """A logger that takes more than metrics and options: it has those of the methods below that it has a place for.
+    """A logger that takes more than metrics and options:
+    it has those of the methods below that it has a place for.
 
-    By the class, not by the methods' names: loggers of libraries have a `log_text` too, of other arguments.
+    By the class, not by the methods' names:
+    loggers of libraries have a `log_text` too, of other arguments.
     """
 
     def log_figure(self, tag: str, png: bytes, step: int) -> None:
@@ -66,7 +68,8 @@ def takers(loggers: Iterable[Any], method: str) -> list[Any]:
 
 
 def title_of(folder: Path) -> str:
-    """What a run is called beside others: its folder's name; a trial's and a fold's with the one that they belong to.
+    """What a run is called beside others: its folder's name;
+    a trial's and a fold's with the one that they belong to.
 
     >>> title_of(Path("logs/runs/2026-11-23_08-15-30_deep-nadam_4f2a9c"))
     '2026-11-23_08-15-30_deep-nadam_4f2a9c'
@@ -82,7 +85,9 @@ def title_of(folder: Path) -> str:
 
 
 def final(metrics: Mapping[str, float]) -> dict[str, float]:
-    """A run's last numbers by the names that the loggers have for them: `best/val/loss`, `test/loss`."""
+    """A run's last numbers by the names that the loggers have for them:
+    `best/val/loss`, `test/loss`.
+    """
     return {
         name if name.startswith("test/") else f"best/{name}": value
         for name, value in metrics.items()
@@ -90,7 +95,9 @@ def final(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def remembered(folder: Path, service: str) -> str:
-    """An id for a run at a service, which is in `<service>.id` of its folder: a resumed run goes on under it."""
+    """An id for a run at a service, which is in `<service>.id` of its folder:
+    a resumed run goes on under it.
+    """
     path = folder / f"{service}.id"
     if not path.exists():
         path.write_text(secrets.token_hex(4), encoding="utf-8")

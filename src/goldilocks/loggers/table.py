@@ -10,11 +10,13 @@ from pytorch_lightning import loggers as library
 
 
 class CSVLogger(library.Logger):
-    """metrics.csv: a row an epoch, written where it is saved. Resuming keeps the rows of the epochs before.
+    """metrics.csv: a row an epoch, written where it is saved.
+    Resuming keeps the rows of the epochs before.
 
     Args:
         save_dir: Live: the run folder.
-        resume_step: Live: rows from this optimizer step on are dropped, for they will be written again.
+        resume_step: Live: rows from this optimizer step on are dropped,
+            for they will be written again.
     """
 
     def __init__(self, save_dir: str, resume_step: int | None = None) -> None:
@@ -73,7 +75,9 @@ class CSVLogger(library.Logger):
 
 
 def rows_of(table: Path) -> Iterator[dict[str, str]]:
-    """The rows of a metrics.csv without what is damaged: a kill or a power cut leaves half of a row."""
+    """The rows of a metrics.csv without what is damaged:
+    a kill or a power cut leaves half of a row.
+    """
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         lines = (line.replace("\0", "") for line in file if line.endswith("\n"))
         for row in csv.DictReader(lines):

@@ -30,13 +30,15 @@ BINS = 30  # of a histogram, as many as TensorBoard draws; more take longer to w
 class TensorBoardLogger(library.TensorBoardLogger, RunLogger):
     """Scalars, histograms, graph, text and the HPARAMS tab, in the run folder itself.
 
-    torch writes hyperparameters and metrics once, at the end, always as a success, together with a list of metrics
-    that TensorBoard takes from the first run for all. Here the start is written at once and the end with its true
-    status; the tab then finds the metrics by itself, as the last `best/...` scalars, killed runs' included.
+    torch writes hyperparameters and metrics once, at the end, always as a success, together with a
+    list of metrics that TensorBoard takes from the first run for all. Here the start is written at
+    once and the end with its true status; the tab then finds the metrics by itself, as the last
+    `best/...` scalars, killed runs' included.
 
     Args:
         save_dir: Live: the run folder.
-        resume_step: Live: events from this optimizer step on are hidden, for they will be written again.
+        resume_step: Live: events from this optimizer step on are hidden,
+            for they will be written again.
     """
 
     def __init__(self, save_dir: str, resume_step: int | None = None) -> None:
@@ -73,7 +75,9 @@ class TensorBoardLogger(library.TensorBoardLogger, RunLogger):
         self.experiment.add_pr_curve(tag, positive, scores, step)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Writes an epoch's numbers as one event; the library makes an event of each, at ten times the cost."""
+        """Writes an epoch's numbers as one event;
+        the library makes an event of each, at ten times the cost.
+        """
         numbers = {tag: value for tag, value in metrics.items() if not isinstance(value, Mapping)}
         values = [
             Summary.Value(tag=board_tag(tag), simple_value=float(value))
@@ -117,7 +121,9 @@ class TensorBoardLogger(library.TensorBoardLogger, RunLogger):
         self.experiment.flush()
 
     def finalize(self, status: str) -> None:
-        """Flushes. The library would close the file after training, and the test would begin another."""
+        """Flushes. The library would close the file after training,
+        and the test would begin another.
+        """
         self.save()
 
     def close(self, status: str, metrics: Mapping[str, float] = NONE) -> None:
@@ -132,10 +138,11 @@ class TensorBoardLogger(library.TensorBoardLogger, RunLogger):
 
 
 def histogram(tensor: Tensor) -> HistogramProto | None:
-    """A tensor's finite values, counted in `BINS` bins of one width; in one bin where all are the same.
+    """A tensor's finite values, counted in `BINS` bins of one width;
+    in one bin where all are the same.
 
-    torch's `add_histogram` multiplies in numpy, whose threads then wait for more at full speed: on two cores a run of a
-    second took half as long again.
+    torch's `add_histogram` multiplies in numpy, whose threads then wait for more at full speed: on
+    two cores a run of a second took half as long again.
 
     Returns:
         None where no value is finite.

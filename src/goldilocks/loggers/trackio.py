@@ -13,8 +13,8 @@ from goldilocks.loggers.base import NONE, RunLogger, final, plain, title_of
 class TrackioLogger(RunLogger):
     """Writes where `trackio show` reads: TRACKIO_DIR, else its folder in Hugging Face's cache.
 
-    A resumed run goes on under its name. Epochs after its last checkpoint are written twice, with the
-    same values at the same steps.
+    A resumed run goes on under its name. Epochs after its last checkpoint are written twice, with
+    the same values at the same steps.
 
     Args:
         save_dir: Live: the run folder.

@@ -1,4 +1,6 @@
-"""What makes the same training faster: the precision of matrix products, the layout of images, torch.compile."""
+"""What makes the same training faster:
+the precision of matrix products, the layout of images, torch.compile.
+"""
 
 import importlib.util
 import os
@@ -17,7 +19,8 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def set_matmul(precision: Matmul) -> None:
-    """Precision of products of 32-bit matrices: `highest` 32 bits, `high` TF32 on a GPU that has it, `medium` bf16.
+    """Precision of products of 32-bit matrices:
+    `highest` 32 bits, `high` TF32 on a GPU that has it, `medium` bf16.
 
     Convolutions on a GPU follow: TF32 unless `highest`.
     """
@@ -42,10 +45,11 @@ def check_compiler(kind: str) -> None:
 
 
 class Compiled:
-    """A network's training pass, compiled, once for each size of a batch; the network itself stays as it is.
+    """A network's training pass, compiled, once for each size of a batch;
+    the network itself stays as it is.
 
-    On a GPU the pass is recorded as one CUDA graph (`reduce-overhead`), whose outputs live until the next step.
-    Gradients that are accumulated would not outlive it, so then it is not recorded.
+    On a GPU the pass is recorded as one CUDA graph (`reduce-overhead`), whose outputs live until
+    the next step. Gradients that are accumulated would not outlive it, so then it is not recorded.
 
     Args:
         network: To be compiled. Checkpoints, copies and evaluation use it uncompiled.

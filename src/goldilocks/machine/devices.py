@@ -1,7 +1,8 @@
 """Which devices train, and how the processes of several of them talk.
 
-Each of several devices has a process of its own, with the same weights and a share of every batch. The first of them
-is the one that started the run, or rank 0 of torchrun or Slurm: it alone writes and prints.
+Each of several devices has a process of its own, with the same weights and a share of every batch.
+The first of them is the one that started the run, or rank 0 of torchrun or Slurm: it alone writes
+and prints.
 """
 
 import os
@@ -30,7 +31,7 @@ ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 StrategyName = Literal["auto", "ddp", "fsdp"]
 
 
-# --- what there is ----------------------------------------------------------------------------------------------------
+# --- what there is --------------------------------------------------------------------------------
 
 
 def has_gpu() -> bool:
@@ -73,7 +74,7 @@ def started_elsewhere() -> ClusterEnvironment | None:
     return None
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------------
+# --- what is asked for ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ def strategy_of(plan: Plan) -> dict[str, Any]:
 
 
 class PreStartedDDP(DDPStrategy):
-    """Lightning's, which starts no processes: they are there. Its launcher would also set the number of threads."""
+    """Lightning's, which starts no processes: they are there.
+    Its launcher would also set the number of threads.
+    """
 
     def _configure_launcher(self) -> None:
         pass
@@ -190,7 +193,9 @@ class PreStartedSharded(ModelParallelStrategy):
 
 
 class LocalCluster(ClusterEnvironment):
-    """Tells Lightning what it would otherwise read from variables: the processes are there, and have joined."""
+    """Tells Lightning what it would otherwise read from variables:
+    the processes are there, and have joined.
+    """
 
     creates_processes_externally = True
     main_address, main_port = "127.0.0.1", 0
@@ -222,7 +227,7 @@ class LocalCluster(ClusterEnvironment):
         return 0
 
 
-# --- how they talk ----------------------------------------------------------------------------------------------------
+# --- how they talk --------------------------------------------------------------------------------
 
 
 def rank() -> int:
@@ -258,7 +263,9 @@ def total(*numbers: Tensor) -> Tensor:
 
 
 def mean_over_rows(losses: list[Tensor], sizes: list[int]) -> tuple[float, int]:
-    """The mean loss over the rows of all devices, and their number, from the mean losses of batches."""
+    """The mean loss over the rows of all devices, and their number,
+    from the mean losses of batches.
+    """
     values = torch.stack(losses).cpu().double() if losses else torch.zeros(0, dtype=torch.double)
     rows = torch.tensor(sizes, dtype=torch.double)
     summed, count = total(values @ rows, rows.sum())
@@ -301,7 +308,9 @@ def member(
 
 @contextmanager
 def joined(options: Mapping[str, Any]) -> Iterator[None]:
-    """Within the block, a process that torchrun or Slurm has started is one of several; any other is as it was."""
+    """Within the block, a process that torchrun or Slurm has started is one of several;
+    any other is as it was.
+    """
     environment = started_elsewhere()
     if environment is None or distributed.is_initialized():
         yield

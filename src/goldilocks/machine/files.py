@@ -33,7 +33,8 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON under another name first: a reader sees the old file or the new one, never half of it.
+    """Writes JSON under another name first:
+    a reader sees the old file or the new one, never half of it.
 
     Numbers that are not finite become null, which every reader of JSON understands.
     """

@@ -11,7 +11,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def killed_as_by_ctrl_c() -> Iterator[None]:
-    """Within the block, SIGTERM raises KeyboardInterrupt, once: of `kill`, torchrun, Slurm when the time is over."""
+    """Within the block, SIGTERM raises KeyboardInterrupt, once:
+    of `kill`, torchrun, Slurm when the time is over.
+    """
     if (
         threading.current_thread() is not threading.main_thread()
     ):  # only the main thread is interrupted
@@ -30,7 +32,8 @@ def killed_as_by_ctrl_c() -> Iterator[None]:
 
 
 def passed_on(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The result of a run, for what trains several: one that was interrupted has ended well, and here all end.
+    """The result of a run, for what trains several:
+    one that was interrupted has ended well, and here all end.
 
     Raises:
         KeyboardInterrupt: if it was interrupted.
@@ -44,8 +47,8 @@ def passed_on(result: Mapping[str, Any]) -> Mapping[str, Any]:
 def uninterrupted() -> Iterator[None]:
     """Holds Ctrl-C and `kill` back until the block has ended.
 
-    TensorBoard hands events to a thread of its own. An interrupt in the middle of that leaves an event that the thread
-    never hears of, and closing the file then waits for it without end.
+    TensorBoard hands events to a thread of its own. An interrupt in the middle of that leaves an
+    event that the thread never hears of, and closing the file then waits for it without end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

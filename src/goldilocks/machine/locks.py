@@ -1,4 +1,6 @@
-"""Locks between processes, as files. The system gives one up with the process that holds it, however it ends."""
+"""Locks between processes, as files.
+The system gives one up with the process that holds it, however it ends.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,8 @@ from goldilocks.machine.devices import is_first
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Within the block, no other process trains in a run folder. Of several that train together, the first sees to it.
+    """Within the block, no other process trains in a run folder.
+    Of several that train together, the first sees to it.
 
     Raises:
         Refused: if one does.

@@ -1,4 +1,6 @@
-"""How far something that takes a while has come: a bar in a terminal, a line now and then elsewhere."""
+"""How far something that takes a while has come:
+a bar in a terminal, a line now and then elsewhere.
+"""
 
 import sys
 import time
@@ -13,7 +15,8 @@ T = TypeVar("T")
 
 
 def shown_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items, while stderr tells how many of them have been taken; what takes a moment is shown in a terminal only.
+    """The items, while stderr tells how many of them have been taken;
+    what takes a moment is shown in a terminal only.
 
     Args:
         items: Of which each may take a while.

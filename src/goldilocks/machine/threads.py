@@ -1,7 +1,9 @@
-"""How many threads of the CPU make a step fastest: measured, for it depends on the step and the machine.
+"""How many threads of the CPU make a step fastest:
+measured, for it depends on the step and the machine.
 
-A step of a small network is too short to be shared. The choice is remembered for each machine, network and batch size,
-so that runs that are repeated or resumed get the same bits: sums over threads round differently.
+A step of a small network is too short to be shared. The choice is remembered for each machine,
+network and batch size, so that runs that are repeated or resumed get the same bits: sums over
+threads round differently.
 """
 
 import hashlib

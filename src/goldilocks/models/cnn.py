@@ -11,10 +11,11 @@ from goldilocks.models.init import init_linear
 
 
 class CNN(nn.Sequential):
-    """Stages of 3 x 3 convolutions (convolution, norm, activation), each halving height and width; then a dense head.
+    """Stages of 3 x 3 convolutions (convolution, norm, activation),
+    each halving height and width; then a dense head.
 
-    Works for images of any size: a side of one pixel stays. With the defaults and 28 x 28 pixels, less than 150,000
-    parameters.
+    Works for images of any size: a side of one pixel stays.
+    With the defaults and 28 x 28 pixels, less than 150,000 parameters.
 
     **Shape**: input [B, channels, height, width]; output [B, C], without an output function.
 
@@ -27,10 +28,12 @@ class CNN(nn.Sequential):
         num_outputs: C.
         channels: Of each stage.
         convs: Convolutions in a stage, before its pooling.
-        pool: What the head sees of the last stage: the `mean` of each channel, or `all` of its pixels.
+        pool: What the head sees of the last stage:
+            the `mean` of each channel, or `all` of its pixels.
         dense: Units of the hidden layer after it; 0: none.
         activation: Of the convolutions and the hidden layer.
-        norm: `batch` or `layer` normalisation (over all of an image) between a convolution and its activation.
+        norm: `batch` or `layer` normalisation (over all of an image) between a
+            convolution and its activation.
         dropout: Share of the output layer's inputs that are dropped.
         output_scale: Multiplies the output layer's initial weights.
     """

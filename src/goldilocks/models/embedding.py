@@ -1,6 +1,7 @@
 """Categories as vectors that are learnt, in front of any network for tables.
 
-Legend: B batch, F features, K columns of categories, D features with vectors in place of the columns.
+Legend: B batch, F features, K columns of categories,
+D features with vectors in place of the columns.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ LARGEST = 64  # numbers in a vector
 
 
 def vector_size(categories: int) -> int:
-    """Numbers in the vector of a category, by how many there are: fastai's rule, 1.6 n^0.56, up to 64.
+    """Numbers in the vector of a category, by how many there are:
+    fastai's rule, 1.6 n^0.56, up to 64.
 
     >>> vector_size(12), vector_size(1000)
     (6, 64)
@@ -23,7 +25,8 @@ def vector_size(categories: int) -> int:
 class CategoryVectors(nn.Module):
     """Puts a vector in place of the number of each row's category, which the last K features are.
 
-    The vectors start as draws from N(0, 1 / size): each is about as long as one standardised feature.
+    The vectors start as draws from N(0, 1 / size):
+    each is about as long as one standardised feature.
 
     **Shape**: input [B, F]; output [B, D], the other features first.
 

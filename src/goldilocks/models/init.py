@@ -49,7 +49,9 @@ def init_for(activation: Activation | None) -> Init:
 
 @torch.no_grad()
 def init_weight(weight: Tensor, init: Init) -> None:
-    """Fills a weight, [outputs, inputs] or, of a convolution, [outputs, inputs, height, width], in place."""
+    """Fills a weight, [outputs, inputs] or, of a convolution, [outputs, inputs, height, width],
+    in place.
+    """
     if init == "orthogonal":
         nn.init.orthogonal_(weight)
         return
@@ -70,7 +72,8 @@ def init_weight(weight: Tensor, init: Init) -> None:
 def init_linear(
     layer: nn.Linear | nn.Conv2d, init: Init, activation: Activation | None, scale: float = 1.0
 ) -> None:
-    """Initialises a linear layer or convolution before an activation (None: the output layer); its bias starts at zero.
+    """Initialises a linear layer or convolution before an activation (None: the output layer);
+    its bias starts at zero.
 
     Args:
         layer: The layer, changed in place.

@@ -17,7 +17,8 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class MLP(nn.Sequential):
     """Hidden layers (linear, norm, activation, dropout) and a linear output layer.
 
-    **Shape**: input [B, *input_shape], flattened to [B, F]; output [B, C], without an output function.
+    **Shape**: input [B, *input_shape], flattened to [B, F];
+    output [B, C], without an output function.
 
     >>> import torch
     >>> MLP((8, 8), 10, depth=2, width=32)(torch.zeros(5, 8, 8)).shape
@@ -31,11 +32,11 @@ class MLP(nn.Sequential):
         activation: Of the hidden layers.
         init: Of the weights; `auto` by activation.
         norm: `batch` or `layer` normalisation between a linear layer and its activation.
-        dropout: Share of units dropped after each activation, or a list with one for each hidden layer. Never acts on
-            the output.
+        dropout: Share of units dropped after each activation, or a list with one for each hidden
+            layer. Never acts on the output.
         alpha_dropout: Likewise, by AlphaDropout.
-        output_scale: Multiplies the output layer's initial weights. At full scale an untrained regression starts at a
-            loss of about twice the target's variance.
+        output_scale: Multiplies the output layer's initial weights. At full scale an untrained
+            regression starts at a loss of about twice the target's variance.
         embedding: Of numbers, `periodic` or `pbld`: a vector in place of each, see `NumberVectors`.
         numbers: How many of the first features are numbers.
     """

@@ -20,12 +20,14 @@ SIZES = {
 
 
 class NumberVectors(nn.Module):
-    """Puts a vector in place of each of the first N features: waves of the number, and a linear layer of its own.
+    """Puts a vector in place of each of the first N features:
+    waves of the number, and a linear layer of its own.
 
-    `periodic` is the PLR of Gorishniy et al. 2022 (arXiv 2203.05556), with the sizes of rtdl_num_embeddings: cosines
-    and sines of 48 frequencies, drawn from N(0, 0.01^2), a linear layer to 24, ReLU. `pbld` is that of RealMLP
-    (Holzmüller et al. 2024, arXiv 2407.04491): cosines of 16 frequencies, drawn from N(0, 0.1^2), and of a phase, a
-    linear layer to 3, and the number itself. All of it is learnt.
+    `periodic` is the PLR of Gorishniy et al. 2022 (arXiv 2203.05556), with the sizes of
+    rtdl_num_embeddings: cosines and sines of 48 frequencies, drawn from N(0, 0.01^2), a linear
+    layer to 24, ReLU. `pbld` is that of RealMLP (Holzmüller et al. 2024, arXiv 2407.04491): cosines
+    of 16 frequencies, drawn from N(0, 0.1^2), and of a phase, a linear layer to 3, and the number
+    itself. All of it is learnt.
 
     **Shape**: input [B, F]; output [B, N * E + F - N], the vectors first.
 

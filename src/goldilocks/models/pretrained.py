@@ -1,4 +1,6 @@
-"""Networks that others have trained on many images, from the library timm (an extra). Legend: B batch, C outputs."""
+"""Networks that others have trained on many images, from the library timm (an extra).
+Legend: B batch, C outputs.
+"""
 
 from typing import Any
 
@@ -19,10 +21,10 @@ class Pretrained(nn.Module):
         input_shape: (channels, height, width).
         num_outputs: C.
         name: As timm calls it: `resnet18`, `mobilenetv3_small_100`, ...
-        weights: Whether it starts with the weights that timm has for it, which are downloaded the first time; else
-            with random ones.
-        freeze: Whether only the last layer is trained. The rest then stays in evaluation mode: its BatchNorm keeps the
-            statistics that it was trained with.
+        weights: Whether it starts with the weights that timm has for it, which are downloaded the
+            first time; else with random ones.
+        freeze: Whether only the last layer is trained. The rest then stays in evaluation mode: its
+            BatchNorm keeps the statistics that it was trained with.
         dropout: Share of the features that are dropped before the last layer.
         output_scale: Multiplies the last layer's initial weights.
     """
@@ -49,7 +51,9 @@ class Pretrained(nn.Module):
         init_linear(self.output, "auto", None, scale=output_scale)
 
     def num_features(self, input_shape: tuple[int, ...]) -> int:
-        """Of one row, after the pooling; found by trying, so that a size that the network cannot take is refused."""
+        """Of one row, after the pooling;
+        found by trying, so that a size that the network cannot take is refused.
+        """
         self.backbone.eval()
         try:
             with torch.no_grad():

@@ -17,7 +17,8 @@ from goldilocks.models.numeric_embedding import Embedding, NumberVectors, front
 
 
 class Scaling(nn.Module):
-    """Multiplies each feature by a factor that is learnt and starts at 1: features that do not help can fade.
+    """Multiplies each feature by a factor that is learnt and starts at 1:
+    features that do not help can fade.
 
     **Shape**: input and output [B, F].
     """
@@ -31,10 +32,11 @@ class Scaling(nn.Module):
 
 
 class NTKLinear(nn.Module):
-    """A linear layer in the parametrization of the neural tangent kernel: z = W x / sqrt(fan_in) + b.
+    """A linear layer in the parametrization of the neural tangent kernel:
+    z = W x / sqrt(fan_in) + b.
 
-    Weights and biases start as draws from N(0, 1), or at zero. The network's function is that of an ordinary layer of
-    variance 1 / fan_in; a step of Adam moves it 1 / sqrt(fan_in) as far.
+    Weights and biases start as draws from N(0, 1), or at zero. The network's function is that of an
+    ordinary layer of variance 1 / fan_in; a step of Adam moves it 1 / sqrt(fan_in) as far.
 
     **Shape**: input [B, fan_in]; output [B, fan_out].
     """
@@ -52,15 +54,18 @@ class NTKLinear(nn.Module):
 
 
 class RealMLP(nn.Sequential):
-    """A front scaling layer, hidden layers (NTK linear, activation, dropout) and an output layer that starts at zero.
+    """A front scaling layer, hidden layers (NTK linear, activation,
+    dropout) and an output layer that starts at zero.
 
-    **Rates.** NTK weights are sqrt(fan_in) times larger than those of other networks, so a rate that suits others is
-    too small for them. `lr_factors` tells the optimizer by what to multiply its rate. As in the paper, the scaling
-    layer moves at six times the weights' rate and biases at a tenth. The paper's rate for Adam, 0.04, is for batches of
-    256. Rates go with the root of the batch, so for batches of 32 it is 0.014: 14 times Adam's usual 1e-3. For
-    regression the paper takes 0.07 and Mish.
+    **Rates.** NTK weights are sqrt(fan_in) times larger than those of other networks, so a rate
+    that suits others is too small for them. `lr_factors` tells the optimizer by what to multiply
+    its rate. As in the paper, the scaling layer moves at six times the weights' rate and biases at
+    a tenth. The paper's rate for Adam, 0.04, is for batches of 256. Rates go with the root of the
+    batch, so for batches of 32 it is 0.014: 14 times Adam's usual 1e-3. For regression the paper
+    takes 0.07 and Mish.
 
-    **Shape**: input [B, *input_shape], flattened to [B, F]; output [B, C], without an output function.
+    **Shape**: input [B, *input_shape], flattened to [B, F];
+    output [B, C], without an output function.
 
     >>> RealMLP((13,), 3, depth=1, width=8)(torch.ones(5, 13)).tolist()[0]
     [0.0, 0.0, 0.0]
@@ -109,7 +114,9 @@ class RealMLP(nn.Sequential):
         }
 
     def lr_factors(self) -> dict[str, float]:
-        """Factor of the learning rate by parameter; an activation's own parameters (prelu) keep the rate."""
+        """Factor of the learning rate by parameter;
+        an activation's own parameters (prelu) keep the rate.
+        """
         kinds = {Scaling: ("scale",), NTKLinear: ("weight", "bias")}
         factors = {
             f"{layer}.{name}": self._factors[name]

@@ -49,7 +49,8 @@ class Block(nn.Module):
 class ResNet(nn.Sequential):
     """A linear stem, residual blocks, and a head of norm, activation and linear layer.
 
-    **Shape**: input [B, *input_shape], flattened to [B, F]; output [B, C], without an output function.
+    **Shape**: input [B, *input_shape], flattened to [B, F];
+    output [B, C], without an output function.
 
     >>> import torch
     >>> ResNet((13,), 3, blocks=2, width=32)(torch.zeros(5, 13)).shape

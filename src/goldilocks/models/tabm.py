@@ -16,18 +16,21 @@ from goldilocks.models.numeric_embedding import Embedding, front
 
 
 class BatchEnsembleLinear(nn.Module):
-    """K linear layers that share a weight: y_k = s_k * (W (r_k * x_k)) + b_k (Wen et al. 2020, arXiv 2002.06715).
+    """K linear layers that share a weight: y_k = s_k * (W (r_k * x_k)) + b_k (Wen et al.
+    2020, arXiv 2002.06715).
 
     The scales and biases of all members are stored as vectors, so that weight decay passes them by.
 
-    **Shape**: input [B, K, fan_in], or [B, 1, fan_in] for the same input to all; output [B, K, fan_out].
+    **Shape**: input [B, K, fan_in], or [B, 1, fan_in] for the same input to all;
+    output [B, K, fan_out].
 
     Args:
         k: Members.
         fan_in: Of each.
         fan_out: Of each.
         activation: What follows the layer; decides on the initial weights.
-        signs: Whether r starts at random signs, which is what makes the members different; else at 1.
+        signs: Whether r starts at random signs, which is what makes the members different;
+            else at 1.
     """
 
     def __init__(
@@ -70,7 +73,8 @@ class TabM(nn.Module):
 
     The mean of their losses is trained, the mean of their predictions is what the network says.
 
-    **Shape**: input [B, *input_shape], flattened to [B, F]; output [B, K, C], without an output function.
+    **Shape**: input [B, *input_shape], flattened to [B, F];
+    output [B, K, C], without an output function.
 
     >>> TabM((13,), 3, k=4, width=8)(torch.zeros(5, 13)).shape
     torch.Size([5, 4, 3])
@@ -80,8 +84,8 @@ class TabM(nn.Module):
         num_outputs: C.
         k: K, members.
         depth: Hidden layers.
-        width: D, of every hidden layer. A step takes about K times as long as that of an `MLP` of this width where the
-            processor is busy, and little longer on a GPU; the paper has 512.
+        width: D, of every hidden layer. A step takes about K times as long as that of an `MLP` of
+            this width where the processor is busy, and little longer on a GPU; the paper has 512.
         activation: Of the hidden layers.
         dropout: Share of units dropped after each activation.
         output_scale: Multiplies the heads' initial weights.

@@ -1,8 +1,9 @@
-"""A small network's parameters as one vector, so that a step of the optimizer is one call instead of one a tensor.
+"""A small network's parameters as one vector, so that a step of the
+optimizer is one call instead of one a tensor.
 
-On the CPU an optimizer's step of a small network is mostly Python, once for each weight and each bias: NAdam on three
-hidden layers takes longer than the forward and backward passes together. An optimizer that treats every element alike
-does the same arithmetic on all of them in a row.
+On the CPU an optimizer's step of a small network is mostly Python, once for each weight and each
+bias: NAdam on three hidden layers takes longer than the forward and backward passes together. An
+optimizer that treats every element alike does the same arithmetic on all of them in a row.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,9 @@ ELEMENTWISE = (
 
 
 def can_be_flat(optimizer: Optimizer) -> bool:
-    """Whether an optimizer treats every element alike, and its parameters are few, plain and on the CPU."""
+    """Whether an optimizer treats every element alike, and its parameters are few,
+    plain and on the CPU.
+    """
     groups = [group["params"] for group in optimizer.param_groups]
     parameters = [parameter for group in groups for parameter in group]
     return (
@@ -52,9 +55,11 @@ def flattened(optimizer: Optimizer) -> "FlatParameters | None":
 
 
 class FlatParameters:
-    """Lets an optimizer move one vector for each of its groups; the network's parameters become views into it.
+    """Lets an optimizer move one vector for each of its groups;
+    the network's parameters become views into it.
 
-    The optimizer's state_dict keeps torch's own layout, a state a parameter, so checkpoints do not tell the difference.
+    The optimizer's state_dict keeps torch's own layout, a state a parameter,
+    so checkpoints do not tell the difference.
 
     Args:
         optimizer: For which `can_be_flat` holds. Its groups are changed.
@@ -85,9 +90,11 @@ class FlatParameters:
         )
 
     def gather(self) -> None:
-        """Copies the parameters' gradients to the vectors; to be called before each step of the optimizer.
+        """Copies the parameters' gradients to the vectors;
+        to be called before each step of the optimizer.
 
-        torch leaves a parameter without a gradient where it is, and a vector could not: then all are set apart again.
+        torch leaves a parameter without a gradient where it is, and a vector could not:
+        then all are set apart again.
         """
         if not self.groups:
             return

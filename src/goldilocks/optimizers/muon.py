@@ -12,11 +12,12 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MuonWithAdamW(Optimizer):
-    """torch's Muon on hidden matrices, torch's AdamW on everything else: output layer, biases, norms, kernels.
+    """torch's Muon on hidden matrices, torch's AdamW on everything else:
+    output layer, biases, norms, kernels.
 
-    Muon (Jordan et al. 2024) makes a matrix's momentum orthogonal before it is added, so that every direction moves
-    by the same length. With `match_rms_adamw` (Liu et al. 2025, arXiv 2502.16982) an update is scaled to the size of
-    AdamW's, and one rate and one decay serve both.
+    Muon (Jordan et al. 2024) makes a matrix's momentum orthogonal before it is added, so that every
+    direction moves by the same length. With `match_rms_adamw` (Liu et al. 2025, arXiv 2502.16982)
+    an update is scaled to the size of AdamW's, and one rate and one decay serve both.
 
     Args:
         params: Groups; those with `muon: True` are Muon's.
@@ -25,8 +26,9 @@ class MuonWithAdamW(Optimizer):
         momentum: Muon's.
         nesterov: Whether Muon looks ahead.
         ns_steps: Newton-Schulz iterations that make the momentum orthogonal.
-        adjust_lr_fn: How Muon's rate follows from a matrix's shape: `match_rms_adamw`, 0.2 * sqrt(max(rows, columns)),
-            or `original`, sqrt(max(1, rows / columns)), which wants rates of about 0.02.
+        adjust_lr_fn: How Muon's rate follows from a matrix's shape: `match_rms_adamw`, 0.2 *
+            sqrt(max(rows, columns)), or `original`, sqrt(max(1, rows / columns)), which wants rates
+            of about 0.02.
         betas: AdamW's.
         eps: AdamW's.
         fused: Whether AdamW's step is one kernel.
@@ -64,7 +66,9 @@ class MuonWithAdamW(Optimizer):
 
     @staticmethod
     def group_keys(network: nn.Module) -> dict[nn.Parameter, dict[str, Any]]:
-        """The parameters whose groups are Muon's: every matrix but the output layer's, the last one, and embeddings."""
+        """The parameters whose groups are Muon's:
+        every matrix but the output layer's, the last one, and embeddings.
+        """
         embedded = {
             id(p)
             for layer in network.modules()

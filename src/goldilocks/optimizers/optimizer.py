@@ -1,7 +1,8 @@
-"""Optimizers on a network's parameters: what decays and what does not, and at which rate each parameter moves.
+"""Optimizers on a network's parameters:
+what decays and what does not, and at which rate each parameter moves.
 
-A network may have a method `lr_factors() -> dict[str, float]`: factors of the learning rate by the names of
-`named_parameters()`; those that it leaves out have 1.
+A network may have a method `lr_factors() -> dict[str, float]`: factors of the learning rate by the
+names of `named_parameters()`; those that it leaves out have 1.
 """
 
 import math
@@ -35,7 +36,9 @@ def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
 
 
 def factors_of(network: nn.Module) -> dict[nn.Parameter, float]:
-    """The factors of the learning rate that a network asks for; parameters with a factor of 1 are left out."""
+    """The factors of the learning rate that a network asks for;
+    parameters with a factor of 1 are left out.
+    """
     asked: dict[str, float] = getattr(network, "lr_factors", dict)()
     parameters = dict(network.named_parameters())
     for name, factor in asked.items():
@@ -52,7 +55,8 @@ def group_parameters(
     """Parameters that are moved alike as one group: a group is one call of the step's kernels.
 
     Args:
-        kind: The optimizer's class. It may have a `group_keys(network)`: keys of the groups by parameter.
+        kind: The optimizer's class. It may have a `group_keys(network)`:
+            keys of the groups by parameter.
         network: Whose parameters they are.
         spare: The keys of the groups of biases, norms and scales.
     """
@@ -78,8 +82,8 @@ def build_optimizer(
 ) -> Optimizer:
     """Builds the optimizer of a configuration on a network's parameters.
 
-    A decay holds for the weights only, unless the node's `decay_all` is true: then for biases, norms and scales too.
-    The step is the fastest that torch has, unless the node names one.
+    A decay holds for the weights only, unless the node's `decay_all` is true: then for biases,
+    norms and scales too. The step is the fastest that torch has, unless the node names one.
 
     Raises:
         Refused: for a value that the optimizer rejects.
@@ -101,7 +105,8 @@ def build_optimizer(
 
 
 def implementation(kind: Any, parameters: list[nn.Parameter]) -> dict[str, bool]:
-    """The keyword for the fastest of torch's implementations of an optimizer: fused, else all tensors at once.
+    """The keyword for the fastest of torch's implementations of an optimizer:
+    fused, else all tensors at once.
 
     On the CPU `foreach` walks through the tensors too, and its copies cost more than they save.
     """
@@ -117,7 +122,9 @@ def implementation(kind: Any, parameters: list[nn.Parameter]) -> dict[str, bool]
 
 
 def try_optimizer(node: Mapping[str, Any], packages: Iterable[str] = ()) -> Optimizer:
-    """Builds the optimizer on a small layer, so that values it rejects are refused before anything is loaded."""
+    """Builds the optimizer on a small layer, so that values it rejects are
+    refused before anything is loaded.
+    """
     return build_optimizer(node, nn.Linear(2, 1), packages)
 
 
@@ -137,7 +144,9 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def rates(optimizer: Optimizer) -> dict[str, float]:
-    """The nominal `learning_rate`, and `momentum` where there is one: the first beta of Adam and its kin."""
+    """The nominal `learning_rate`, and `momentum` where there is one:
+    the first beta of Adam and its kin.
+    """
     group = optimizer.param_groups[0]
     momentum = group["betas"][0] if "betas" in group else group.get("momentum")
     return {
@@ -148,7 +157,8 @@ def rates(optimizer: Optimizer) -> dict[str, float]:
 
 @contextmanager
 def nominal_rates(optimizer: Optimizer) -> Iterator[None]:
-    """Within the block every group has the nominal rate, so that a schedule's absolute values hold for all alike.
+    """Within the block every group has the nominal rate,
+    so that a schedule's absolute values hold for all alike.
 
     Behind it, each has its factor times what the block has made of the rate.
     """

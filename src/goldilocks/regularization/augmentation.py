@@ -1,9 +1,11 @@
-"""Batches changed at random in training: noise, shift, cutout, mixup, cutmix (guide: augment the data).
+"""Batches changed at random in training: noise, shift, cutout, mixup, cutmix (guide:
+augment the data).
 
-Pure functions of tensors, and one thin class that holds the strengths. Their randomness is torch's and numpy's, which
-every epoch seeds from (seed, epoch).
+Pure functions of tensors, and one thin class that holds the strengths. Their randomness is torch's
+and numpy's, which every epoch seeds from (seed, epoch).
 
-Legend: B batch, F features, C outputs; images are [B, channels, height, width], rows of tables [B, F].
+Legend: B batch, F features, C outputs;
+images are [B, channels, height, width], rows of tables [B, F].
 """
 
 import numpy as np
@@ -16,9 +18,11 @@ from goldilocks.regularization.strengths import Regularization
 
 
 class Augmentation:
-    """Changes a training batch by the strengths that are not zero: shift, cutout, mixup or cutmix, noise.
+    """Changes a training batch by the strengths that are not zero:
+    shift, cutout, mixup or cutmix, noise.
 
-    With mixup and cutmix both on, each batch takes one of them at random: mixing twice would leave little of any row.
+    With mixup and cutmix both on, each batch takes one of them at random:
+    mixing twice would leave little of any row.
 
     Args:
         strengths: Of all regularizers.
@@ -61,7 +65,9 @@ class Augmentation:
         return x, y
 
     def keep_categories(self, changed: Tensor, x: Tensor) -> Tensor:
-        """Changed inputs, with the numbers of categories as they were: between two of them there is nothing."""
+        """Changed inputs, with the numbers of categories as they were:
+        between two of them there is nothing.
+        """
         first = x.shape[1] - self.num_categories
         return (
             torch.cat([changed[:, :first], x[:, first:]], dim=1) if self.num_categories else changed
@@ -74,21 +80,25 @@ def add_noise(x: Tensor, std: float) -> Tensor:
 
 
 def mixup(x: Tensor, y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Blends every row, and its target, with another: share * own + (1 - share) * other (Zhang et al. 2018).
+    """Blends every row, and its target, with another:
+    share * own + (1 - share) * other (Zhang et al. 2018).
 
     Args:
         x: [B, ...].
         y: [B, C], numbers.
-        alpha: The share is drawn from Beta(alpha, alpha), one for the batch: 0.2 mixes little, 1 any share alike.
+        alpha: The share is drawn from Beta(alpha, alpha), one for the batch:
+            0.2 mixes little, 1 any share alike.
     """
     share, other = larger_share(alpha), torch.randperm(len(x), device=x.device)
     return x.lerp(x[other], 1 - share), y.lerp(y[other], 1 - share)
 
 
 def cutmix(x: Tensor, y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Puts a box of another image (Yun et al. 2019), or some of another row's features, into every row.
+    """Puts a box of another image (Yun et al.
+    2019), or some of another row's features, into every row.
 
-    Which box or features is the same for the whole batch; targets are mixed by the share that was really kept.
+    Which box or features is the same for the whole batch;
+    targets are mixed by the share that was really kept.
 
     Args:
         x: [B, channels, height, width] or [B, F].
@@ -110,8 +120,8 @@ def cutmix(x: Tensor, y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 def larger_share(alpha: float) -> float:
     """A share from Beta(alpha, alpha), or what is left of it if that is more.
 
-    All rows have partners from the same batch, so a share and its rest give the same pairs; this way a row's own target
-    is the one that weighs most, and training metrics compare with it.
+    All rows have partners from the same batch, so a share and its rest give the same pairs; this
+    way a row's own target is the one that weighs most, and training metrics compare with it.
     """
     share = np.random.beta(alpha, alpha)
     return float(max(share, 1 - share))
@@ -128,7 +138,8 @@ def random_box(height: int, width: int, side: float) -> tuple[slice, slice]:
 
 
 def cutout(x: Tensor, share: float) -> Tensor:
-    """Sets a part of every row to zero: of an image a box (DeVries and Taylor 2017), of a table that share of features.
+    """Sets a part of every row to zero:
+    of an image a box (DeVries and Taylor 2017), of a table that share of features.
 
     Zero is the mean of standardised inputs. Every row has a part of its own.
 
@@ -149,7 +160,8 @@ def cutout(x: Tensor, share: float) -> Tensor:
 
 
 def shift(x: Tensor, pixels: int) -> Tensor:
-    """Moves every image by up to so many pixels each way; the edge is repeated into what becomes free.
+    """Moves every image by up to so many pixels each way;
+    the edge is repeated into what becomes free.
 
     Args:
         x: [B, channels, height, width].

@@ -12,13 +12,13 @@ from goldilocks.machine import devices
 class WeightAverage(nn.Module):
     """A copy of a network that holds the mean of its weights over time.
 
-    `decay` given: an exponential moving average over the steps (Polyak and Juditsky 1992). It warms up, as timm's and
-    TensorFlow's do: after n steps the decay is at most n / (9 + n), so that a short run is not held back by its
-    initial weights. `decay` None: the plain mean of what it is shown, for stochastic weight averaging (Izmailov et al.
-    2018, arXiv 1803.05407).
+    `decay` given: an exponential moving average over the steps (Polyak and Juditsky 1992). It warms
+    up, as timm's and TensorFlow's do: after n steps the decay is at most n / (9 + n), so that a
+    short run is not held back by its initial weights. `decay` None: the plain mean of what it is
+    shown, for stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407).
 
-    Statistics of BatchNorm are averaged too, which suits the exponential average; after a plain mean they must be taken
-    again (`torch.optim.swa_utils.update_bn`).
+    Statistics of BatchNorm are averaged too, which suits the exponential average; after a plain
+    mean they must be taken again (`torch.optim.swa_utils.update_bn`).
 
     Args:
         network: To be copied.
@@ -63,7 +63,8 @@ def moving_tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 def share_statistics(networks: Sequence[nn.Module]) -> None:
     """Makes BatchNorm's statistics the mean over the devices, each of which has seen its own rows.
 
-    Otherwise each would validate its rows by its own, and the checkpoint would hold those of the first.
+    Otherwise each would validate its rows by its own,
+    and the checkpoint would hold those of the first.
     """
     if devices.size() == 1:
         return

@@ -17,22 +17,28 @@ class Regularization:
     """The knobs of every regularizer; conf/regularization/none.yaml sets them all to zero.
 
     Args:
-        dropout: Share of a hidden layer's units set to zero in a training step, or a list with one for each layer
-            (Srivastava et al. 2014). Networks take it as `dropout: ${regularization.dropout}`.
-        alpha_dropout: Likewise for SELU networks: units are set to the activation's lower limit, and mean and variance
-            stay (Klambauer et al. 2017). Networks take it as `alpha_dropout: ${regularization.alpha_dropout}`.
+        dropout: Share of a hidden layer's units set to zero in a training step, or a list with one
+            for each layer (Srivastava et al. 2014). Networks take it as
+            `dropout: ${regularization.dropout}`.
+        alpha_dropout: Likewise for SELU networks: units are set to the activation's lower limit,
+            and mean and variance stay (Klambauer et al. 2017). Networks take it as
+            `alpha_dropout: ${regularization.alpha_dropout}`.
         l1: Adds l1 * sum |w| to what is descended; weights only, no biases or norms.
         l2: Adds l2 / 2 * sum w^2, to the same: equal to a coupled weight decay of l2.
-        max_norm: Largest norm of the weights into one unit; longer ones are shortened after each step (Srivastava et
-            al. 2014). 0: no limit.
+        max_norm: Largest norm of the weights into one unit; longer ones are shortened after each
+            step (Srivastava et al. 2014). 0: no limit.
         label_smoothing: Share of a class target spread over all classes (Szegedy et al. 2016).
         noise: Standard deviation of normal noise on the scaled inputs.
-        mixup: Rows are blended with others, targets too; the share is drawn from Beta(mixup, mixup).
-        cutmix: A box of another image, or some features of another row, are put in; share from Beta(cutmix, cutmix).
+        mixup: Rows are blended with others, targets too;
+            the share is drawn from Beta(mixup, mixup).
+        cutmix: A box of another image, or some features of another row, are put in;
+            share from Beta(cutmix, cutmix).
         cutout: Share of an image's sides, or of a row's features, that is set to zero.
         shift: Pixels by which images are moved at most, each way.
-        ema: Decay of an exponential moving average of the weights, which is evaluated and kept instead of them.
-        swa: Share of the planned epochs, the last ones, over whose ends the weights are averaged, too.
+        ema: Decay of an exponential moving average of the weights,
+            which is evaluated and kept instead of them.
+        swa: Share of the planned epochs, the last ones,
+            over whose ends the weights are averaged, too.
     """
 
     def __init__(
@@ -97,6 +103,8 @@ def add_penalty_gradients(parameters: Sequence[Tensor], l1: float, l2: float) ->
 
 @torch.no_grad()
 def limit_norms(weights: Sequence[Tensor], max_norm: float) -> None:
-    """Shortens in place the weights into each unit (rows of a matrix, kernels of filters) to at most `max_norm`."""
+    """Shortens in place the weights into each unit (rows of a matrix,
+    kernels of filters) to at most `max_norm`.
+    """
     for weight in weights:
         weight.renorm_(2, 0, max_norm)

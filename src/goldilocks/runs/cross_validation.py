@@ -1,7 +1,9 @@
-"""Cross-validation: a network for each fold of the rows, each in a run folder of its own, folded into one result.
+"""Cross-validation: a network for each fold of the rows, each in a run folder of its own,
+folded into one result.
 
-`fold_0/`, `fold_1/` and so on are in the run's folder. Each is an ordinary run with `data.fold` set; the run's own
-`result.json` has the metrics' means over the folds and, as `spread`, their standard deviations.
+`fold_0/`, `fold_1/` and so on are in the run's folder. Each is an ordinary run with `data.fold`
+set; the run's own `result.json` has the metrics' means over the folds and, as `spread`, their
+standard deviations.
 """
 
 import copy
@@ -43,7 +45,8 @@ def check_longer(cfg: DictConfig, longer: Sequence[str], folder: Path) -> None:
 
 
 def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
-    """Trains for every fold that is not finished, and folds the results into the run's own, whatever happens.
+    """Trains for every fold that is not finished, and folds the results
+    into the run's own, whatever happens.
 
     Args:
         train: Trains one network as a request says.
@@ -111,7 +114,9 @@ def request_of_fold(request: RunRequest, fold: int, folder: Path, resumed: bool)
 
 
 def left_from_before(folder: Path, resumed: bool) -> tuple[dict[str, Any] | None, bool]:
-    """The result of a fold that is finished, and whether one can be continued; a folder is made for any other."""
+    """The result of a fold that is finished, and whether one can be continued;
+    a folder is made for any other.
+    """
     if (
         resumed
         and (folder / "result.json").exists()
@@ -130,7 +135,8 @@ def left_from_before(folder: Path, resumed: bool) -> tuple[dict[str, Any] | None
 def folded(
     cfg: DictConfig, choices: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The result of the run: of a metric that a network lacks, as of one that diverged, there is no mean.
+    """The result of the run: of a metric that a network lacks, as of one that diverged,
+    there is no mean.
 
     Args:
         cfg: Of the run.

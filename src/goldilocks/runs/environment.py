@@ -16,11 +16,12 @@ from goldilocks.config.privacy import shareable, without_passwords
 from goldilocks.errors import Refused
 from goldilocks.machine.files import read_json
 
-# --- environment ------------------------------------------------------------------------------------------------------
+# --- environment ----------------------------------------------------------------------------------
 
 
 def recorded_environment(folder: Path) -> dict[str, Any]:
-    """What environment.json says of a run's first start, and of the others in `resumed`; empty if it is damaged.
+    """What environment.json says of a run's first start, and of the others in `resumed`;
+    empty if it is damaged.
 
     It is a record, which no command needs.
     """
@@ -54,7 +55,8 @@ def environment() -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    """The versions of what is installed, by name. Of two of one name the one that Python imports, which it finds first.
+    """The versions of what is installed, by name.
+    Of two of one name the one that Python imports, which it finds first.
 
     A folder that pip has left half installed has no name.
     """

@@ -24,7 +24,8 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
         The result, with `test/...` among its metrics.
 
     Raises:
-        Refused: if the run has no best checkpoint, no test set, or the checkpoint is damaged or of another network.
+        Refused: if the run has no best checkpoint, no test set,
+            or the checkpoint is damaged or of another network.
     """
     result = read_result(folder)
     path = folder / "checkpoints" / "best.ckpt"
@@ -49,15 +50,18 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
 
 
 def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Path, dict[str, Any]]:
-    """Trains a run again in a new folder: from its stored configuration, or composed again where overrides are given.
+    """Trains a run again in a new folder:
+    from its stored configuration, or composed again where overrides are given.
 
     Args:
         folder: Of the run.
         overrides: Beside its own.
-        log_dir: Where the new folder is made, unless the overrides say it or the run's own is in its `log_dir`.
+        log_dir: Where the new folder is made, unless the overrides say it or the
+            run's own is in its `log_dir`.
 
     Raises:
-        Refused: if its files cannot be read, an override is wrong, or the options have changed since.
+        Refused: if its files cannot be read, an override is wrong,
+            or the options have changed since.
     """
     before = read_result(folder)
     cfg, settled, choices = (
@@ -88,10 +92,12 @@ def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Pa
 def scores_by_split(
     overrides: list[str], seeds: int
 ) -> tuple[dict[str, list[float]], dict[int, str]]:
-    """Trains a run for each seed of the split, `data.seed` from 0, in a folder that is removed afterwards.
+    """Trains a run for each seed of the split, `data.seed` from 0,
+    in a folder that is removed afterwards.
 
     Returns:
-        The test metrics by name, one value a seed; and the status of the runs that did not end well, by seed.
+        The test metrics by name, one value a seed;
+        and the status of the runs that did not end well, by seed.
     """
     scores: dict[str, list[float]] = {}
     failed: dict[int, str] = {}

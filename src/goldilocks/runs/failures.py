@@ -18,7 +18,8 @@ NO_MEMORY = re.compile(
 
 
 def summary(error: BaseException, settings: Any = None) -> dict[str, Any]:
-    """An exception for `result.json`: its `type`, its `message` in one line, and `advice` where there is any.
+    """An exception for `result.json`:
+    its `type`, its `message` in one line, and `advice` where there is any.
 
     Args:
         error: The exception.

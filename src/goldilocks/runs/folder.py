@@ -1,4 +1,6 @@
-"""The run folder: created atomically, complete without the code that made it; `result.json` is replaced atomically."""
+"""The run folder: created atomically, complete without the code that made it;
+`result.json` is replaced atomically.
+"""
 
 import errno
 import math
@@ -37,11 +39,13 @@ OF_SWEEPS = ("sweep.yaml", "trials")  # what only a sweep's folder has
 FILES = ("config.yaml", "overrides.yaml", "environment.json", "result.json")
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
 def make_run_folder(parent: Path, name: str, config_hash: str, now: datetime | None = None) -> Path:
-    """Makes `parent/<time>_<name>_<hash>`, which did not exist: -2, -3 and so on are added until that is so."""
+    """Makes `parent/<time>_<name>_<hash>`, which did not exist:
+    -2, -3 and so on are added until that is so.
+    """
     stamp = (now or datetime.now()).strftime("%Y-%m-%d_%H-%M-%S")
     return make_new_folder(parent, f"{stamp}_{name}_{config_hash}")
 
@@ -177,7 +181,7 @@ def write_start(
         raise cannot_write(folder, error) from error
 
 
-# --- results ----------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -210,13 +214,16 @@ def result_keys(
     error: dict[str, Any] | None = None,
     **others: Any,
 ) -> None:
-    """The signature is the schema of what commands rely on. A run that failed early has few of the keys."""
+    """The signature is the schema of what commands rely on.
+    A run that failed early has few of the keys.
+    """
 
 
 def compare(
     before: Mapping[str, float], after: Mapping[str, float], tolerance: float
 ) -> tuple[str, dict[str, tuple[float, float, float]]]:
-    """Whether two runs' metrics are `identical`, `equal` within a relative tolerance, or `different`.
+    """Whether two runs' metrics are `identical`, `equal` within a relative tolerance,
+    or `different`.
 
     >>> compare({"val/loss": 1.0}, {"val/loss": 1.0001}, tolerance=1e-3)[0]
     'equal'
@@ -256,7 +263,9 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def overwrite(path: Path, result: Mapping[str, Any]) -> None:
-    """Writes a result over the one before, in the blocks that this has on the disk; without its diagnosis, if need be."""
+    """Writes a result over the one before, in the blocks that this has on the disk;
+    without its diagnosis, if need be.
+    """
     for kept in (result, {**result, "diagnosis": None}):
         content = as_json(kept).encode()
         if len(content) <= path.stat().st_blocks * 512:
@@ -276,7 +285,9 @@ def forget_training(folder: Path) -> None:
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether a run was interrupted or killed after a checkpoint that can be read, or after a fold's first one."""
+    """Whether a run was interrupted or killed after a checkpoint that can be read,
+    or after a fold's first one.
+    """
     try:
         if read_result(folder)["status"] not in ("running", "interrupted"):
             return False

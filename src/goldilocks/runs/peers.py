@@ -1,7 +1,7 @@
 """The processes of a run's other devices: started, watched, and ended with the run.
 
-Lightning would start them with the command line of this process, which may be that of a sweep. Here a process is handed
-the run itself.
+Lightning would start them with the command line of this process, which may be that of a sweep. Here
+a process is handed the run itself.
 """
 
 import json
@@ -75,7 +75,9 @@ def peer_processes(
 
 @contextmanager
 def heard(folder: Path) -> Iterator[None]:
-    """Within the block, a failure that another process reports ends this one too, if it is the first and waits."""
+    """Within the block, a failure that another process reports ends this one too,
+    if it is the first and waits.
+    """
     over = threading.Event()
     if devices.is_first():
         forget_failures(folder)
@@ -88,7 +90,9 @@ def heard(folder: Path) -> Iterator[None]:
 
 
 def listen(folder: Path, over: threading.Event) -> None:
-    """Ends the run if another process has failed and this one does not notice: it may wait for it on the GPU."""
+    """Ends the run if another process has failed and this one does not notice:
+    it may wait for it on the GPU.
+    """
     while not over.wait(POLL_SECONDS):
         if any(folder.glob("failure_*.json")) and not over.wait(GRACE):
             give_up(folder)
@@ -96,7 +100,9 @@ def listen(folder: Path, over: threading.Event) -> None:
 
 
 def start(arguments: Sequence[str], size: int) -> subprocess.Popen:
-    """A process with its share of the cores, which ends when this one does: its standard input is closed then."""
+    """A process with its share of the cores, which ends when this one does:
+    its standard input is closed then.
+    """
     return subprocess.Popen(
         arguments,
         env=environment(size),
@@ -107,7 +113,8 @@ def start(arguments: Sequence[str], size: int) -> subprocess.Popen:
 
 
 def environment(sharers: int, device: str | None = None) -> dict[str, str]:
-    """The variables of a process: where our package and yours are, its share of the cores, and its device.
+    """The variables of a process: where our package and yours are, its share of the cores,
+    and its device.
 
     It imports nothing from the current directory, which may be a run folder of somebody else's.
     """
@@ -132,7 +139,9 @@ def end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.Event) -> None:
-    """Ends everything if a process has died and the run does not notice: it may wait for that process for ever."""
+    """Ends everything if a process has died and the run does not notice:
+    it may wait for that process for ever.
+    """
     while not over.wait(POLL_SECONDS):
         dead = [
             (rank, code)
@@ -154,7 +163,9 @@ def watch(processes: Sequence[subprocess.Popen], folder: Path, over: threading.E
 
 
 def give_up(folder: Path) -> None:
-    """Ends this process, which cannot be interrupted, with the error that another one has reported as the run's."""
+    """Ends this process, which cannot be interrupted,
+    with the error that another one has reported as the run's.
+    """
     if (folder / "result.json").exists() and (error := reported(folder)):
         write_result(folder, {**read_result(folder), "status": "failed", "error": error})
         print(f"error: {failures.in_words(error)}", file=sys.stderr, flush=True)
@@ -162,16 +173,20 @@ def give_up(folder: Path) -> None:
 
 
 def forget_failures(folder: Path) -> None:
-    """Removes what other processes have said of themselves, now or in a run before this one was resumed."""
+    """Removes what other processes have said of themselves,
+    now or in a run before this one was resumed.
+    """
     for left in folder.glob("failure_*.json"):
         left.unlink(missing_ok=True)
 
 
-# --- failures ---------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
 def tell_failure(folder: Path, summary: Mapping[str, Any], trace: str) -> None:
-    """Writes a traceback into the run folder; where this is not the first process, for the first one to find."""
+    """Writes a traceback into the run folder;
+    where this is not the first process, for the first one to find.
+    """
     if devices.is_first():
         with suppress(OSError):  # result.json says it in a line
             (folder / "traceback.txt").write_text(trace, encoding="utf-8")
@@ -190,7 +205,9 @@ def first_failure(folder: Path, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def reported(folder: Path, own: str = "") -> dict[str, Any] | None:
-    """The error that another process has left, unless it is of the kind of this one's own; with its traceback."""
+    """The error that another process has left, unless it is of the kind of this one's own;
+    with its traceback.
+    """
     for path in sorted(folder.glob("failure_*.json")):
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["type"] == own:

@@ -18,7 +18,9 @@ MOST_FINDINGS = 3  # on the screen; diagnosis.md has all
 
 
 def print_result(folder: Path, result: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints a short table: metrics of the best epoch and of the test, then what the run took and where it lies."""
+    """Prints a short table: metrics of the best epoch and of the test,
+    then what the run took and where it lies.
+    """
     console = console or Console(highlight=False, soft_wrap=True)
     metrics = result.get("metrics") or {}
     if metrics:
@@ -79,7 +81,9 @@ def print_board(folder: Path, console: Console) -> None:
 
 
 def metrics_table(metrics: Mapping[str, float], spread: Mapping[str, float | None]) -> Table:
-    """A row for each metric, a column for each stage that has any; with standard deviations, where there are some."""
+    """A row for each metric, a column for each stage that has any;
+    with standard deviations, where there are some.
+    """
     stages = [
         stage
         for stage in ("train", "val", "test")

@@ -102,7 +102,8 @@ def start(
     choices: Mapping[str, Any],
     again: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Trains in a new folder under `log_dir/runs`; with `again`, on the rows of the run in that folder.
+    """Trains in a new folder under `log_dir/runs`;
+    with `again`, on the rows of the run in that folder.
 
     Raises:
         Refused: if anything is wrong, or the rows are others.
@@ -129,7 +130,9 @@ def start(
 
 
 def was_refused(result: Mapping[str, Any]) -> bool:
-    """Whether a logger or callback would not be built: a mistake of the user's, found out in the run folder."""
+    """Whether a logger or callback would not be built:
+    a mistake of the user's, found out in the run folder.
+    """
     refused = (result["error"] or {}).get("type") == Refused.__name__
     return refused and not result["epochs"]
 
@@ -143,10 +146,12 @@ def announce(trainer: Mapping[str, Any]) -> None:
 
 
 def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
-    """Continues the run `cfg.resume` in its own folder, with its own configuration and perhaps for longer.
+    """Continues the run `cfg.resume` in its own folder,
+    with its own configuration and perhaps for longer.
 
     Raises:
-        Refused: for an override of anything but the length, or a length that is less than what is done.
+        Refused: for an override of anything but the length,
+            or a length that is less than what is done.
     """
     folder = devices.share(lambda: find_run(str(cfg.resume), cfg.log_dir))
     given = {override.partition("=")[0].lstrip("+"): override for override in overrides}
@@ -211,7 +216,7 @@ def move_data(own: DictConfig, cfg: DictConfig, moved: Mapping[str, str]) -> Non
             del cfg.data[name]
 
 
-# --- the run ----------------------------------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------
 
 
 def run(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
@@ -219,7 +224,8 @@ def run(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
 
     Args:
         request: What is asked for.
-        parts: What `prepare` built of its configuration, if that was done already; of folds, of the first one.
+        parts: What `prepare` built of its configuration, if that was done already;
+            of folds, of the first one.
 
     Returns:
         What result.json holds.
@@ -273,7 +279,9 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
 
 
 def saved_training(request: RunRequest, parts: Parts) -> dict[str, Any] | None:
-    """The checkpoint that a resumed run goes on from, with its weights put into the network; None: it begins."""
+    """The checkpoint that a resumed run goes on from, with its weights put into the network;
+    None: it begins.
+    """
     if not request.resumed:
         return None
     checkpoint = request.folder / "checkpoints" / "last.ckpt"
@@ -288,7 +296,9 @@ def saved_training(request: RunRequest, parts: Parts) -> dict[str, Any] | None:
 def fit(
     trainer: Trainer, request: RunRequest, parts: Parts, goes_on: bool, result: dict[str, Any]
 ) -> dict[str, float]:
-    """Trains, and examines and tests what has ended well; the result gets the status. Returns the test's metrics."""
+    """Trains, and examines and tests what has ended well; the result gets the status.
+    Returns the test's metrics.
+    """
     folder = request.folder
     checkpoint = folder / "checkpoints" / "last.ckpt" if goes_on else None
     overrides = list(request.overrides)
@@ -369,7 +379,8 @@ def measure_rates(parts: Parts) -> dict[str, Any]:
 def record_failure(
     folder: Path, error: BaseException, parts: Parts, result: dict[str, Any]
 ) -> None:
-    """Writes into the result, and into the folder, that the exception which is being handled has ended the run.
+    """Writes into the result, and into the folder,
+    that the exception which is being handled has ended the run.
 
     result.json comes first: on a full disk there may be no room for the traceback.
     """
@@ -400,9 +411,11 @@ def first_result(request: RunRequest, parts: Parts, before: Mapping[str, Any]) -
 
 
 def log_start(trainer: Trainer, request: RunRequest, parts: Parts, resumed: bool = False) -> None:
-    """Tells the loggers the options and, once, the network; shows what was found out before training.
+    """Tells the loggers the options and, once, the network;
+    shows what was found out before training.
 
-    At once: a run may be killed in its first epoch. Trials of a sweep share their data, and have no card.
+    At once: a run may be killed in its first epoch.
+    Trials of a sweep share their data, and have no card.
     """
     folder = request.folder
     if devices.is_first() and not is_trial(folder) and (card := parts.data.card()) is not None:
@@ -418,7 +431,9 @@ def log_start(trainer: Trainer, request: RunRequest, parts: Parts, resumed: bool
 
 
 def log_end(trainer: Trainer, result: Mapping[str, Any], tested: Mapping[str, float]) -> None:
-    """Tells the loggers the test's metrics and how the run ended, which no longer fails because of them."""
+    """Tells the loggers the test's metrics and how the run ended,
+    which no longer fails because of them.
+    """
     for logger in trainer.loggers:
         try:
             if tested:

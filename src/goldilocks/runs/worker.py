@@ -1,4 +1,6 @@
-"""The process of a further device: joins those that train a run, and is handed the run by the first of them."""
+"""The process of a further device:
+joins those that train a run, and is handed the run by the first of them.
+"""
 
 import os
 import sys
@@ -30,7 +32,9 @@ def main(kind: str, port: str, size: str, rank: str) -> int:
 
 
 def end_with_the_first() -> None:
-    """Waits until the first process is gone, however it ended: a process that waits for it would never end."""
+    """Waits until the first process is gone, however it ended:
+    a process that waits for it would never end.
+    """
     sys.stdin.read()
     os._exit(1)
 

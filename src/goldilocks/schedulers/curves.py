@@ -1,7 +1,8 @@
 """Schedules that torch does not have: the rate is the optimizer's times a curve over the whole run.
 
-Every curve is a pure function of the step, so a resumed run needs the number of the step only. Lengths are fractions of
-the run, which the caller adds as `total_steps`; steps are epochs where the option's `interval` says so.
+Every curve is a pure function of the step, so a resumed run needs the number of the step only.
+Lengths are fractions of the run, which the caller adds as `total_steps`; steps are epochs where the
+option's `interval` says so.
 """
 
 import bisect
@@ -59,7 +60,9 @@ class Curve(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def multiplier(self, step: int) -> float:
-        """The factor of the rate at a step from 0 to `total_steps`, the first that is no longer made."""
+        """The factor of the rate at a step from 0 to `total_steps`,
+        the first that is no longer made.
+        """
         raise NotImplementedError
 
     def get_lr(self) -> list[Any]:
@@ -78,7 +81,8 @@ def warmup(step: int, length: int) -> float:
 
 
 class WarmupCosine(Curve):
-    """Up along a line, then down along half a cosine (Goyal et al. 2017; Loshchilov and Hutter 2017).
+    """Up along a line, then down along half a cosine (Goyal et al.
+    2017; Loshchilov and Hutter 2017).
 
     Args:
         optimizer: Whose rates it sets.
@@ -153,7 +157,8 @@ class WarmupStableDecay(Curve):
 
 
 class CosineRestarts(Curve):
-    """Half a cosine down, then from the top again (Loshchilov and Hutter 2017). The run ends where a cycle ends.
+    """Half a cosine down, then from the top again (Loshchilov and Hutter 2017).
+    The run ends where a cycle ends.
 
     Args:
         optimizer: Whose rates it sets.

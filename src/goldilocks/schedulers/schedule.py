@@ -1,8 +1,9 @@
 """Learning-rate schedules: when each is stepped, over how many steps, by which metric.
 
-A schedule's option is a class of torch, or of `curves`, with its keywords and up to two of ours: `interval`, `step`
-(after every optimizer step) or `epoch`, and `monitor`, the metric that a plateau schedule follows. The length of the
-run and the optimizer's rate are added here, under the names that torch's classes use.
+A schedule's option is a class of torch, or of `curves`, with its keywords and up to two of ours:
+`interval`, `step` (after every optimizer step) or `epoch`, and `monitor`, the metric that a plateau
+schedule follows. The length of the run and the optimizer's rate are added here, under the names
+that torch's classes use.
 """
 
 import math
@@ -44,7 +45,9 @@ class Schedule:
             self.move()
 
     def on_epoch_end(self, metrics: Mapping[str, Any]) -> None:
-        """After an epoch and its validation. An epoch without the monitored metric leaves the plateau's count alone."""
+        """After an epoch and its validation.
+        An epoch without the monitored metric leaves the plateau's count alone.
+        """
         if self.monitor is not None and self.monitor in metrics:
             self.move(metrics[self.monitor])
         elif self.monitor is None and self.interval == "epoch":
@@ -115,7 +118,9 @@ def build_schedule(
 
 
 def has_momentum(optimizer: Optimizer) -> bool:
-    """Whether there is a momentum for 1cycle to move: torch refuses an optimizer without, and would switch on SGD's."""
+    """Whether there is a momentum for 1cycle to move:
+    torch refuses an optimizer without, and would switch on SGD's.
+    """
     return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
@@ -139,7 +144,8 @@ def steps_in_epoch(num_batches: int, accumulate: int) -> int:
 def try_schedule(
     node: Mapping[str, Any], optimizer: Optimizer, packages: Iterable[str] = ()
 ) -> None:
-    """Runs the schedule on a dummy optimizer, so that what it rejects is refused before anything is loaded.
+    """Runs the schedule on a dummy optimizer, so that what it rejects is
+    refused before anything is loaded.
 
     Raises:
         Refused: for values that it rejects, and for a rate that is not finite or below zero.

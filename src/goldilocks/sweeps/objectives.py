@@ -5,7 +5,9 @@ from typing import Any
 
 
 def objectives_of(result: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
-    """The value of each objective: the run's own one, another metric of its best epoch, or a figure of the result."""
+    """The value of each objective: the run's own one, another metric of its best epoch,
+    or a figure of the result.
+    """
     own, metrics = result.get("objective") or {}, result.get("metrics") or {}
     return [
         own.get("value") if name == own.get("metric") else metrics.get(name, result.get(name))

@@ -1,4 +1,5 @@
-"""A sweep: every trial checked before it starts, each in its own folder, none stopped by another's failure.
+"""A sweep: every trial checked before it starts, each in its own folder,
+none stopped by another's failure.
 
 command line -> space -> trials, all at once or as a study proposes them -> launcher -> table
 """
@@ -196,7 +197,9 @@ def is_waiting(trial: Trial, settings: SweepSettings) -> bool:
 
 @contextmanager
 def time_limit(seconds: float | None, launch: Launch) -> Iterator[None]:
-    """Interrupts the sweep, as Ctrl-C would, when the time is over; then it ends as one that is done."""
+    """Interrupts the sweep, as Ctrl-C would, when the time is over;
+    then it ends as one that is done.
+    """
     if seconds is None:
         yield
         return

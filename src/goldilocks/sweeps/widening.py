@@ -1,8 +1,9 @@
-"""A sweep that learns goes on in another space: with more choices, a range of another kind, or less to search.
+"""A sweep that learns goes on in another space:
+with more choices, a range of another kind, or less to search.
 
-Optuna fixes the choices of a parameter, and the kind of its range, with the first trial. So another space is another
-study, which gets the sweep's trials under the numbers that they had: those that are in the space with their
-results, the others as trials of which nothing can be learnt.
+Optuna fixes the choices of a parameter, and the kind of its range, with the first trial. So another
+space is another study, which gets the sweep's trials under the numbers that they had: those that
+are in the space with their results, the others as trials of which nothing can be learnt.
 """
 
 import json

@@ -1,7 +1,8 @@
 """What an option of conf/loss names: the losses, and what any other class needs to be one.
 
-A loss is an `nn.Module` whose `forward(output, target)` gives the loss of each row, [B]. That is all that one of your own
-must have; torch's losses do it with `reduction="none"`, which they are given.
+A loss is an `nn.Module` whose `forward(output, target)` gives the loss of each row, [B]. That is
+all that one of your own must have; torch's losses do it with `reduction="none"`, which they are
+given.
 
 Legend: B rows of a batch, C outputs.
 """
@@ -43,8 +44,8 @@ class Loss(nn.Module):
 
         Args:
             output: [B, C]: logits, or a regression's values in the target's scale.
-            target: [B] class indices; [B, C] class probabilities with mixup, cutmix or label smoothing; [B, 1] from 0
-                to 1 of two classes; [B, C] scaled values of a regression.
+            target: [B] class indices; [B, C] class probabilities with mixup, cutmix or label
+                smoothing; [B, 1] from 0 to 1 of two classes; [B, C] scaled values of a regression.
         """
         raise NotImplementedError
 
@@ -65,7 +66,9 @@ class Loss(nn.Module):
         return (rows if weight is None else rows * row_weights(target, weight)).mean()
 
     def constant(self, target: Tensor) -> Tensor:
-        """The best constant prediction for a regression's targets, [N, C], among their mean and percentiles: [1, C]."""
+        """The best constant prediction for a regression's targets, [N, C],
+        among their mean and percentiles: [1, C].
+        """
         target = target.float()[:: -(-len(target) // LOOKED_AT)]
         percentiles = target.quantile(torch.linspace(0, 1, 101, device=target.device), 0)
         best = target.mean(0, keepdim=True)
@@ -100,7 +103,7 @@ class Auto(Loss):
     """The task's own loss, which is known with the data: see `AUTO`."""
 
 
-# --- of a regression --------------------------------------------------------------------------------------------------
+# --- of a regression ------------------------------------------------------------------------------
 
 
 class Elementwise(Loss):
@@ -170,7 +173,8 @@ class LogCosh(Elementwise):
 
 
 class Quantile(Elementwise):
-    """q * e above the prediction, (q - 1) * e below, where e is target - prediction (Koenker and Bassett 1978).
+    """q * e above the prediction, (q - 1) * e below,
+    where e is target - prediction (Koenker and Bassett 1978).
 
     The network then predicts the value below which a share q of the targets is. One quantile a run.
 
@@ -192,7 +196,7 @@ class Quantile(Elementwise):
         return target.float().quantile(self.q, 0).reshape(1, -1)
 
 
-# --- of classes -------------------------------------------------------------------------------------------------------
+# --- of classes -----------------------------------------------------------------------------------
 
 
 class BCE(Loss):
@@ -229,7 +233,8 @@ class CrossEntropy(Loss):
     ) -> Tensor:
         if weight is None:
             return F.cross_entropy(output, target, label_smoothing=smoothing)
-        # The mean over rows. torch's divides by the sum of the batch's weights, which undoes them in small batches.
+        # The mean over rows. torch's divides by the sum of the batch's weights,
+        # which undoes them in small batches.
         total = F.cross_entropy(
             output, target, weight=weight, label_smoothing=smoothing, reduction="sum"
         )
@@ -237,11 +242,13 @@ class CrossEntropy(Loss):
 
 
 class Focal(Loss):
-    """The cross-entropy times (1 - p)^gamma, p the true class's probability: sure rows count less (Lin et al. 2017).
+    """The cross-entropy times (1 - p)^gamma, p the true class's probability:
+    sure rows count less (Lin et al. 2017).
 
     Args:
         gamma: 0 or more; 0 is the cross-entropy.
-        alpha: Of two classes: the weight of the second, 1 - alpha that of the first. None: 1 for both.
+        alpha: Of two classes: the weight of the second, 1 - alpha that of the first.
+            None: 1 for both.
     """
 
     tasks: Sequence[str] = CLASSES
@@ -286,7 +293,7 @@ NAMES: dict[type[Loss], str] = {
 }
 
 
-# --- from an option to a loss -----------------------------------------------------------------------------------------
+# --- from an option to a loss ---------------------------------------------------------------------
 
 
 def build_loss(node: Mapping[str, Any], spec: Spec, packages: Iterable[str] = ()) -> Loss:
@@ -360,7 +367,7 @@ def is_squared(node: Mapping[str, Any]) -> bool:
     return node["_target_"].rpartition(".")[2] in SQUARED
 
 
-# --- small ------------------------------------------------------------------------------------------------------------
+# --- small ----------------------------------------------------------------------------------------
 
 
 def by_row(losses: Tensor, target: Tensor) -> Tensor:
@@ -378,7 +385,9 @@ def smooth_binary(target: Tensor, amount: float) -> Tensor:
 
 
 def smooth(target: Tensor, amount: float, outputs: int) -> Tensor:
-    """Spreads a share of class targets over all classes: [B, C] probabilities, or [B, 1] of two classes."""
+    """Spreads a share of class targets over all classes:
+    [B, C] probabilities, or [B, 1] of two classes.
+    """
     if outputs == 1:
         return smooth_binary(target, amount)
     shares = F.one_hot(target, outputs).float() if target.ndim == 1 else target

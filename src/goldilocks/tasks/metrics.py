@@ -1,4 +1,6 @@
-"""What an option of conf/metrics names: the metrics of each task, and how any of torchmetrics becomes one."""
+"""What an option of conf/metrics names:
+the metrics of each task, and how any of torchmetrics becomes one.
+"""
 
 import math
 import warnings
@@ -48,7 +50,9 @@ class MAE(MeanAbsoluteError):  # noqa: N818 - no exception
 
 
 class CentredR2(R2Score):
-    """R2 of values around the training rows' mean: the same number, without cancellation in single precision."""
+    """R2 of values around the training rows' mean:
+    the same number, without cancellation in single precision.
+    """
 
     tasks = REGRESSION
     takes = "centred"
@@ -62,7 +66,9 @@ class CentredR2(R2Score):
 
 
 class Accuracy(torchmetrics.Accuracy):
-    """The share of rows whose class is right. It keeps no rows, so it costs next to nothing in training."""
+    """The share of rows whose class is right.
+    It keeps no rows, so it costs next to nothing in training.
+    """
 
     tasks = CLASSES
 
@@ -75,7 +81,8 @@ class Accuracy(torchmetrics.Accuracy):
         return found
 
 
-# Log-loss is none of them: it is val/loss, which is of the rows as they are, neither smoothed nor weighted.
+# Log-loss is none of them: it is val/loss, which is of the rows as they are,
+# neither smoothed nor weighted.
 OURS: dict[str, type] = {
     "rmse": RMSE,
     "mae": MAE,
@@ -90,7 +97,9 @@ Metric.register(Pooled)  # it has the methods, without what they cost a small ne
 
 
 def own_metrics(task: str) -> dict[str, dict[str, Any]]:
-    """The options of a task's own metrics. The first is also computed in training, so it keeps no rows."""
+    """The options of a task's own metrics.
+    The first is also computed in training, so it keeps no rows.
+    """
     return {
         name: {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
         for name, kind in OURS.items()
@@ -99,7 +108,9 @@ def own_metrics(task: str) -> dict[str, dict[str, Any]]:
 
 
 def check_metrics(metrics: Mapping[str, Any], packages: Iterable[str]) -> None:
-    """Refuses options of metrics that cannot be built, or that mistake which way is better. Builds none."""
+    """Refuses options of metrics that cannot be built, or that mistake which way is better.
+    Builds none.
+    """
     for name, node in metrics.items():
         if name == AUTO:
             if not isinstance(node, bool | None):

@@ -43,7 +43,9 @@ class Objective:
         self.metric, self.mode = metric, mode
 
     def better(self, value: float, best: float | None) -> bool:
-        """Whether a value beats the best so far. On a tie the later epoch wins: better on small validation sets."""
+        """Whether a value beats the best so far.
+        On a tie the later epoch wins: better on small validation sets.
+        """
         return best is None or (value <= best if self.mode == "min" else value >= best)
 
 
@@ -69,7 +71,8 @@ def check_defined(metrics: Mapping[str, str], task: Task, judged: Sequence[Tenso
     Args:
         metrics: Those that are followed, by the keys that say so.
         task: Whose metrics they are.
-        judged: Targets of the validation rows, of each network that a run trains, as its loss takes them.
+        judged: Targets of the validation rows, of each network that a run trains,
+            as its loss takes them.
     """
     for where, metric in metrics.items():
         stage, _, name = metric.partition("/")
@@ -88,7 +91,9 @@ def check_defined(metrics: Mapping[str, str], task: Task, judged: Sequence[Tenso
 
 
 def is_defined(name: str, task: Task, target: Tensor) -> bool:
-    """Whether a metric, or the loss, is a number for some rows' targets, and tells predictions apart."""
+    """Whether a metric, or the loss, is a number for some rows' targets,
+    and tells predictions apart.
+    """
     if name == "r2" and bool((target == target[0]).all()):  # the library has 0 for any prediction
         return False
     outputs = task.spec.num_outputs

@@ -1,7 +1,8 @@
 """Metrics of classes that need all rows at once, computed in one pass when an epoch has ended.
 
-A small network's epoch takes 10 ms, and the library's metrics of many classes take a third of that: 3 ms the AUROC
-alone, for it goes through the classes one by one. These take a tenth of a millisecond or three, with the same results.
+A small network's epoch takes 10 ms, and the library's metrics of many classes take a third of that:
+3 ms the AUROC alone, for it goes through the classes one by one. These take a tenth of a
+millisecond or three, with the same results.
 
 Legend: N rows, C classes.
 """
@@ -22,10 +23,12 @@ BINS = 15  # of probabilities from 0 to 1, as in Guo et al. (2017)
 
 
 class Pooled:
-    """Keeps what it is given, and computes when it is asked, on all rows; with torchmetrics' methods.
+    """Keeps what it is given, and computes when it is asked, on all rows;
+    with torchmetrics' methods.
 
     Attributes:
-        function: Of raw outputs [N, C], or [N] probabilities of the second class of two, and the classes' indices [N].
+        function: Of raw outputs [N, C], or [N] probabilities of the second class of two,
+            and the classes' indices [N].
     """
 
     tasks = ("binary", "multiclass")
@@ -58,7 +61,9 @@ class Pooled:
 
 
 def f1(output: Tensor, target: Tensor) -> Tensor:
-    """The mean of the classes' F1 scores, of those that are true or predicted for any row; of two, the second's."""
+    """The mean of the classes' F1 scores, of those that are true or predicted for any row;
+    of two, the second's.
+    """
     if output.ndim == 1:
         said = output > 0.5
         return 2 * (said & (target == 1)).sum() / (said.sum() + target.sum()).clamp(min=1)
@@ -85,17 +90,20 @@ def count_classes(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def auroc(output: Tensor, target: Tensor) -> Tensor:
-    """The area under the ROC curve; of more than two classes the mean of each against the rest, where it has both.
+    """The area under the ROC curve;
+    of more than two classes the mean of each against the rest, where it has both.
 
-    By ranks: the area is the share of pairs, a row of the class and another, of which the former has the higher
-    probability; a tie counts half (Mann and Whitney, 1947). Not a number where all rows are of one class.
+    By ranks: the area is the share of pairs, a row of the class and another, of which the former
+    has the higher probability; a tie counts half (Mann and Whitney, 1947). Not a number where all
+    rows are of one class.
     """
     if output.device.type == "mps":  # has no 64 bits
         output, target = output.cpu(), target.cpu()
     scores = output.softmax(1) if output.ndim == 2 else output[:, None]
     own = target if output.ndim == 2 else torch.zeros_like(target)
     classes = scores.shape[1]
-    # The bits of a float above zero sort as the float does, so all classes' scores make one sorted line of integers.
+    # The bits of a float above zero sort as the float does,
+    # so all classes' scores make one sorted line of integers.
     line = scores.T.contiguous().view(torch.int32).long() + (
         torch.arange(classes, device=scores.device)[:, None] << 32
     )
@@ -115,9 +123,11 @@ def auroc(output: Tensor, target: Tensor) -> Tensor:
 
 
 def calibration_error(output: Tensor, target: Tensor) -> Tensor:
-    """The expected calibration error: how far probability and share of right rows are apart, the mean over 15 bins.
+    """The expected calibration error:
+    how far probability and share of right rows are apart, the mean over 15 bins.
 
-    Of the predicted class; of two classes, of the second. Naeini et al. (2015), as torchmetrics computes it.
+    Of the predicted class; of two classes, of the second. Naeini et al.
+    (2015), as torchmetrics computes it.
     """
     if not output.isfinite().all():
         return torch.tensor(math.nan)

@@ -31,17 +31,19 @@ from goldilocks.tasks.outputs import OUTPUTS, Output, check_output
 class Task(nn.Module):
     """What is learnt: from raw outputs and targets to a loss, predictions and metrics.
 
-    A network that is an ensemble gives raw outputs [B, K, C]. Each member is trained on its own loss; everywhere else
-    the members are one: the mean of their probabilities, or of their values.
+    A network that is an ensemble gives raw outputs [B, K, C]. Each member is trained on its own
+    loss; everywhere else the members are one: the mean of their probabilities, or of their values.
 
     Args:
         spec: Of the data.
         loss: None: the task's own.
-        makers: Of the metrics, by name; None: the task's own. Training has the first only: it is computed on the way.
-        class_weight: `balanced`: a row of a class counts as n / (C * rows of the class), of the training rows, as in
-            scikit-learn's compute_class_weight. In the training loss only: val/loss is that of the rows as they are.
-        output: What a regression's raw outputs go through before they are compared with the scaled target. Classes
-            have theirs by task, when predicting.
+        makers: Of the metrics, by name; None: the task's own.
+            Training has the first only: it is computed on the way.
+        class_weight: `balanced`: a row of a class counts as n / (C * rows of the class), of the
+            training rows, as in scikit-learn's compute_class_weight. In the training loss only:
+            val/loss is that of the rows as they are.
+        output: What a regression's raw outputs go through before they are compared with the scaled
+            target. Classes have theirs by task, when predicting.
         label_smoothing: Share of a class target spread over all classes, in training only.
     """
 
@@ -90,8 +92,8 @@ class Task(nn.Module):
         weights = balanced_weights(spec.class_counts) if self.weighted else torch.ones(1)
         self.register_buffer("class_weight", weights, persistent=False)
         self.makers = metric_makers({AUTO: True}, spec) if makers is None else dict(makers)
-        # Not registered as submodules: they are no part of a checkpoint, and switching every one of them between
-        # training and evaluation takes longer than a small network's step.
+        # Not registered as submodules: they are no part of a checkpoint, and switching every one of
+        # them between training and evaluation takes longer than a small network's step.
         self.metrics: dict[str, dict[str, Metric]] = {
             stage: {name: self.makers[name]() for name in self.names(stage)} for stage in STAGES
         }
@@ -106,9 +108,10 @@ class Task(nn.Module):
 
         Args:
             output: Raw, [B, C] or [B, K, C].
-            target: [B] class indices or [B, C] class probabilities for classes; [B, 1] from 0 to 1 for binary; else
-                [B, C].
-            smooth: The training loss: smoothed labels, weighted classes, the mean of the members' losses.
+            target: [B] class indices or [B, C] class probabilities for classes;
+                [B, 1] from 0 to 1 for binary; else [B, C].
+            smooth: The training loss: smoothed labels, weighted classes,
+                the mean of the members' losses.
         """
         if smooth and output.ndim == 3:
             target = target.repeat_interleave(output.shape[1], 0)
@@ -120,11 +123,15 @@ class Task(nn.Module):
         return self.mean_loss(output, target, weight, self.label_smoothing)
 
     def row_losses(self, values: Tensor, target: Tensor) -> Tensor:
-        """The loss of each row, [B], from what `combine` gives; a regression's is the mean over its targets."""
+        """The loss of each row, [B], from what `combine` gives;
+        a regression's is the mean over its targets.
+        """
         return self.criterion(values, target)
 
     def combine(self, output: Tensor) -> Tensor:
-        """From raw outputs [B, C] or [B, K, C] to [B, C]: logits, or a regression's values in the target's scale."""
+        """From raw outputs [B, C] or [B, K, C] to [B, C]:
+        logits, or a regression's values in the target's scale.
+        """
         if self.output_function is not None:
             output = self.output_function(output)
         if output.ndim == 2:
@@ -136,7 +143,9 @@ class Task(nn.Module):
         return output.log_softmax(-1).logsumexp(1) - math.log(output.shape[1])
 
     def predict(self, output: Tensor) -> Tensor:
-        """Predictions in the target's own units: probabilities for classes, [B, C] ([B, 1] for binary)."""
+        """Predictions in the target's own units:
+        probabilities for classes, [B, C] ([B, 1] for binary).
+        """
         output = self.combine(output)
         if self.spec.task == "multiclass":
             return output.softmax(-1)
@@ -150,7 +159,9 @@ class Task(nn.Module):
         return torch.where(self.target_log, values.exp(), values) if self.logged else values
 
     def centre(self, values: Tensor) -> Tensor:
-        """A regression's scaled values, [B, C], around zero, in proportion to the target's own units."""
+        """A regression's scaled values, [B, C], around zero,
+        in proportion to the target's own units.
+        """
         centred = values - self.target_centre
         return (
             torch.where(self.target_log, (centred * self.target_scale).expm1(), centred)
@@ -164,7 +175,9 @@ class Task(nn.Module):
         self.update(self.metrics[stage].values(), output, target)
 
     def score(self, name: str, output: Tensor, target: Tensor, *, combined: bool = False) -> float:
-        """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets; `combined`: see `combine`."""
+        """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets;
+        `combined`: see `combine`.
+        """
         if name == "loss":
             return self.loss(output, target).item()
         if name not in self.scored:
@@ -208,9 +221,10 @@ class Task(nn.Module):
         """Outputs, as `combine` gives them, and targets in the form that a metric takes.
 
         Args:
-            takes: `predictions`, which the library's take: probabilities, [B, C] or of the second class of two, [B],
-                and class indices, [B]; or a regression's values and targets, [B] or [B, C], in the target's units.
-                `raw`: instead of probabilities of many classes the logits. `centred`: a regression's around zero.
+            takes: `predictions`, which the library's take: probabilities, [B, C] or of the second
+                class of two, [B], and class indices, [B]; or a regression's values and targets, [B]
+                or [B, C], in the target's units. `raw`: instead of probabilities of many classes
+                the logits. `centred`: a regression's around zero.
             output: [B, C].
             target: As the loss takes it.
         """

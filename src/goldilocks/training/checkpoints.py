@@ -14,7 +14,9 @@ from goldilocks.errors import Refused
 
 
 def evaluated_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The network that is evaluated, from the state of a training module: the mean, where there is one."""
+    """The network that is evaluated, from the state of a training module:
+    the mean, where there is one.
+    """
     averaged = "average.updates" in state and state["average.updates"] > 0
     prefix = "average.network." if averaged else "network."
     return {
@@ -22,7 +24,7 @@ def evaluated_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -52,7 +54,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def refuse_ways_up(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Refuses paths with `..` in what callbacks have saved: the library's removes such files as outdated ones of its own."""
+    """Refuses paths with `..` in what callbacks have saved:
+    the library's removes such files as outdated ones of its own.
+    """
     for key, value in leaves(checkpoint.get("callbacks")):
         for text in (key, value):
             if isinstance(text, str) and ".." in re.split(r"[\\/]", text):

@@ -128,7 +128,9 @@ def check_node(node: Node, base: type, where: str, packages: Iterable[str]) -> N
 
 
 def check_installed(kind: type, where: str) -> None:
-    """Refuses a logger whose package is missing. Lightning's say so only when they are built, in a run folder."""
+    """Refuses a logger whose package is missing.
+    Lightning's say so only when they are built, in a run folder.
+    """
     if not issubclass(kind, Logger):
         return
     for module in {sys.modules[above.__module__] for above in kind.__mro__}:
@@ -138,7 +140,7 @@ def check_installed(kind: type, where: str) -> None:
             raise Refused(f"{where}: {missing(ModuleNotFoundError(name=package))}")
 
 
-# --- once the data are known ------------------------------------------------------------------------------------------
+# --- once the data are known ----------------------------------------------------------------------
 
 
 def check_with_data(settings: Settings, spec: Spec) -> Task:
@@ -148,7 +150,8 @@ def check_with_data(settings: Settings, spec: Spec) -> Task:
         The task.
 
     Raises:
-        Refused: for a metric or loss that these data do not have, or an augmentation for other data.
+        Refused: for a metric or loss that these data do not have,
+            or an augmentation for other data.
     """
     if (shift := settings.regularization["shift"]) and len(spec.input_shape) != 3:
         raise Refused(
@@ -205,7 +208,9 @@ def check_rows(settings: Settings, spec: Spec) -> None:
 
 
 def check_network(settings: Settings, network: nn.Module) -> None:
-    """Refuses a dropout rate that no layer of the network takes up, and batches that its layers cannot take."""
+    """Refuses a dropout rate that no layer of the network takes up,
+    and batches that its layers cannot take.
+    """
     if settings.data.get("batch_size") == 1 and any(
         isinstance(layer, nn.BatchNorm1d) for layer in network.modules()
     ):

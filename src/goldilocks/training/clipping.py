@@ -11,10 +11,12 @@ EVERY = 16  # steps between two measurements, which take a tenth of a small netw
 class Gradients:
     """Clips gradients and keeps an epoch's norms, so that clipping can be seen.
 
-    Clipping by norm computes the norm of every step anyway. Otherwise every 16th step of an epoch is measured.
+    Clipping by norm computes the norm of every step anyway.
+    Otherwise every 16th step of an epoch is measured.
 
     Args:
-        value: The largest norm of all gradients together, or the largest value of one. None: no clipping.
+        value: The largest norm of all gradients together, or the largest value of one.
+            None: no clipping.
         algorithm: `norm` or `value`.
     """
 
@@ -49,8 +51,9 @@ class Gradients:
     def metrics(self) -> dict[str, float]:
         """The epoch's means over its steps, without those that a gradient scaler skips.
 
-        `gradient_norm` is that of all gradients together, penalties included; with clipping there are also
-        `gradient_norm_clipped`, after it, and `clipped_share`, the share of the steps in which it changed anything.
+        `gradient_norm` is that of all gradients together, penalties included; with clipping there
+        are also `gradient_norm_clipped`, after it, and `clipped_share`, the share of the steps in
+        which it changed anything.
         """
         before = torch.stack(self.before).double().cpu() if self.before else torch.zeros(0)
         finite = before.isfinite()

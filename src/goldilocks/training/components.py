@@ -69,7 +69,8 @@ class Parts:
 def prepare(
     cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True
 ) -> Parts:
-    """Builds everything that needs no folder. What can be refused is refused here, before anything is written.
+    """Builds everything that needs no folder.
+    What can be refused is refused here, before anything is written.
 
     Args:
         cfg: The composed configuration.
@@ -103,7 +104,9 @@ def prepare(
 def make_optimizer(
     settings: Settings, network: nn.Module, lr: float | None = None
 ) -> torch.optim.Optimizer:
-    """Builds the optimizer of a configuration, at a rate that is given or, if it is None, at its own."""
+    """Builds the optimizer of a configuration, at a rate that is given or, if it is None,
+    at its own.
+    """
     node = settings.optimizer if lr is None else {**settings.optimizer, "lr": lr}
     return build_optimizer(node, network, settings.packages)
 

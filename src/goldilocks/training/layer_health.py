@@ -1,4 +1,5 @@
-"""What a network's layers do on a few rows: how large their gradients are, which of their units are dead or saturated.
+"""What a network's layers do on a few rows:
+how large their gradients are, which of their units are dead or saturated.
 
 A probe passes the network once forward and once back, so nothing has to watch training itself.
 
@@ -43,7 +44,8 @@ class ActivationHealth:
         kind: The class's name: `ReLU`.
         outputs: [B, U], channels are units: their pixels count as rows.
         dead: Share of the units that are zero on every row; None where that cannot be.
-        saturated: Share of the outputs on a flat side (slope under a twentieth of the steepest); None where there are none.
+        saturated: Share of the outputs on a flat side (slope under a twentieth of the
+            steepest); None where there are none.
     """
 
     name: str
@@ -65,10 +67,12 @@ class Health:
 def measure_health(
     network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
 ) -> Health:
-    """Passes rows through a network once forward and once back. Gradients that it holds already stay as they are.
+    """Passes rows through a network once forward and once back.
+    Gradients that it holds already stay as they are.
 
     Args:
-        network: In the mode in which it is to be measured: in evaluation mode nothing of it changes.
+        network: In the mode in which it is to be measured:
+            in evaluation mode nothing of it changes.
         loss: From raw outputs and targets.
         x: Inputs of the probe, [B, ...].
         y: Targets, [B, ...].
@@ -122,7 +126,9 @@ def norm(tensors: list[Tensor]) -> float:
 
 
 def relative_gradients(health: Health) -> dict[str, float]:
-    """By hidden layer, its gradient's norm by that of its weights; the output layer's own cannot be compared."""
+    """By hidden layer, its gradient's norm by that of its weights;
+    the output layer's own cannot be compared.
+    """
     layers = health.layers[:-1]
     return {
         layer.name: (layer.gradient_norm or 0.0) / max(layer.weight_norm, 1e-12) for layer in layers

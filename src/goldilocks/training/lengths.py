@@ -12,7 +12,8 @@ LENGTHS = {"trainer.max_epochs": "epochs", "trainer.max_steps": "steps"}  # by k
 
 
 def progress(state: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
-    """The epochs and steps of a checkpoint, and whether anything but its length has stopped the run.
+    """The epochs and steps of a checkpoint, and whether anything but
+    its length has stopped the run.
 
     result.json begins again when a run is resumed, so a checkpoint knows better.
     """
@@ -36,7 +37,8 @@ def set_length(
     """Gives a run another length.
 
     Raises:
-        Refused: if it has done more already, or something in it is spread over the length that it had.
+        Refused: if it has done more already, or something in it is spread
+            over the length that it had.
     """
     unit, before = LENGTHS[key], OmegaConf.select(cfg, key)
     if length is not None and length < done[unit]:

@@ -49,7 +49,8 @@ class TrainingModule(pl.LightningModule):
         make_optimizer: Builds the optimizer on a network, at a rate; None: at the option's.
         make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the epochs.
         regularization: Strengths of penalties, augmentation and averaging.
-        seed: Every epoch draws its randomness from (seed, epoch), so a resumed run repeats it without saved states.
+        seed: Every epoch draws its randomness from (seed, epoch),
+            so a resumed run repeats it without saved states.
     """
 
     trainer: Trainer  # type: ignore[override]
@@ -93,7 +94,9 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is validated, tested and predicted with: the mean of the weights, where there is one."""
+        """The network that is validated, tested and predicted with:
+        the mean of the weights, where there is one.
+        """
         averaged = self.average is not None and self.average.updates > 0
         return self.average.network if averaged else self.network  # type: ignore[union-attr]
 
@@ -103,7 +106,9 @@ class TrainingModule(pl.LightningModule):
         return [self.network] if self.average is None else [self.network, self.average.network]
 
     def configure_model(self) -> None:
-        """Shards the network and changes its layout, where that is asked for; called before each stage."""
+        """Shards the network and changes its layout, where that is asked for;
+        called before each stage.
+        """
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_sharded(self):
             for network in self.networks:
                 shard(network, self.device_mesh["data_parallel"])  # type: ignore[index]
@@ -134,7 +139,7 @@ class TrainingModule(pl.LightningModule):
             return loader.num_batches
         return int(self.trainer.num_training_batches)
 
-    # --- training -----------------------------------------------------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         self.raw = runs_raw(self.trainer)
@@ -182,7 +187,9 @@ class TrainingModule(pl.LightningModule):
         self.task.reset_metrics("train")
 
     def training_step(self, item: Any, batch_idx: int) -> None:
-        """One optimizer step for each batch of the item (or for each `accumulate_grad_batches` of them)."""
+        """One optimizer step for each batch of the item (or for each
+        `accumulate_grad_batches` of them).
+        """
         trainer = self.trainer  # looked up once: a module's attributes are slow
         task = self.task
         compiled = self.compiled
@@ -253,7 +260,9 @@ class TrainingModule(pl.LightningModule):
         self.step.before_optimizer()
 
     def average_epoch(self) -> None:
-        """Stochastic weight averaging at the end of an epoch; BatchNorm's statistics are taken again."""
+        """Stochastic weight averaging at the end of an epoch;
+        BatchNorm's statistics are taken again.
+        """
         if (
             self.average is None
             or not self.regularization.swa
@@ -271,7 +280,9 @@ class TrainingModule(pl.LightningModule):
         self.trainer.align_log_step()
 
     def publish_training(self) -> None:
-        """Publishes an epoch's training metrics; `PublishedMetrics` calls it before other callbacks."""
+        """Publishes an epoch's training metrics;
+        `PublishedMetrics` calls it before other callbacks.
+        """
         loss, self.rows_in_epoch = devices.mean_over_rows(self.losses, self.sizes)
         found = {"train/loss": loss, **self.task.compute_metrics("train")}
         self.publish_metrics({**found, **self.gradients.metrics()})
@@ -282,7 +293,7 @@ class TrainingModule(pl.LightningModule):
         if self.diverged:  # nothing good can follow
             self.trainer.should_stop = True
 
-    # --- evaluation ---------------------------------------------------------------------------------------------------
+    # --- evaluation -------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         self.begin_evaluation("val")
@@ -338,7 +349,7 @@ class TrainingModule(pl.LightningModule):
             {name: torch.tensor(value) for name, value in metrics.items()}
         )
 
-    # --- checkpoints --------------------------------------------------------------------------------------------------
+    # --- checkpoints ------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["spec"] = self.task.spec.as_plain()
@@ -354,9 +365,11 @@ def batches_of(item: Any) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def runs_raw(trainer: Trainer) -> bool:
-    """Whether backward and step may bypass Lightning's wrappers, which cost as much as a small network's own step.
+    """Whether backward and step may bypass Lightning's wrappers,
+    which cost as much as a small network's own step.
 
-    Not with several devices (gradients must be shared), a gradient scaler, or a callback that watches single steps.
+    Not with several devices (gradients must be shared), a gradient scaler,
+    or a callback that watches single steps.
     """
     one_device = isinstance(trainer.strategy, SingleDeviceStrategy)
     return one_device and scaler_of(trainer) is None and not trainer.step_watchers()
@@ -370,7 +383,8 @@ def scaler_of(trainer: Trainer) -> Any:
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seeds Python, numpy and torch on a device.
 
-    `torch.manual_seed` does so for every kind of device, which takes as long as a small network's step.
+    `torch.manual_seed` does so for every kind of device,
+    which takes as long as a small network's step.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 class PublishedMetrics(pl.Callback):
     """Has the module publish its metrics at the end of a stage.
 
-    Lightning calls the module's own hooks after those of most callbacks. This callback comes before all others, so that
-    any of them finds `train/loss` and the rest in `pl_module.epoch_metrics`.
+    Lightning calls the module's own hooks after those of most callbacks. This callback comes before
+    all others, so that any of them finds `train/loss` and the rest in `pl_module.epoch_metrics`.
     """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -1,4 +1,6 @@
-"""Fully sharded networks: each device holds a share of every weight, gathered when a layer is needed."""
+"""Fully sharded networks: each device holds a share of every weight,
+gathered when a layer is needed.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +21,8 @@ GATHERED_ALONE = (
 def shard(network: nn.Module, mesh: Any) -> None:
     """Shards a network in place, over a mesh of devices of one dimension (torch's FSDP2).
 
-    Weights are given up again after every pass. torch would keep those of the outermost module until a backward pass,
-    which a mean of weights never has: it would be evaluated as it once was.
+    Weights are given up again after every pass. torch would keep those of the outermost module
+    until a backward pass, which a mean of weights never has: it would be evaluated as it once was.
     """
     for layer in network.modules():
         if (

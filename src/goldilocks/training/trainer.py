@@ -1,4 +1,6 @@
-"""Lightning's trainer with annotated options; the module drives its clipping, accumulation and step counting."""
+"""Lightning's trainer with annotated options;
+the module drives its clipping, accumulation and step counting.
+"""
 
 import logging
 import signal
@@ -57,7 +59,9 @@ CONTENT_WITH_SOME = (
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measures nothing. Lightning asks about 150 times an epoch, and its own makes a generator each time."""
+    """Measures nothing. Lightning asks about 150 times an epoch,
+    and its own makes a generator each time.
+    """
 
     def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
         return NOTHING
@@ -67,10 +71,12 @@ NOTHING: AbstractContextManager = nullcontext()
 
 
 class FitLoop(_FitLoop):
-    """Lightning's, which goes on from the end of an epoch, and knows from a checkpoint that training is over.
+    """Lightning's, which goes on from the end of an epoch,
+    and knows from a checkpoint that training is over.
 
-    Lightning would repeat the end of an epoch under `max_steps`. Of a run that was stopped it remembers nothing, and
-    of one that has reached its length it would leave out `on_train_end`, which draws the figures.
+    Lightning would repeat the end of an epoch under `max_steps`. Of a run that was stopped it
+    remembers nothing, and of one that has reached its length it would leave out `on_train_end`,
+    which draws the figures.
 
     Private names of Lightning; tests/training/test_trainer.py watches them.
     """
@@ -136,7 +142,8 @@ class ValidationLoop(_EvaluationLoop):
 
 
 class SignalsLeftAlone(_SignalConnector):
-    """Registers no handlers. Of Lightning's, that of SIGTERM talks to the other processes in the midst of their steps.
+    """Registers no handlers. Of Lightning's, that of SIGTERM talks to the other
+    processes in the midst of their steps.
 
     Private names of Lightning; tests/training/test_trainer.py watches them.
     """
@@ -155,21 +162,25 @@ class Trainer(pl.Trainer):
         accelerator: Where to train; `auto`: CUDA, Apple's MPS, else the CPU.
         devices: How many on each machine, each with a process of its own; `auto`: all GPUs.
         num_nodes: Machines, each started by torchrun or Slurm, whose numbers count.
-        strategy: `ddp`: each device has all weights; `fsdp`: a share of them, gathered when they are needed; `auto`:
-            ddp where there are several.
+        strategy: `ddp`: each device has all weights; `fsdp`: a share of them, gathered when they
+            are needed; `auto`: ddp where there are several.
         precision: Of the arithmetic; `-mixed` keeps the weights in 32 bits.
         max_epochs: The run's length; early stopping ends most before.
         max_steps: Optimizer steps at most; None: no limit.
-        gradient_clip_val: The largest norm of all gradients together, or the largest value of one. None: no clipping.
+        gradient_clip_val: The largest norm of all gradients together,
+            or the largest value of one. None: no clipping.
         gradient_clip_algorithm: `norm` or `value`.
         accumulate_grad_batches: Batches whose gradients make one optimizer step.
-        steps_per_execution: Batches in one call of the training step; `auto`: 64, or 1 where a callback watches single
-            steps. Changes the speed, not the result.
-        threads: Of the CPU, set by the run; `auto`: one for a small network, else what a short measurement chooses.
-        data_memory_fraction: Share of a GPU's free memory that the data may take; more stay in the machine's memory,
-            and batches are gathered there ahead of time.
-        matmul: Precision of products of 32-bit matrices, and of convolutions, set by the run; see `set_matmul`.
-        channels_last: Images, and the weights of a network for them, are laid out with the channels last.
+        steps_per_execution: Batches in one call of the training step; `auto`: 64, or 1 where a
+            callback watches single steps. Changes the speed, not the result.
+        threads: Of the CPU, set by the run;
+            `auto`: one for a small network, else what a short measurement chooses.
+        data_memory_fraction: Share of a GPU's free memory that the data may take; more stay in the
+            machine's memory, and batches are gathered there ahead of time.
+        matmul: Precision of products of 32-bit matrices, and of convolutions, set by the run;
+            see `set_matmul`.
+        channels_last: Images, and the weights of a network for them,
+            are laid out with the channels last.
         compile: torch.compile of the training pass; see `Compiled`.
         deterministic: Only algorithms that give the same bits twice on the same device.
         check_val_every_n_epoch: Epochs between validations.
@@ -256,7 +267,7 @@ class Trainer(pl.Trainer):
         self.fit_loop = FitLoop(self, max_epochs, max_steps or -1)
         self._signal_connector = SignalsLeftAlone(self)
 
-    # --- steps -------------------------------------------------------------------------------------------------------
+    # --- steps ------------------------------------------------------------------------------------
 
     @property
     def batches_per_item(self) -> int:
@@ -296,7 +307,8 @@ class Trainer(pl.Trainer):
     def count_steps(self, steps: int) -> None:
         """Adds optimizer steps that bypassed Lightning's wrapper to `global_step`.
 
-        Private names of Lightning, here and in `align_log_step` only; tests/training/test_trainer.py watches them.
+        Private names of Lightning, here and in `align_log_step` only;
+        tests/training/test_trainer.py watches them.
         """
         progress = self.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for counter in (progress.total, progress.current):
@@ -340,7 +352,9 @@ def check_precision(precision: int | str, plan: Plan) -> None:
 
 
 def has_bf16() -> bool:
-    """Whether the GPU computes in bf16 by itself, from compute capability 8.0 on, rather than by way of 32 bits."""
+    """Whether the GPU computes in bf16 by itself, from compute capability 8.0 on,
+    rather than by way of 32 bits.
+    """
     return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
@@ -364,7 +378,9 @@ def check_intervals(check_val_every_n_epoch: int, max_epochs: int) -> None:
 
 
 def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> None:
-    """Checks the trainer's options without building one, which takes long enough to be felt in a sweep."""
+    """Checks the trainer's options without building one,
+    which takes long enough to be felt in a sweep.
+    """
     from goldilocks.config.build import check_arguments, find_class
 
     kind = find_class(options, pl.Trainer, "trainer", packages)
@@ -383,7 +399,9 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
 
 
 def quiet_libraries() -> None:
-    """Silences what the libraries say about devices, workers and folders: it is either known or not true here."""
+    """Silences what the libraries say about devices, workers and folders:
+    it is either known or not true here.
+    """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (

@@ -1,4 +1,6 @@
-"""Shells for Hydra, which finds plugins nowhere else and imports this at every start: so nothing heavy here."""
+"""Shells for Hydra, which finds plugins nowhere else and imports this at every start:
+so nothing heavy here.
+"""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +37,9 @@ class StudySweeper(Sweeper):
 
 
 class ProcessLauncher(Launcher):
-    """A fresh process for each trial; the sweeper drives it, see goldilocks.sweeps.execution.processes."""
+    """A fresh process for each trial; the sweeper drives it, see
+    goldilocks.sweeps.execution.processes.
+    """
 
     def __init__(self, slots: int, devices: Any, trials_per_device: int) -> None:
         self.slots, self.devices, self.trials_per_device = slots, devices, trials_per_device

@@ -35,11 +35,13 @@ FASHION = (
 
 
 class IdxImages(TableData):
-    """Images of one channel. Where the test images are given beside the others, they are the test set.
+    """Images of one channel. Where the test images are given beside the others,
+    they are the test set.
 
     Args:
         name: Of the data set on OpenML, which is asked where there is no folder.
-        root: The folder of the files, from the folder in which the command is given; null fetches them.
+        root: The folder of the files, from the folder in which the command is given;
+            null fetches them.
         options: See TableData.
     """
 
@@ -74,7 +76,8 @@ def fetch_images(name: Name) -> Table:
 def read_folder(root: Path) -> Table:
     """Reads the images of a folder, [N, 1, H, W].
 
-    With the files of train and of t10k, the rows of t10k are the test set; those of one alone are all rows.
+    With the files of train and of t10k, the rows of t10k are the test set;
+    those of one alone are all rows.
     """
     parts = [part for part in ("train", "t10k") if find(root, f"{part}-images", 3)]
     if not parts:
@@ -109,7 +112,9 @@ def find(root: Path, stem: str, dimensions: int) -> Path | None:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Reads an IDX file of bytes: two zeros, the type's code, the number of dimensions, their sizes, the values."""
+    """Reads an IDX file of bytes: two zeros, the type's code, the number of dimensions,
+    their sizes, the values.
+    """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:

@@ -17,7 +17,8 @@ from goldilocks.errors import Refused, near_miss, one_line
 
 
 class OpenML(TableData):
-    """A table of openml.org. A column of categories becomes one of 0 and 1 for each; a missing category is all zeros.
+    """A table of openml.org. A column of categories becomes one of 0 and 1 for each;
+    a missing category is all zeros.
 
     Args:
         name: Of the table on OpenML.
@@ -79,7 +80,8 @@ def load_openml(name: str, version: int | None = None, target: tuple[str, ...] =
 
 
 def fetch(name: str, version: int | None, instead: str = "") -> Any:
-    """What scikit-learn's `fetch_openml` returns: all columns in `data`, [N, columns], categories as their numbers.
+    """What scikit-learn's `fetch_openml` returns:
+    all columns in `data`, [N, columns], categories as their numbers.
 
     `instead` is what else the user can do where there is no network.
     """

@@ -12,7 +12,8 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class SyntheticData(TableData):
-    """Normal features and a target that a random network with one hidden layer makes of them, with noise.
+    """Normal features and a target that a random network with one hidden layer makes of them,
+    with noise.
 
     Args:
         rows: How many.

@@ -40,31 +40,35 @@ class TableFile(TableData):
     """A table in a file: CSV, TSV and their likes (packed too), Parquet or Feather.
 
     Args:
-        path: Of the file, from the folder in which the command is given; a pattern or a list for several of the same
-            columns.
+        path: Of the file, from the folder in which the command is given;
+            a pattern or a list for several of the same columns.
         target: The column to predict, or several of numbers.
-        columns: What columns are, by name, where that is decided otherwise than it should be; `drop` leaves one out.
+        columns: What columns are, by name, where that is decided otherwise than it
+            should be; `drop` leaves one out.
         val_path: Files of the validation rows; null draws them.
         test_path: Files of the test rows; null draws them.
         split_column: A column that says train, val or test for each row.
         group_column: Rows of the same value in this column stay in the same part.
-        time_column: Rows are split in the order of this column: the last are the test rows, those before the validation
-            rows.
+        time_column: Rows are split in the order of this column:
+            the last are the test rows, those before the validation rows.
         separator: Between the columns of a text file; null finds out.
         header: Whether the first row names the columns; null finds out.
         encoding: Of a text file; null finds out.
-        pieces: Into how many pieces, of equally many training rows each, every number is cut: the network gets how much
-            of each lies below it, beside the number itself (piecewise linear encoding). auto: 8, fewer in small
-            tables, none in those too large for it; see `affordable_pieces`.
-        max_one_hot: Categories of a column that are given to the network as one feature each; for more it learns a
-            vector for each category.
+        pieces: Into how many pieces, of equally many training rows each, every number is cut: the
+            network gets how much of each lies below it, beside the number itself (piecewise linear
+            encoding). auto: 8, fewer in small tables, none in those too large for it; see
+            `affordable_pieces`.
+        max_one_hot: Categories of a column that are given to the network as one feature each; for
+            more it learns a vector for each category.
         min_category_rows: Training rows, below which a column's categories are merged.
-        min_class_rows: Rows, below which a class is left out or merged; null refuses classes of fewer than three.
-        rare_classes: What becomes of those: `drop` leaves their rows out, `merge` makes one class of them, `(other)`.
-        drop_duplicates: Whether rows that equal a later one, in the features and the target, are left out before the
-            split, so that none is in two parts.
-        target_log: Whether a regression learns the logarithm of its target; auto: where the target is above zero and
-            its skewness above 1, and the logarithm's less than half of that.
+        min_class_rows: Rows, below which a class is left out or merged;
+            null refuses classes of fewer than three.
+        rare_classes: What becomes of those:
+            `drop` leaves their rows out, `merge` makes one class of them, `(other)`.
+        drop_duplicates: Whether rows that equal a later one, in the features and the target, are
+            left out before the split, so that none is in two parts.
+        target_log: Whether a regression learns the logarithm of its target; auto: where the target
+            is above zero and its skewness above 1, and the logarithm's less than half of that.
         options: See TableData.
     """
 
@@ -138,12 +142,14 @@ class TableFile(TableData):
         self.skewed: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """Loads, splits and prepares, once; afterwards `row_numbers` counts the rows without a target too."""
+        """Loads, splits and prepares, once;
+        afterwards `row_numbers` counts the rows without a target too.
+        """
         if not self.tensors:
             super().setup(stage)
             self.row_numbers = {part: self.places[rows] for part, rows in self.row_numbers.items()}
 
-    # --- rows ---------------------------------------------------------------------------------------------------------
+    # --- rows -------------------------------------------------------------------------------------
 
     def load(self) -> Table:
         """Reads the files; rows without a target are left out."""
@@ -186,7 +192,9 @@ class TableFile(TableData):
         return table._replace(test_rows=given.get("test"), val_rows=given.get("val"))
 
     def unrepeated(self, frame: Any) -> NDArray[np.bool_]:
-        """Of each row whether no later one equals it, [N]: of those in files of their own the test rows stay."""
+        """Of each row whether no later one equals it, [N]:
+        of those in files of their own the test rows stay.
+        """
         columns = self.columns or describe_columns(frame, self.kinds, self.roles())
         read = {"numeric": numbers_of, "date": dates_of}
         seen = frame[[*(column.name for column in columns if column.used), *self.targets]].copy()
@@ -201,7 +209,9 @@ class TableFile(TableData):
         return once
 
     def check_names(self, frame: Any, first: Sequence[str]) -> None:
-        """Refuses columns that are named and do not exist, and a target that is none; `first` is the file's first row."""
+        """Refuses columns that are named and do not exist, and a target that is none;
+        `first` is the file's first row.
+        """
         names = list(frame.columns)
         if not self.targets:
             raise Refused(
@@ -230,7 +240,9 @@ class TableFile(TableData):
             )
 
     def described_rows(self, frame: Any) -> None:
-        """What the columns are, by all rows, those without a target too; numbers and dates are read once."""
+        """What the columns are, by all rows, those without a target too;
+        numbers and dates are read once.
+        """
         if self.preparation is not None:
             self.columns = []
             return
@@ -246,7 +258,9 @@ class TableFile(TableData):
                 frame[column.name] = dates_of(frame[column.name], column.form)
 
     def known_targets(self, frame: Any) -> NDArray[np.bool_]:
-        """Which rows have a target, [N]; what is left out is said, and so is a mark that is taken for a class."""
+        """Which rows have a target, [N];
+        what is left out is said, and so is a mark that is taken for a class.
+        """
         known = np.ones(len(frame), dtype=bool)
         gaps: dict[str, int] = {}
         for name in self.targets:
@@ -275,7 +289,9 @@ class TableFile(TableData):
         return known
 
     def read_target(self, frame: Any) -> NDArray[Any]:
-        """The target of each row: numbers [N], or words, [N]; several targets are numbers, [N, targets]."""
+        """The target of each row: numbers [N], or words, [N];
+        several targets are numbers, [N, targets].
+        """
         if len(self.targets) > 1:
             values = np.stack(
                 [numbers_of(frame[name], self.target_forms[name]) for name in self.targets], axis=1
@@ -306,7 +322,8 @@ class TableFile(TableData):
         )
 
     def without_rare(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The rows that are kept of a target's, and their values: rare classes are left out or merged, with a note.
+        """The rows that are kept of a target's, and their values:
+        rare classes are left out or merged, with a note.
 
         Raises:
             Refused: for a class that is too rare, where nothing is said of those.
@@ -341,7 +358,7 @@ class TableFile(TableData):
                 " choose a column of few words, or of numbers"
             )
 
-    # --- split --------------------------------------------------------------------------------------------------------
+    # --- split ------------------------------------------------------------------------------------
 
     def split(self, table: Table, target: NDArray[Any], *, stratify: bool) -> Parts:
         """By groups or by time, where the user says so."""
@@ -371,7 +388,7 @@ class TableFile(TableData):
             )
         return split_by_time(times, self.fractions, f"data.time_column={self.time_column}")
 
-    # --- features -----------------------------------------------------------------------------------------------------
+    # --- features ---------------------------------------------------------------------------------
 
     def prepare(
         self, table: Table, parts: Parts
@@ -429,7 +446,9 @@ class TableFile(TableData):
         return self.preparation.owners
 
     def card(self) -> dict[str, Any] | None:
-        """What was found out about the table and decided; None where a checkpoint brought the decisions."""
+        """What was found out about the table and decided;
+        None where a checkpoint brought the decisions.
+        """
         if not self.described:
             return None
         pairs = {
@@ -490,7 +509,9 @@ def check_columns(expected: list[str], found: list[str], where: str) -> None:
 
 
 def frequent_marks(series: Any) -> dict[str, int]:
-    """Words that are marks of a missing value elsewhere, and so frequent in a target of words that they are a class."""
+    """Words that are marks of a missing value elsewhere,
+    and so frequent in a target of words that they are a class.
+    """
     written = series.dropna().astype(object).map(word_of)
     counts = written[written != ""].value_counts()
     return {

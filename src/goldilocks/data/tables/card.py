@@ -1,4 +1,5 @@
-"""What was found out about a table and decided, as `data_card.yaml` for programs and `data_card.md` for people.
+"""What was found out about a table and decided,
+as `data_card.yaml` for programs and `data_card.md` for people.
 
 Legend: N rows, F features, C columns of an encoded target.
 """
@@ -28,7 +29,8 @@ Pairs = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]  # inputs and targets by
 def describe_table(
     columns: Sequence[Column], train: Any, preparation: Preparation
 ) -> list[dict[str, Any]]:
-    """A description of each column: what it is and why, what is missing, its values and its features.
+    """A description of each column:
+    what it is and why, what is missing, its values and its features.
 
     Args:
         columns: Of the table.
@@ -55,7 +57,9 @@ def describe_table(
 
 
 def values_of(series: Any, column: Fitted) -> dict[str, Any]:
-    """The range of numbers and dates, or the commonest categories with the number of their training rows."""
+    """The range of numbers and dates, or the commonest categories with
+    the number of their training rows.
+    """
     if column.kind == "numeric":
         values = numbers_of(series, column.form)
         return {
@@ -127,7 +131,8 @@ def reason_of(target: NDArray[Any], distinct: int, spec: Spec, given: str) -> st
 def check_table(
     pairs: Pairs, spec: Spec, plain: list[int], owners: Sequence[str], dropped: bool
 ) -> list[dict[str, Any]]:
-    """What the health check says of the rows: leaks, rows in two splits, balance or outliers of the target.
+    """What the health check says of the rows:
+    leaks, rows in two splits, balance or outliers of the target.
 
     Args:
         pairs: Inputs and targets by stage.
@@ -157,7 +162,7 @@ def check_table(
     ]
 
 
-# --- the files --------------------------------------------------------------------------------------------------------
+# --- the files ------------------------------------------------------------------------------------
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""A table's rows piece by piece, as they are written in the file: for files that are larger than the memory.
+"""A table's rows piece by piece, as they are written in the file:
+for files that are larger than the memory.
 
 Legend: N rows of a piece.
 """
@@ -52,7 +53,8 @@ class Stream:
         return self.text.decimal if self.text else "."
 
     def pieces(self, rows: int) -> Iterator[Any]:
-        """DataFrames [N, columns] of up to so many rows; of a text all values are words, empty where none is written.
+        """DataFrames [N, columns] of up to so many rows;
+        of a text all values are words, empty where none is written.
 
         Raises:
             Refused: for what cannot be read.
@@ -110,7 +112,9 @@ def header_of(text: Text) -> list[str]:
 
 
 def single_column(file: Path, layout: Layout, known: str) -> Text | None:
-    """A file of nothing but the known column, in which nothing separates any; None for another file."""
+    """A file of nothing but the known column, in which nothing separates any;
+    None for another file.
+    """
     with open_bytes(file, str(file)) as stream:
         sample = stream.read(SAMPLE_BYTES)
     where = str(file)
@@ -121,7 +125,7 @@ def single_column(file: Path, layout: Layout, known: str) -> Text | None:
     return Text(encoding, layout.separator or ",", True, [known], ".", [], [[known]])
 
 
-# --- Parquet ----------------------------------------------------------------------------------------------------------
+# --- Parquet --------------------------------------------------------------------------------------
 
 
 def columnar_names(file: Path) -> tuple[list[str], list[str]]:

@@ -1,4 +1,5 @@
-"""What the columns of a table are: numbers, categories, two values, dates, text or identifiers; each with its reason.
+"""What the columns of a table are:
+numbers, categories, two values, dates, text or identifiers; each with its reason.
 
 Legend: N rows.
 """
@@ -97,7 +98,8 @@ def describe_columns(
         called: The option of `given`, for messages.
 
     Raises:
-        Refused: for a decision about a column that does not exist, has another role or cannot be of that kind.
+        Refused: for a decision about a column that does not exist,
+            has another role or cannot be of that kind.
     """
     names = list(frame.columns)
     for name in given:
@@ -326,7 +328,8 @@ def words_in(counts: Any) -> Any:
 
 
 def date_form(counts: Any, name: str) -> tuple[Form, str]:
-    """How words are read as dates, and what is said where some begin with the day and others with the month.
+    """How words are read as dates, and what is said where some begin with
+    the day and others with the month.
 
     One begins with the day if it begins with a number above 12, or points separate its parts.
     """
@@ -398,7 +401,9 @@ def describe_words(name: str, counts: Any, facts: dict[str, Any]) -> Column:
 
 
 def describe_numbers(series: Any, form: Form) -> Column:
-    """Numbers are numbers, unless they number the rows, are days, or their column's name says that they are codes."""
+    """Numbers are numbers, unless they number the rows, are days,
+    or their column's name says that they are codes.
+    """
     name, values = str(series.name), numbers_of(series)
     values = values[np.isfinite(values)]
     distinct = int(series.nunique())  # without making a set of a million numbers in Python

@@ -103,7 +103,8 @@ def decode(sample: bytes, encoding: str, where: str) -> str:
 
 
 def preamble(lines: Sequence[str]) -> int:
-    """How many lines are in front of the table: comments, and what spreadsheets write of the separator.
+    """How many lines are in front of the table:
+    comments, and what spreadsheets write of the separator.
 
     A first line that begins with # and is as wide as the numbers below it names the columns.
 
@@ -154,7 +155,9 @@ def split_lines(lines: list[str], separator: str) -> list[list[str]]:
 
 
 def has_header(rows: list[list[str]], target: str) -> bool:
-    """Whether the first row names the columns: it holds the target's name, or neither numbers nor empty words."""
+    """Whether the first row names the columns:
+    it holds the target's name, or neither numbers nor empty words.
+    """
     first = [word.strip() for word in rows[0]]
     if target in first:
         return True
@@ -163,7 +166,9 @@ def has_header(rows: list[list[str]], target: str) -> bool:
 
 
 def has_second_header(rows: list[list[str]]) -> bool:
-    """Whether the row below the header holds words where all others have numbers, in two columns or more."""
+    """Whether the row below the header holds words where all others have numbers,
+    in two columns or more.
+    """
     width, below = len(rows[0]), rows[2:]
     if len(below) < 3 or len(rows[1]) != width or any(map(NUMBER.fullmatch, rows[1])):
         return False

@@ -1,4 +1,5 @@
-"""From a table's columns to numbers: fitted on the training rows, kept as tensors and plain data, applied again.
+"""From a table's columns to numbers:
+fitted on the training rows, kept as tensors and plain data, applied again.
 
 Legend: N rows, F features, K columns of many categories.
 """
@@ -38,8 +39,8 @@ class Fitted:
         gaps: Whether training rows lack a value: then a feature, or a category, tells which.
         embedded: Whether the network learns a vector for each category.
         times: Whether dates have a time of day.
-        form: How its words are read. Categories that are numbers or truth are read as such, so that a category is the
-            same in every file.
+        form: How its words are read. Categories that are numbers or truth are read as such, so that
+            a category is the same in every file.
         least: Of the training rows' numbers, or days since 1970.
         most: Likewise.
         rare: Categories that the training rows have and that are merged.
@@ -85,17 +86,19 @@ class Strange:
 class Preparation:
     """Turns rows of a table into features, [N, F] in single precision.
 
-    First come numbers on one scale (missing ones are the training rows' median), then features up to 1 (which
-    numbers are missing, their pieces, one a category), at last the numbers of categories of which there are many: 0 for
-    any that the training rows do not have often enough, from 1 on for the others. A network learns a vector for each
-    (`models.embedding`). A category that was never seen is `(other)` where rare ones were merged, else all zeros.
+    First come numbers on one scale (missing ones are the training rows' median), then features up
+    to 1 (which numbers are missing, their pieces, one a category), at last the numbers of
+    categories of which there are many: 0 for any that the training rows do not have often enough,
+    from 1 on for the others. A network learns a vector for each (`models.embedding`). A category
+    that was never seen is `(other)` where rare ones were merged, else all zeros.
 
     Args:
         columns: Of the table; those that are no features are passed over.
         scaling: Of the numbers, see `fit_scaler`.
         pieces: Into how many a number is cut, see `pieces_of`; 0 leaves it whole.
         max_one_hot: Categories of a column, above which it is embedded.
-        min_category_rows: Training rows, below which categories are merged; a single rare one is merged too.
+        min_category_rows: Training rows, below which categories are merged;
+            a single rare one is merged too.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class Preparation:
         self.scaler: dict[str, Tensor] = {}
         self.skewed: list[str] = []  # columns, for the data card
 
-    # --- what comes out -----------------------------------------------------------------------------------------------
+    # --- what comes out ---------------------------------------------------------------------------
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -144,10 +147,11 @@ class Preparation:
         """Of each of the last K features: how many numbers of categories there are, 0 included."""
         return tuple(len(column.categories) + 1 for column in self.columns if column.embedded)
 
-    # --- fitting ------------------------------------------------------------------------------------------------------
+    # --- fitting ----------------------------------------------------------------------------------
 
     def fit(self, frame: Any) -> "Preparation":
-        """Learns categories, medians and scales from training rows, a pandas DataFrame [N, columns].
+        """Learns categories, medians and scales from training rows,
+        a pandas DataFrame [N, columns].
 
         Raises:
             Refused: if no column is left that tells anything.
@@ -201,7 +205,9 @@ class Preparation:
         return self.fit_categories(column, words_of(series, column.form))
 
     def fit_categories(self, column: Fitted, words: Any) -> Fitted | None:
-        """Categories from the commonest to the rarest; then those for missing values and for rare ones."""
+        """Categories from the commonest to the rarest;
+        then those for missing values and for rare ones.
+        """
         counts, gaps = words.value_counts(), bool(words.isna().any())
         counts = counts.sort_index().sort_values(ascending=False, kind="stable")
         kept = [word for word, count in counts.items() if count >= self.min_rows]
@@ -224,10 +230,11 @@ class Preparation:
             rare=sorted(set(counts.index) - set(kept)),
         )
 
-    # --- applying -----------------------------------------------------------------------------------------------------
+    # --- applying ---------------------------------------------------------------------------------
 
     def transform(self, frame: Any) -> NDArray[np.float32]:
-        """Features of rows, [N, F]; a DataFrame must have the columns that were fitted, in any order.
+        """Features of rows, [N, F]; a DataFrame must have the columns that were fitted,
+        in any order.
 
         Raises:
             Refused: if a column is not there.
@@ -277,7 +284,9 @@ class Preparation:
         return np.stack(pieces, axis=1) if pieces else np.empty((len(frame), 0))
 
     def strange(self, frame: Any) -> list[Strange]:
-        """What rows have that the training rows did not: unreadable, unseen and out of range, by column."""
+        """What rows have that the training rows did not:
+        unreadable, unseen and out of range, by column.
+        """
         return [
             found
             for column in self.columns
@@ -285,7 +294,7 @@ class Preparation:
             if (found := strange_of(column.name, what, rows, frame[column.name]))
         ]
 
-    # --- for a checkpoint ---------------------------------------------------------------------------------------------
+    # --- for a checkpoint -------------------------------------------------------------------------
 
     def as_plain(self) -> dict[str, Any]:
         """Tensors and plain containers, for a checkpoint that loads with `weights_only=True`."""
@@ -306,7 +315,7 @@ class Preparation:
         return made
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def number_names(column: Fitted) -> list[str]:
@@ -323,7 +332,9 @@ def number_names(column: Fitted) -> list[str]:
 
 
 def date_parts(dates: Any, times: bool) -> list[NDArray[np.float64]]:
-    """Days since 1970, and sine and cosine of the month, the weekday and perhaps the hour, each [N]."""
+    """Days since 1970, and sine and cosine of the month, the weekday and perhaps the hour,
+    each [N].
+    """
     seconds = seconds_of(dates)
     cycles = [
         (dates.dt.month - 1) / 12,
@@ -358,12 +369,15 @@ def fill(numbers: NDArray[np.float64], medians: Tensor) -> NDArray[np.float64]:
 
 
 def gap_names(column: Fitted) -> list[str]:
-    """The feature of 0 and 1 that tells which of a column's numbers are missing, where training rows lack some."""
+    """The feature of 0 and 1 that tells which of a column's numbers are missing,
+    where training rows lack some.
+    """
     return [f"{column.name} missing"] if column.gaps and column.kind in ("numeric", "date") else []
 
 
 def affordable_pieces(rows: int, numbers: int) -> int:
-    """Pieces of a number that a table of so many rows and columns of numbers bears: 8, fewer, or none.
+    """Pieces of a number that a table of so many rows and columns of numbers bears:
+    8, fewer, or none.
 
     Each needs rows to be learnt from, and all are inputs of the network that are kept in memory.
 
@@ -381,7 +395,9 @@ def affordable_pieces(rows: int, numbers: int) -> int:
 
 
 def edges_of(values: NDArray[np.float64], pieces: int) -> list[float]:
-    """Where a number is cut into pieces of equally many values, none missing; fewer where values are equal."""
+    """Where a number is cut into pieces of equally many values, none missing;
+    fewer where values are equal.
+    """
     edges = (
         np.unique(np.quantile(values, np.linspace(0, 1, pieces + 1), method="lower"))
         if pieces
@@ -396,15 +412,17 @@ def piece_names(column: Fitted) -> list[str]:
 
 
 def pieces_of(column: Fitted, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of each piece lies below a number, less PIECE_CENTRE, [N, pieces]: its piecewise linear encoding.
+    """How much of each piece lies below a number, less PIECE_CENTRE, [N, pieces]:
+    its piecewise linear encoding.
 
-    Gorishniy et al. 2022, arXiv 2203.05556: a linear layer after it can learn any line that bends at the edges.
+    Gorishniy et al. 2022, arXiv 2203.05556:
+    a linear layer after it can learn any line that bends at the edges.
     """
     edges = np.array(column.edges)
     return np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0, 1) - PIECE_CENTRE
 
 
-# --- categories -------------------------------------------------------------------------------------------------------
+# --- categories -----------------------------------------------------------------------------------
 
 
 def flag_names(column: Fitted) -> list[str]:
@@ -420,7 +438,9 @@ def place_names(column: Fitted) -> list[str]:
 
 
 def flags_of(column: Fitted, series: Any) -> NDArray[np.float32]:
-    """Which category rows have, [N, categories]; of two, whether it is the second, and a half where it is neither."""
+    """Which category rows have, [N, categories];
+    of two, whether it is the second, and a half where it is neither.
+    """
     places = places_of(column, series)
     if column.kind == "binary":
         return np.where(places < 0, 0.5, places)[:, None].astype(np.float32)
@@ -430,7 +450,8 @@ def flags_of(column: Fitted, series: Any) -> NDArray[np.float32]:
 def places_of(column: Fitted, series: Any) -> NDArray[np.int64]:
     """The place of each row's category among a column's, [N]; -1 for one that is not among them.
 
-    A word that is no category is the one that is the same number, if any: a program may have made 1234 of 01234.
+    A word that is no category is the one that is the same number, if any:
+    a program may have made 1234 of 01234.
     """
     import pandas as pd
 
@@ -455,7 +476,7 @@ def same(word: str) -> float | str:
         return TRUTH.get(word, word)
 
 
-# --- what the training rows did not have ------------------------------------------------------------------------------
+# --- what the training rows did not have ----------------------------------------------------------
 
 
 def strange_rows(column: Fitted, series: Any) -> Iterator[tuple[str, NDArray[np.bool_]]]:

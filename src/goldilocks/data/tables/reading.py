@@ -100,7 +100,8 @@ def find_files(path: str | Sequence[str], key: str) -> list[Path]:
 
 
 def read_files(files: Sequence[Path], layout: Layout, key: str, target: str = "") -> Reading:
-    """Reads files of the same columns, one below the other; the last few that were read are remembered.
+    """Reads files of the same columns, one below the other;
+    the last few that were read are remembered.
 
     Args:
         files: CSV, TSV and their likes, compressed or not, Parquet or Feather.
@@ -199,7 +200,7 @@ def read_columnar(file: Path, magic: bytes, where: str) -> Reading:
     return Reading(frame.reset_index(drop=True), (f"{kind}",))
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,11 @@ def read_text(file: Path, layout: Layout, where: str, target: str) -> Reading:
 
 
 def read_columns(file: Path, where: str, found: Text) -> Any:
-    """All rows: a column of nothing but numbers and marks of missing values as numbers, another one as words.
+    """All rows: a column of nothing but numbers and marks of missing values as numbers,
+    another one as words.
 
-    Rows are read piece by piece, for numbers take less memory than words. A column that has numbers in one piece and
-    words in the next is read once more.
+    Rows are read piece by piece, for numbers take less memory than words. A column that has numbers
+    in one piece and words in the next is read once more.
     """
     import pandas as pd
 
@@ -280,7 +282,9 @@ def is_number(series: Any) -> bool:
 
 
 def plain_numbers(words: Any) -> Any:
-    """Words, [N], as numbers; None where one is no number and no mark of a missing value, or digits follow a zero."""
+    """Words, [N], as numbers; None where one is no number and no mark of a missing value,
+    or digits follow a zero.
+    """
     import pandas as pd
 
     numbers = pd.to_numeric(words, errors="coerce")
@@ -379,7 +383,8 @@ def open_bytes(file: Path, where: str) -> Any:
 
 @contextmanager
 def opened(file: Path, where: str, found: Text, **options: Any) -> Iterator[Iterator[Any]]:
-    """DataFrames of words, [N, columns], piece by piece, empty where none is written; `chunksize` is their rows.
+    """DataFrames of words, [N, columns], piece by piece, empty where none is written;
+    `chunksize` is their rows.
 
     Raises:
         Refused: for rows of different lengths and the like.

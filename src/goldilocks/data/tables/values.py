@@ -1,7 +1,8 @@
-"""How the words of a column become numbers, dates and categories: one way, for training and for prediction.
+"""How the words of a column become numbers, dates and categories:
+one way, for training and for prediction.
 
-A `Form` is found out from all values of a column (`columns.describe`) and kept with the network. What is read already,
-by pandas or from Parquet, passes through as it is.
+A `Form` is found out from all values of a column (`columns.describe`) and kept with the network.
+What is read already, by pandas or from Parquet, passes through as it is.
 
 Legend: N rows, U different words.
 """
@@ -50,7 +51,8 @@ class Form:
 
     Attributes:
         meaning: What they are.
-        comma: Of numbers: whether a comma is in front of decimals, in a file where a point is elsewhere.
+        comma: Of numbers: whether a comma is in front of decimals,
+            in a file where a point is elsewhere.
         unit: Of numbers: what is written before or after them, and taken off.
         day_first: Of dates: whether 01.02. is the first of February.
         stamp: Of dates that are whole numbers: `day` is 20240115, `s` and `ms` count from 1970.
@@ -66,7 +68,7 @@ class Form:
 NUMBERS, WORDS = Form("numbers"), Form("words")
 
 
-# --- columns ----------------------------------------------------------------------------------------------------------
+# --- columns --------------------------------------------------------------------------------------
 
 
 def numbers_of(series: Any, form: Form = NUMBERS) -> NDArray[np.float64]:
@@ -107,7 +109,9 @@ def words_of(series: Any, form: Form = WORDS) -> Any:
 
 
 def classes_of(series: Any, form: Form, kept: Collection[str]) -> Any:
-    """A target's values as words, a pandas Series [N] of str and None; `kept` are marks that are classes."""
+    """A target's values as words, a pandas Series [N] of str and None;
+    `kept` are marks that are classes.
+    """
     words = words_of(series, form)
     if not kept:
         return words
@@ -116,7 +120,9 @@ def classes_of(series: Any, form: Form, kept: Collection[str]) -> Any:
 
 
 def clean(series: Any) -> Any:
-    """Values as words without spaces around them, a pandas Series [N] of str and None, which a mark is too."""
+    """Values as words without spaces around them, a pandas Series [N] of str and None,
+    which a mark is too.
+    """
     import pandas as pd
 
     if pd.api.types.is_float_dtype(series):
@@ -147,7 +153,7 @@ def word_of(value: Any) -> str:
     return str(value).strip()
 
 
-# --- different words --------------------------------------------------------------------------------------------------
+# --- different words ------------------------------------------------------------------------------
 
 
 def numbers_in(words: Any, form: Form = NUMBERS) -> NDArray[np.float64]:
@@ -194,7 +200,8 @@ def unit_of(word: str) -> str | None:
 
 
 def with_point(word: str) -> str:
-    """A number with a point in front of its decimals and nothing between thousands; another word as it is.
+    """A number with a point in front of its decimals and nothing between thousands;
+    another word as it is.
 
     >>> with_point("1,5"), with_point("1.200,50"), with_point("2.5"), with_point("a,b")
     ('1.5', '1200.50', '2.5', 'a,b')

@@ -1,7 +1,9 @@
-"""The folder of a sweep, `log_dir/sweeps/<name>/`: sweep.yaml, trials/, a folder for each trial, trials.csv.
+"""The folder of a sweep, `log_dir/sweeps/<name>/`:
+sweep.yaml, trials/, a folder for each trial, trials.csv.
 
-A trial is known by its overrides, then it is what it was when it was planned, or else by the hash of its configuration: the
-same command, or a wider one, under the same name does only what is missing.
+A trial is known by its overrides, then it is what it was when it was planned, or else by the hash
+of its configuration: the same command, or a wider one, under the same name does only what is
+missing.
 """
 
 import csv
@@ -53,7 +55,9 @@ def sweep_folder(cfg: DictConfig) -> tuple[Path, bool]:
 
 
 def known_trials(cfg: DictConfig) -> dict[frozenset[str], str]:
-    """The configuration hashes of the trials that the sweep named in a configuration has planned, by their overrides."""
+    """The configuration hashes of the trials that the sweep named in a
+    configuration has planned, by their overrides.
+    """
     folder = Path(cfg.log_dir) / "sweeps" / str(cfg.name)
     if cfg.name is None or not (folder / "sweep.yaml").exists():
         return {}
@@ -100,7 +104,9 @@ class Record:
         return max([*self.by_hash.values(), *frozen_numbers(self.folder)], default=-1) + 1
 
     def number(self, planned: Sequence[Trial]) -> list[Trial]:
-        """Numbers trials: those that the folder knows keep their number, new ones follow; none is done twice."""
+        """Numbers trials: those that the folder knows keep their number, new ones follow;
+        none is done twice.
+        """
         following = self.next_number()
         trials: dict[int, Trial] = {}
         hashes: set[str] = set()
@@ -242,7 +248,9 @@ def entry_keys(*, config_hash: str, overrides: list[str], varied: dict[str, str]
 
 
 def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
-    """The trials of a sweep with the results that they have by now; `mine` as they are, which this command varied."""
+    """The trials of a sweep with the results that they have by now;
+    `mine` as they are, which this command varied.
+    """
     own = {trial.number: trial for trial in mine}
     record = Record(folder).stored["trials"]
     others = {
@@ -254,7 +262,9 @@ def all_trials(folder: Path, mine: Sequence[Trial]) -> list[Trial]:
 
 
 def distinguished(folder: Path, trials: Sequence[Trial]) -> list[Trial]:
-    """Trials of several commands: what only the fixed overrides of some have set joins what is varied, for all of them."""
+    """Trials of several commands: what only the fixed overrides of some have set
+    joins what is varied, for all of them.
+    """
     given = [
         dict(override.lstrip("+").split("=", 1) for override in trial.overrides if "=" in override)
         for trial in trials
@@ -287,7 +297,7 @@ def earlier(folder: Path, number: int, entry: Mapping[str, Any]) -> Trial:
     )
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def write_trials(folder: Path, trials: Sequence[Trial], objectives: Iterable[str]) -> None:

@@ -30,7 +30,8 @@ EPOCHS, BATCHES = 3, 50  # of a probe, at most
 def print_forecast(
     trials: Sequence[Trial], space: Space, settings: SweepSettings, checker: Checker, launcher: Any
 ) -> None:
-    """Prints the trials, the parameters of each network and the time that all of them would take at most.
+    """Prints the trials, the parameters of each network and the time
+    that all of them would take at most.
 
     Args:
         trials: All of a sweep that is planned; of one that learns, what its fixed overrides give.
@@ -71,7 +72,9 @@ def space_table(space: Space) -> Table:
 
 
 def estimates(trials: Sequence[Trial], checker: Checker) -> list[float]:
-    """Seconds for each trial if nothing stops it early, from probes of the smallest, the largest and some between."""
+    """Seconds for each trial if nothing stops it early, from probes of the smallest,
+    the largest and some between.
+    """
     kinds = {kind_of(trial, checker): trial for trial in trials}
     ordered = sorted(kinds)
     step = max((len(ordered) - 1) / (MOST_PROBES - 1), 1)

@@ -1,4 +1,6 @@
-"""Running the trials of a sweep: one by one in this process, each in a process of its own, or by another launcher."""
+"""Running the trials of a sweep:
+one by one in this process, each in a process of its own, or by another launcher.
+"""
 
 import itertools
 import logging

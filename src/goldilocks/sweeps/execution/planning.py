@@ -1,4 +1,6 @@
-"""The trials of a sweep before any of them starts: planned all at once, or one by one as a study proposes them."""
+"""The trials of a sweep before any of them starts:
+planned all at once, or one by one as a study proposes them.
+"""
 
 import itertools
 import sys
@@ -43,7 +45,8 @@ MOST_WORDS = 3  # of a combination, tried to tell those that are refused from th
 
 
 class Checker:
-    """Checks trials. Data are loaded once for each way they are configured, networks built without memory.
+    """Checks trials. Data are loaded once for each way they are configured,
+    networks built without memory.
 
     Args:
         own_process: Whether each trial has a process of its own.
@@ -67,7 +70,9 @@ class Checker:
         ] = {}  # configuration hash, by the overrides of a trial
 
     def check(self, trial: Trial) -> None:
-        """Refuses a trial that cannot be trained. One that the sweep knows was checked when it was planned."""
+        """Refuses a trial that cannot be trained.
+        One that the sweep knows was checked when it was planned.
+        """
         if trial.config_hash:
             return
         values = resolved(trial.config)
@@ -92,7 +97,9 @@ class Checker:
             self.warnings[warning] = None
 
     def check_fit(self, settings: Settings, key: str) -> Task:
-        """The task of a trial, whose options go with the data; that of a trial before with the same ones."""
+        """The task of a trial, whose options go with the data;
+        that of a trial before with the same ones.
+        """
         watched = settings.objective, settings.callbacks, settings.scheduler
         learnt = settings.task, settings.loss, settings.metrics
         about = str((key, learnt, settings.regularization, settings.trainer, watched))
@@ -208,7 +215,8 @@ def tell_refused(
 def shared(
     refused: Sequence[Mapping[str, str]], right: Sequence[Mapping[str, str]]
 ) -> dict[str, str]:
-    """The fewest overrides that all of some combinations have, and none of those that can be trained.
+    """The fewest overrides that all of some combinations have,
+    and none of those that can be trained.
 
     >>> shared([{"a": "1", "b": "1"}, {"a": "1", "b": "2"}], [{"a": "2", "b": "1"}])
     {'a': '1'}
@@ -232,7 +240,9 @@ def overrides_of(varied: Mapping[str, str]) -> str:
 def drawn(
     composer: Composer, space: Space, settings: SweepSettings, checker: Checker
 ) -> Iterator[Trial]:
-    """As many trials as are asked for, no two the same. What cannot be trained is drawn again, and said."""
+    """As many trials as are asked for, no two the same.
+    What cannot be trained is drawn again, and said.
+    """
     known: set[str] = set()
     refused: list[Refused] = []
     idle, count = 0, settings.n_trials or 0
@@ -273,7 +283,9 @@ def seeded(
     settings: SweepSettings,
     known: Mapping[frozenset[str], str] | None = None,
 ) -> list[Trial]:
-    """A trial, or one for each seed. Those that the sweep knows have their hash alone: they are frozen in its folder."""
+    """A trial, or one for each seed.
+    Those that the sweep knows have their hash alone: they are frozen in its folder.
+    """
 
     def made(overrides: list[str], varied: dict[str, str]) -> Trial:
         if config_hash := (known or {}).get(frozenset(overrides)):
@@ -289,7 +301,8 @@ def seeded(
 
 
 class Proposals:
-    """Trials that a study proposes, one after the other, until there are enough or nothing is left to propose.
+    """Trials that a study proposes, one after the other,
+    until there are enough or nothing is left to propose.
 
     Args:
         folder: Of the sweep.
@@ -373,7 +386,9 @@ class Proposals:
 
 
 def catch_up(folder: Path, study: Study, trials: Sequence[Trial]) -> None:
-    """Tells a study what it missed when a process was killed: results, and proposals that became no trial."""
+    """Tells a study what it missed when a process was killed:
+    results, and proposals that became no trial.
+    """
     by_study = {trial.study_number: trial for trial in trials if trial.study_number is not None}
     for number in study.running():
         if (trial := by_study.get(number)) is not None:

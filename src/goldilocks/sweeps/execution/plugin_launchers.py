@@ -1,6 +1,8 @@
-"""Trials run by launchers of others, `hydra/launcher=joblib`, `submitit_local`, `submitit_slurm`, `ray`.
+"""Trials run by launchers of others, `hydra/launcher=joblib`, `submitit_local`,
+`submitit_slurm`, `ray`.
 
-They compose a configuration for each job, of which only the folder and the number are used here: a trial is frozen.
+They compose a configuration for each job, of which only the folder and the number are used here:
+a trial is frozen.
 """
 
 import copy
@@ -111,7 +113,9 @@ def run_elsewhere(
 def watch(
     folder: Path, batch: Sequence[Trial], ended: Callable[[Trial], None], done: threading.Event
 ) -> None:
-    """Tells of trials as their results appear; of those without one at last, when the launcher is done."""
+    """Tells of trials as their results appear;
+    of those without one at last, when the launcher is done.
+    """
     left = list(batch)
     while left:
         over = done.wait(POLL_SECONDS)
@@ -134,7 +138,9 @@ def watch(
 
 
 def batch_size(launcher: Any, learns: bool) -> int:
-    """How many trials a launcher is given at once: as many as run side by side, or all, where it keeps a queue."""
+    """How many trials a launcher is given at once:
+    as many as run side by side, or all, where it keeps a queue.
+    """
     if type(launcher).__name__ in QUEUES and not learns:
         return sys.maxsize
     own = dict(getattr(launcher, "joblib", None) or {}).get("n_jobs", 0)

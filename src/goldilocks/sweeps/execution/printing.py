@@ -15,14 +15,16 @@ MOST_ROWS = 50  # that are printed
 
 
 def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) -> Table:
-    """The trials of a sweep, best first; those without a value last, and those that were given up after the others.
+    """The trials of a sweep, best first;
+    those without a value last, and those that were given up after the others.
 
     Of more than MOST_ROWS trials the first are shown; trials.csv and the report have all.
 
     Args:
         folder: Of the sweep.
         trials: With `varied` and `result`.
-        modes: Min or max by objective; the first one sorts. With several, a star marks what no other trial beats.
+        modes: Min or max by objective; the first one sorts.
+            With several, a star marks what no other trial beats.
     """
     names, signs = list(modes), [1 if mode == "min" else -1 for mode in modes.values()]
     values = {trial.number: objectives_of(trial.result or {}, names) for trial in trials}
@@ -58,7 +60,9 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
 
 
 def varied_columns(trials: Sequence[Any]) -> dict[str, Callable[[Mapping[str, str]], str]]:
-    """The columns that show what varies between trials: one for each key, or one for all where they are many."""
+    """The columns that show what varies between trials:
+    one for each key, or one for all where they are many.
+    """
     keys = list(dict.fromkeys(key for trial in trials for key in trial.varied))
     if len(keys) > MOST_COLUMNS:
         return {

@@ -1,6 +1,7 @@
 """Trials in processes of their own: `hydra/launcher=process`, and what runs in such a process.
 
-A trial gets a fresh process, so it may use several devices, leak memory or be killed, and the others go on.
+A trial gets a fresh process, so it may use several devices, leak memory or be killed,
+and the others go on.
 """
 
 import os
@@ -26,7 +27,8 @@ ELSEWHERE = 75  # exit code of a process whose trial another one runs
 def run_in_processes(
     folder: Path, trials: Iterator[Trial], launcher: Any, ended: Callable[[Trial], None], wait: bool
 ) -> list[Trial]:
-    """Runs trials side by side, each in a fresh process, and takes the next as soon as one has ended.
+    """Runs trials side by side, each in a fresh process,
+    and takes the next as soon as one has ended.
 
     Args:
         folder: Of the sweep.
@@ -85,8 +87,8 @@ def slots_of(launcher: Any) -> list[str | None]:
     """What `CUDA_VISIBLE_DEVICES` is in each place for a trial; None leaves it as it is.
 
     Args:
-        launcher: With `devices`, a list, or `auto` for the GPUs that this process sees; `trials_per_device`; and
-            `slots`, the number of places where there are no devices.
+        launcher: With `devices`, a list, or `auto` for the GPUs that this process sees;
+            `trials_per_device`; and `slots`, the number of places where there are no devices.
     """
     devices = launcher.devices
     if devices == "auto":
@@ -100,7 +102,9 @@ def slots_of(launcher: Any) -> list[str | None]:
 def start_process(
     folder: Path, trial: Trial, wait: bool, environment: dict[str, str]
 ) -> subprocess.Popen:
-    """A process for a trial; what it prints is in `trials/<number>.log`. Ctrl-C is handed on to it, once."""
+    """A process for a trial; what it prints is in `trials/<number>.log`.
+    Ctrl-C is handed on to it, once.
+    """
     command = [
         sys.executable,
         "-m",

@@ -1,8 +1,10 @@
-"""The trials of a sweep: what is known of one, frozen in the sweep folder, and run by whoever gets hold of it.
+"""The trials of a sweep: what is known of one, frozen in the sweep folder,
+and run by whoever gets hold of it.
 
-`trials/<number>.json` keeps a trial's configuration from the moment it is planned: files that are edited later change
-nothing, and any process can run it. Whoever runs it holds the lock `trials/<number>.lock`, which the system gives up
-with the process, so a killed trial is free at once.
+`trials/<number>.json` keeps a trial's configuration from the moment it is planned: files that are
+edited later change nothing, and any process can run it. Whoever runs it holds the lock
+`trials/<number>.lock`, which the system gives up with the process, so a killed trial is free at
+once.
 """
 
 import shutil
@@ -115,7 +117,9 @@ def frozen_numbers(folder: Path) -> list[int]:
 
 
 def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
-    """The result of a trial's folder, if it has one that can be read; else the trial is trained again."""
+    """The result of a trial's folder, if it has one that can be read;
+    else the trial is trained again.
+    """
     own = folder / str(number)
     if not (own / "result.json").exists():
         return None
@@ -127,7 +131,8 @@ def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
 
 
 def run_trial(folder: Path, trial: Trial, *, wait: bool = False) -> bool:
-    """Runs a trial unless another process does; an interrupted or killed one goes on from its last checkpoint.
+    """Runs a trial unless another process does;
+    an interrupted or killed one goes on from its last checkpoint.
 
     Args:
         folder: Of the sweep.
@@ -192,7 +197,9 @@ def run_here(folder: Path, trial: Trial) -> None:
 
 
 def rows_of(folder: Path, trial: Trial) -> str | None:
-    """The fingerprint of the rows that the first trial with a result was trained on, if it has the same data."""
+    """The fingerprint of the rows that the first trial with a result was trained on,
+    if it has the same data.
+    """
     for first in readable(folder):
         if first.result is not None and first.result.get("data_hash") is not None:
             same = first.config.get("data") == trial.config.get("data")

@@ -42,7 +42,9 @@ def without_value(summary: Summary) -> list[Configuration]:
 
 
 def configuration(one: Configuration, summary: Summary) -> dict[str, Any]:
-    """A configuration: mean and standard deviation over its seeds are by objective, None where there are none."""
+    """A configuration: mean and standard deviation over its seeds are by objective,
+    None where there are none.
+    """
     names = list(summary.modes)
     return {
         "number": one.number,

@@ -1,4 +1,6 @@
-"""The best trial of a sweep as an option: `python train.py --config-dir SWEEP experiment=best` trains it once more."""
+"""The best trial of a sweep as an option:
+`python train.py --config-dir SWEEP experiment=best` trains it once more.
+"""
 
 import copy
 import warnings
@@ -22,8 +24,9 @@ APART = ("experiment", "sweep")  # groups that say nothing more, once the rest h
 def write_best(folder: Path, trial: Trial, about: str) -> Path:
     """Writes `experiment/best.yaml` into a sweep folder.
 
-    The options of the trial are chosen, and what its configuration has otherwise is set. An option that is not in conf/
-    (it came from a --config-dir) is copied into the sweep folder, which is the --config-dir from then on.
+    The options of the trial are chosen, and what its configuration has otherwise is set. An option
+    that is not in conf/ (it came from a --config-dir) is copied into the sweep folder, which is the
+    --config-dir from then on.
 
     Args:
         folder: Of the sweep.

@@ -32,7 +32,9 @@ class Comparison:
 
 
 def compare(first: Configuration, second: Configuration, sign: int) -> Comparison | None:
-    """Compares two configurations over the seeds that they share (at least two); `sign` is 1 where less is better."""
+    """Compares two configurations over the seeds that they share (at least two);
+    `sign` is 1 where less is better.
+    """
     shared = [seed for seed in first.by_seed if seed in second.by_seed]
     if len(shared) < 2:
         return None
@@ -107,7 +109,9 @@ def more_rows(first: Configuration) -> str:
 
 
 def more_seeds(compared: Comparison) -> str:
-    """How many seeds would show a difference of this size four times in five, by the normal approximation."""
+    """How many seeds would show a difference of this size four times in five,
+    by the normal approximation.
+    """
     if compared.gain <= 0:
         return ""
     needed = math.ceil((2.8 * compared.deviation / compared.gain) ** 2) + 2

@@ -1,4 +1,5 @@
-"""What a sweep's numbers say, in sentences: what is best and whether that is sure, what to widen, what went wrong.
+"""What a sweep's numbers say, in sentences:
+what is best and whether that is sure, what to widen, what went wrong.
 
 Words between backticks are to be written or are names; nothing else is marked.
 """
@@ -39,7 +40,7 @@ def conclusions(summary: Summary, allowed: Allowed = lambda key, value: True) ->
     ]
 
 
-# --- the best ---------------------------------------------------------------------------------------------------------
+# --- the best -------------------------------------------------------------------------------------
 
 
 def best_sentences(summary: Summary) -> Iterator[str]:
@@ -61,7 +62,9 @@ def best_sentences(summary: Summary) -> Iterator[str]:
 
 
 def alike_in_words(summary: Summary) -> str:
-    """How many configurations cannot be told apart, between which values, and by how much these may be off."""
+    """How many configurations cannot be told apart, between which values,
+    and by how much these may be off.
+    """
     values = sorted(one.value() or 0.0 for one in summary.alike)
     error = noise(summary.alike[0], summary.alike[-1])
     return (
@@ -72,7 +75,9 @@ def alike_in_words(summary: Summary) -> str:
 
 
 def origin(summary: Summary, one: Configuration) -> str:
-    """What a configuration's value is the mean of, how far it may be off, and how large its network is."""
+    """What a configuration's value is the mean of, how far it may be off,
+    and how large its network is.
+    """
     result = one.trials[0].result or {}
     text = ""
     if one.deviation() is not None:
@@ -105,7 +110,7 @@ def front_sentences(summary: Summary) -> Iterator[str]:
         yield f"Best in `{name}`: {called(end)}, {values}."
 
 
-# --- what to do next ------------------------------------------------------------------------------------------------
+# --- what to do next ------------------------------------------------------------------------------
 
 
 def late_sentences(summary: Summary) -> Iterator[str]:
@@ -132,7 +137,7 @@ def advice_sentences(summary: Summary) -> Iterator[str]:
         yield f"Diagnosis of the best, {finding['name']}: {finding['measured']}; {finding['advice']}{overrides}."
 
 
-# --- what went wrong, and what it cost --------------------------------------------------------------------------------
+# --- what went wrong, and what it cost ------------------------------------------------------------
 
 
 def failure_sentences(summary: Summary) -> Iterator[str]:

@@ -16,7 +16,9 @@ Allowed = Callable[
 
 
 def edge_sentences(summary: Summary, allowed: Allowed) -> Iterator[str]:
-    """Parameters whose best value lies at the end of what was searched, and the wider range to write."""
+    """Parameters whose best value lies at the end of what was searched,
+    and the wider range to write.
+    """
     best = summary.best
     if best is None or len(summary.ranked) < 3 or summary.nothing_differs:
         return
@@ -50,7 +52,9 @@ def edge_sentences(summary: Summary, allowed: Allowed) -> Iterator[str]:
 
 
 def space_with(parameter: Parameter, one: Configuration) -> Mapping[str, Any] | None:
-    """The numbers among which a configuration's value was chosen: a range, or at least three values."""
+    """The numbers among which a configuration's value was chosen:
+    a range, or at least three values.
+    """
     for space in parameter.spaces:
         when = space.get("when") or {}
         if all(one.varied.get(group) == option for group, option in when.items()):
@@ -69,7 +73,9 @@ def ends_of(space: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def share(space: Mapping[str, Any], value: float) -> float:
-    """Where a value lies between the ends, from 0 to 1; values that were listed are equally far apart."""
+    """Where a value lies between the ends, from 0 to 1;
+    values that were listed are equally far apart.
+    """
     if "choices" in space:
         numbers = numbers_in(space)
         return sum(number < value for number in numbers) / (len(numbers) - 1)
@@ -82,7 +88,9 @@ def share(space: Mapping[str, Any], value: float) -> float:
 
 
 def widened(space: Mapping[str, Any], side: str) -> tuple[float, float] | None:
-    """Both ends with one moved: tenfold, by half of the width, or by one more step; None where 0 is in the way."""
+    """Both ends with one moved: tenfold, by half of the width, or by one more step;
+    None where 0 is in the way.
+    """
     low, high = ends_of(space)
     numbers = numbers_in(space) if "choices" in space else []
     if numbers:

@@ -1,4 +1,6 @@
-"""How much each parameter of a sweep matters, by Optuna: with a study in memory, so of grids as of other sweeps."""
+"""How much each parameter of a sweep matters, by Optuna:
+with a study in memory, so of grids as of other sweeps.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -11,7 +13,9 @@ MOST = 200  # configurations that are looked at; the time grows with their squar
 
 
 def study_of(summary: Summary, some: Sequence[Configuration]) -> Any:
-    """A study in memory, by the first objective, with a trial for each of some configurations, in their order."""
+    """A study in memory, by the first objective, with a trial for each of some configurations,
+    in their order.
+    """
     import optuna
     from optuna.trial import create_trial
 
@@ -45,11 +49,13 @@ def distribution_of(parameter: Parameter) -> Any:
 
 
 def importances_of(summary: Summary) -> dict[str, float]:
-    """How much of the differences between configurations each parameter explains alone: fANOVA (Hutter et al. 2014).
+    """How much of the differences between configurations each parameter explains alone:
+    fANOVA (Hutter et al. 2014).
 
-    It is of ranks, not of objectives, so that a few that are far off do not decide. Those that cannot be told from the
-    best share one rank. Of more than MOST configurations it is of some, evenly spread from best to worst. Empty with
-    too few configurations, or where none of them can be told from the others.
+    It is of ranks, not of objectives, so that a few that are far off do not decide. Those that
+    cannot be told from the best share one rank. Of more than MOST configurations it is of some,
+    evenly spread from best to worst. Empty with too few configurations, or where none of them can
+    be told from the others.
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 

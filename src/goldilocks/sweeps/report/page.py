@@ -1,4 +1,6 @@
-"""The report of a sweep: `report.html`, `report.md`, `report.json` and `experiment/best.yaml` in its folder."""
+"""The report of a sweep: `report.html`, `report.md`,
+`report.json` and `experiment/best.yaml` in its folder.
+"""
 
 import shlex
 import sys
@@ -36,7 +38,9 @@ WORDS = [
 
 
 def try_report(folder: Path, trials: Sequence[Trial]) -> None:
-    """Says what is best and writes the report at the end of a sweep, which does not fail because of it."""
+    """Says what is best and writes the report at the end of a sweep,
+    which does not fail because of it.
+    """
     try:
         summary = read_summary(folder, trials)
         print(*(text.replace("`", "") for text in best_sentences(summary)), sep="\n")
@@ -165,7 +169,7 @@ def train_it(summary: Summary, best: Configuration) -> Section:
     return Section("Train the best one", [f"{text}{seeds} {test}"], commands=commands)
 
 
-# --- sections with figures --------------------------------------------------------------------------------------------
+# --- sections with figures ------------------------------------------------------------------------
 
 
 def each_parameter(summary: Summary, drawn: dict[str, Any]) -> Section:
@@ -312,7 +316,7 @@ def trade_off(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
     ]
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 def no_figures() -> dict[str, Any]:

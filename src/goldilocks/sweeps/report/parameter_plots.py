@@ -1,4 +1,6 @@
-"""Figures of a sweep's parameters, by plotly: each, two together, all together, and how much each matters."""
+"""Figures of a sweep's parameters, by plotly:
+each, two together, all together, and how much each matters.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,9 @@ MARKS = {  # colour, symbol and size by status
 
 
 def parameter_figure(summary: Summary, parameter: Parameter) -> Any:
-    """The objective against a parameter's value; what failed or diverged has no objective and stands at the edge."""
+    """The objective against a parameter's value;
+    what failed or diverged has no objective and stands at the edge.
+    """
     go = import_plotly()
     figure = go.Figure()
     known = [one for one in summary.configurations if parameter.key in one.varied]
@@ -116,7 +120,9 @@ def axis_of(parameter: Parameter) -> dict[str, Any]:
 
 
 def pair_figure(summary: Summary, first: Parameter, second: Parameter) -> Any:
-    """Two parameters against each other, the objective as colour: whether the best of one depends on the other."""
+    """Two parameters against each other, the objective as colour:
+    whether the best of one depends on the other.
+    """
     go = import_plotly()
     known = [
         one
@@ -177,14 +183,18 @@ def pair_figure(summary: Summary, first: Parameter, second: Parameter) -> Any:
 
 
 def ends_of_colour(values: Sequence[float], sign: int) -> tuple[float, float]:
-    """Between which values colours tell more from less: without the worst tenth and the best twentieth."""
+    """Between which values colours tell more from less:
+    without the worst tenth and the best twentieth.
+    """
     ordered = sorted(values, key=lambda value: sign * value)
     best, worst = ordered[len(ordered) // 20], ordered[max(0, math.ceil(0.9 * len(ordered)) - 1)]
     return min(best, worst), max(best, worst)
 
 
 def parallel_figure(summary: Summary, parameters: Sequence[Parameter]) -> Any:
-    """Parallel coordinates: a line for each configuration through its values; the objective is the first axis."""
+    """Parallel coordinates: a line for each configuration through its values;
+    the objective is the first axis.
+    """
     go = import_plotly()
     known = [
         one
@@ -236,7 +246,9 @@ def parallel_axis(parameter: Parameter, values: Sequence[str]) -> dict[str, Any]
 
 
 def powers(exponents: Sequence[float]) -> dict[str, Any]:
-    """Ticks of an axis of logarithms, as the numbers that they stand for: the ends and powers of ten between."""
+    """Ticks of an axis of logarithms, as the numbers that they stand for:
+    the ends and powers of ten between.
+    """
     low, high = min(exponents), max(exponents)
     gap = 0.06 * (high - low)
     step = max(1, round((high - low) / 6))

@@ -1,4 +1,6 @@
-"""Figures of a sweep's outcome, by plotly: curves, seeds, several objectives; and what all its figures share."""
+"""Figures of a sweep's outcome, by plotly: curves, seeds, several objectives;
+and what all its figures share.
+"""
 
 import math
 import statistics
@@ -47,7 +49,9 @@ def styled(figure: Any, height: int, x: str = "", y: str = "") -> Any:
 
 
 def scale_of(values: Sequence[float], sign: int) -> dict[str, Any]:
-    """An axis on which objectives can be told apart: logarithmic if they are wide apart, without what is far off."""
+    """An axis on which objectives can be told apart:
+    logarithmic if they are wide apart, without what is far off.
+    """
     log = min(values) > 0 and max(values) / min(values) >= FAR
     axis: dict[str, Any] = {"type": "log"} if log else {}
     places = [math.log10(value) for value in values] if log else list(values)
@@ -62,7 +66,8 @@ def scale_of(values: Sequence[float], sign: int) -> dict[str, Any]:
 
 
 def ticks_of(low: float, high: float) -> dict[str, Any]:
-    """Where a logarithmic axis has its numbers: at powers of ten, of few powers at 2 and 5 times each too.
+    """Where a logarithmic axis has its numbers:
+    at powers of ten, of few powers at 2 and 5 times each too.
 
     plotly's own would write every digit from 2 to 9 between two powers.
     """

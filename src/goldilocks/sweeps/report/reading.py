@@ -63,7 +63,9 @@ def read_summary(folder: Path, trials: Sequence[Trial] | None = None) -> Summary
 
 
 def validation_curve(folder: Path, metric: str) -> dict[int, float]:
-    """A metric by epoch, of a run folder: from metrics.csv, else TensorBoard's events; the mean over folds."""
+    """A metric by epoch, of a run folder: from metrics.csv, else TensorBoard's events;
+    the mean over folds.
+    """
     folds = sorted(folder.glob("fold_*"))
     if folds:
         return mean_curve([validation_curve(fold, metric) for fold in folds])

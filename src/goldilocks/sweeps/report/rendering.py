@@ -1,4 +1,6 @@
-"""A report as one HTML file that needs no network, and as Markdown: the same sections, figures only in the former."""
+"""A report as one HTML file that needs no network, and as Markdown:
+the same sections, figures only in the former.
+"""
 
 import re
 from collections.abc import Sequence
@@ -62,7 +64,7 @@ def cell_of(value: str | float | Cell | None) -> Cell:
     return Cell(shown(value), float(value), kind="number")
 
 
-# --- Markdown ---------------------------------------------------------------------------------------------------------
+# --- Markdown -------------------------------------------------------------------------------------
 
 
 def markdown(title: str, facts: str, sections: Sequence[Section]) -> str:
@@ -99,7 +101,7 @@ def markdown_table(table: Table) -> str:
     return "\n".join([row(table.head), row(["---"] * len(table.head)), *map(row, texts)])
 
 
-# --- HTML -------------------------------------------------------------------------------------------------------------
+# --- HTML -----------------------------------------------------------------------------------------
 
 
 def page(title: str, facts: str, sections: Sequence[Section], script: str = "") -> str:

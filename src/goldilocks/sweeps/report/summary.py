@@ -1,4 +1,6 @@
-"""The result of a sweep in numbers: its configurations over their seeds, its parameters, what it cost."""
+"""The result of a sweep in numbers:
+its configurations over their seeds, its parameters, what it cost.
+"""
 
 import itertools
 import math
@@ -71,7 +73,8 @@ class Configuration:
 
     @property
     def error(self) -> float | None:
-        """The standard error of the first objective by the rows that it is judged on, None if it is not known.
+        """The standard error of the first objective by the rows that it is judged on,
+        None if it is not known.
 
         More seeds do not lessen it: they are judged on the same rows.
         """
@@ -190,9 +193,11 @@ class Summary:
 
     @cached_property
     def alike(self) -> list[Configuration]:
-        """What cannot be told from the best value: down to the first that is more than a standard error worse.
+        """What cannot be told from the best value:
+        down to the first that is more than a standard error worse.
 
-        This is the rule of one standard error (Breiman et al. 1984). With several objectives there is one alone.
+        This is the rule of one standard error (Breiman et al. 1984).
+        With several objectives there is one alone.
         """
         first, sign = self.ranked[0] if self.ranked else None, self.signs[0]
         if first is None or len(self.modes) > 1:
@@ -256,7 +261,9 @@ class Summary:
 
     @property
     def epochs_saved(self) -> tuple[int, int]:
-        """Epochs that pruning saved, and that it would have been without: pruned trials as long as the median one."""
+        """Epochs that pruning saved, and that it would have been without:
+        pruned trials as long as the median one.
+        """
         lengths = {status: [] for status in ("done", "pruned")}  # type: dict[str, list[int]]
         for trial in self.trials:
             if trial.status in lengths:
@@ -267,7 +274,8 @@ class Summary:
 
 
 def noise(first: Configuration, one: Configuration) -> float:
-    """The standard error of the difference between two configurations: by their rows, and by the seeds they share.
+    """The standard error of the difference between two configurations:
+    by their rows, and by the seeds they share.
 
     That of the rows is the first one's own. It is below zero where nothing is known of either.
     """
@@ -317,7 +325,9 @@ def time_at_work(spans: Iterable[tuple[float, float]]) -> float:
 
 
 def reasons_of(trials: Iterable[Trial]) -> dict[str, list[int]]:
-    """The numbers of the trials that failed, by the reason, the commonest first; reasons differ in words, not numbers."""
+    """The numbers of the trials that failed, by the reason, the commonest first;
+    reasons differ in words, not numbers.
+    """
     found: dict[str, list[int]] = {}
     for trial in trials:
         if trial.status == "failed":
@@ -328,7 +338,7 @@ def reasons_of(trials: Iterable[Trial]) -> dict[str, list[int]]:
     return dict(sorted(found.items(), key=lambda pair: -len(pair[1])))
 
 
-# --- from trials  ----------------------------------------------------------------------------------------------------
+# --- from trials  ---------------------------------------------------------------------------------
 
 
 def summarize(
@@ -380,7 +390,9 @@ def configurations_of(trials: Iterable[Trial], objectives: Sequence[str]) -> lis
 
 
 def error_of(result: Mapping[str, Any], metric: str) -> float | None:
-    """The standard error of a metric of a run, where its result has it: of its objective, or of a mean over folds."""
+    """The standard error of a metric of a run, where its result has it:
+    of its objective, or of a mean over folds.
+    """
     if folds := result.get("folds"):
         spread = (result.get("spread") or {}).get(metric)
         return None if spread is None else spread / math.sqrt(folds)

@@ -60,7 +60,9 @@ def value_cell(value: str | None) -> Cell | str | None:
 
 
 def best_per_value(summary: Summary, keys: Sequence[str]) -> Table:
-    """For each combination of values of some parameters the best configuration that has it: of the others, the best."""
+    """For each combination of values of some parameters the best configuration that has it:
+    of the others, the best.
+    """
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for one in summary.configurations:
         if all(key in one.varied for key in keys):

@@ -1,8 +1,9 @@
 """Whether trials can be ranked: whether their objective means the same for all of them.
 
-A regression's loss is of a kind, and in the units of the scaled target: neither is the same everywhere in a sweep over
-losses or scalings. Metrics in the target's own units are. What is predicted is the same where all rows together have
-the same targets, however they are split and whatever their features are.
+A regression's loss is of a kind, and in the units of the scaled target: neither is the same
+everywhere in a sweep over losses or scalings. Metrics in the target's own units are. What is
+predicted is the same where all rows together have the same targets, however they are split and
+whatever their features are.
 """
 
 import hashlib
@@ -28,7 +29,9 @@ WEIGHTED = ("regularization.label_smoothing", "task.class_weight", *MIXED)
 
 
 def problem_of(data: TableData) -> str:
-    """A word for what is predicted, the same for the same targets in their own units, in any order and split."""
+    """A word for what is predicted, the same for the same targets in their own units,
+    in any order and split.
+    """
     values = np.sort(data.unscaled, axis=0).tobytes()
     names = (data.spec.task, data.spec.class_names, data.unscaled.shape)
     return hashlib.sha256(values + repr(names).encode()).hexdigest()
@@ -76,7 +79,7 @@ def depends_on(metric: str, settings: Settings, spec: Spec) -> dict[str, Any]:
     return found
 
 
-# --- what is searched -------------------------------------------------------------------------------------------------
+# --- what is searched -----------------------------------------------------------------------------
 
 
 def check_comparable(composer: Any, space: Space, sweep: SweepSettings, checker: Any) -> None:
@@ -108,7 +111,9 @@ def check_comparable(composer: Any, space: Space, sweep: SweepSettings, checker:
 
 
 def may_matter(dimension: Dimension) -> bool:
-    """Whether what is searched may change the objective's meaning: any option may, of single keys a few groups'."""
+    """Whether what is searched may change the objective's meaning:
+    any option may, of single keys a few groups'.
+    """
     group, _, key = dimension.key.lstrip("+").partition(".")
     return group in MATTERS if key else dimension.key != "seed"
 

@@ -33,8 +33,9 @@ class Base(NamedTuple):
 class Composer:
     """Composes the trials of a sweep.
 
-    Hydra takes about 50 ms for a composition, most of it for the defaults list. Trials that choose the same options and
-    differ in values only share one: the values are applied to a copy, by the same function of Hydra's.
+    Hydra takes about 50 ms for a composition, most of it for the defaults list. Trials that choose
+    the same options and differ in values only share one: the values are applied to a copy, by the
+    same function of Hydra's.
 
     Args:
         sweeper: What Hydra made: the command's configuration and its context.
@@ -47,7 +48,8 @@ class Composer:
         self.composed: dict[tuple[str, ...], Base] = {}
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-        """A trial's configuration, frozen before the first trial starts, and the options that Hydra chose by group.
+        """A trial's configuration, frozen before the first trial starts,
+        and the options that Hydra chose by group.
 
         Raises:
             Refused: for `resume`. Hydra's own exceptions for overrides that it cannot compose.
@@ -91,7 +93,9 @@ class Composer:
         return self.composed[rest]
 
     def is_value(self, override: Override) -> bool:
-        """Whether an override sets a value of ours, instead of choosing, adding or removing something."""
+        """Whether an override sets a value of ours, instead of choosing,
+        adding or removing something.
+        """
         plain = override.type == OverrideType.CHANGE and override.package is None
         of_hydra = override.key_or_group.startswith("hydra.")
         return (
@@ -101,7 +105,9 @@ class Composer:
         )
 
     def freeze(self, folder: Path) -> None:
-        """Copies the options' files, unless that is done, and composes from the copies: edits change nothing later."""
+        """Copies the options' files, unless that is done, and composes from the copies:
+        edits change nothing later.
+        """
         for provider, source in self.directories().items():
             if (folder / provider).exists():
                 continue
@@ -116,7 +122,9 @@ class Composer:
         self.read_from(folder)
 
     def read_from(self, folder: Path) -> None:
-        """Composes from the copies that a folder holds: of the options of a `--config-dir` too, named again or not."""
+        """Composes from the copies that a folder holds:
+        of the options of a `--config-dir` too, named again or not.
+        """
         if not (folder / MAIN).is_dir():
             return
         places = ConfigSearchPathImpl()
@@ -135,7 +143,9 @@ class Composer:
         self.composed.clear()
 
     def directories(self) -> dict[str, Path]:
-        """The directories of the options' files in the order in which Hydra looks, by who named them."""
+        """The directories of the options' files in the order in which Hydra looks,
+        by who named them.
+        """
         elements = self.loader.get_search_path().get_path()
         return {
             element.provider: Path(element.path.removeprefix(FILES))

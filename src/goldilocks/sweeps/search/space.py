@@ -1,7 +1,9 @@
-"""What a sweep searches: values and ranges of the command line, of conf/sweep, and those that the options state.
+"""What a sweep searches: values and ranges of the command line, of conf/sweep,
+and those that the options state.
 
-An option's file may say under `search` what is worth searching in it. Its ranges hold where that option is chosen: with
-`optimizer=sgd,adam` each has a rate of its own, `optimizer.lr@sgd` and `optimizer.lr@adam`.
+An option's file may say under `search` what is worth searching in it. Its ranges hold where that
+option is chosen: with `optimizer=sgd,adam` each has a rate of its own, `optimizer.lr@sgd` and
+`optimizer.lr@adam`.
 """
 
 import math
@@ -101,13 +103,17 @@ class Dimension:
 
 @dataclass
 class Space:
-    """Words that every trial has, and what is searched: choices of groups first, ranges of options last."""
+    """Words that every trial has, and what is searched:
+    choices of groups first, ranges of options last.
+    """
 
     fixed: list[str]
     dimensions: list[Dimension]
 
     def active(self, chosen: Mapping[str, str]) -> Iterator[Dimension]:
-        """The dimensions of a trial one by one; `chosen` is to hold the values, by name, of those before."""
+        """The dimensions of a trial one by one;
+        `chosen` is to hold the values, by name, of those before.
+        """
         for dimension in self.dimensions:
             if dimension.when is None or chosen.get(dimension.when[0]) == dimension.when[1]:
                 yield dimension
@@ -135,7 +141,9 @@ class Space:
         return [*self.fixed, *(f"{key}={value}" for key, value in varied.items())], varied
 
     def points(self, sampler: str, seed: int) -> Iterator[dict[str, str]]:
-        """Values without end: at random, or evenly spread by Sobol's sequence (scrambled by Owen's method)."""
+        """Values without end: at random, or evenly spread by Sobol's
+        sequence (scrambled by Owen's method).
+        """
         count = len(self.dimensions)
         engine = torch.quasirandom.SobolEngine(count, scramble=True, seed=seed)
         random = torch.Generator().manual_seed(seed)
@@ -151,7 +159,9 @@ class Space:
 
     @property
     def size(self) -> int:
-        """How many combinations a grid has: a dimension that holds with one option only counts with that one."""
+        """How many combinations a grid has:
+        a dimension that holds with one option only counts with that one.
+        """
 
         def weight(dimension: Dimension, option: str) -> int:
             own = [d for d in self.dimensions if d.when == (dimension.name, option)]
@@ -186,10 +196,12 @@ class Space:
 
 
 def space_of(composer: Composer, arguments: Sequence[str], settings: SweepSettings) -> Space:
-    """What a command line searches, with `sweep.params` and the ranges of the options in `sweep.search`.
+    """What a command line searches, with `sweep.params` and the ranges
+    of the options in `sweep.search`.
 
     Raises:
-        Refused: for a range that no sampler can take, or an entry of `sweep.search` for which no option states one.
+        Refused: for a range that no sampler can take, or an entry of `sweep.search`
+            for which no option states one.
     """
     given = [composer.parse(argument) for argument in arguments]
     said = {override.key_or_group for override in given}

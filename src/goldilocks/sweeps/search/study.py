@@ -1,7 +1,8 @@
-"""The study that Optuna keeps of a sweep whose trials learn from each other: what to try next, and what to give up.
+"""The study that Optuna keeps of a sweep whose trials learn from each other:
+what to try next, and what to give up.
 
-It is opened by every process that runs a trial, from `study.json` in the sweep folder. A trial is known in it by its
-study number; with several seeds it stands for all of them.
+It is opened by every process that runs a trial, from `study.json` in the sweep folder. A trial is
+known in it by its study number; with several seeds it stands for all of them.
 """
 
 import json
@@ -46,7 +47,8 @@ def create_study(
         space: That a study searches; None: it only prunes.
 
     Raises:
-        Refused: if Optuna is not installed, its storage cannot be opened, or the sweep was started otherwise.
+        Refused: if Optuna is not installed, its storage cannot be opened,
+            or the sweep was started otherwise.
     """
     optuna = import_optuna(settings)
     described = {
@@ -229,7 +231,8 @@ def storage_of(noted: str | None, folder: Path) -> Any:
     """A journal in the sweep folder, which any number of processes may write, or a database.
 
     Args:
-        noted: The database that study.json names, without its password. Only the command says which one is opened.
+        noted: The database that study.json names, without its password.
+            Only the command says which one is opened.
         folder: Of the sweep.
 
     Raises:
@@ -253,7 +256,8 @@ def storage_of(noted: str | None, folder: Path) -> Any:
 
 
 def cut_torn_line(journal: Path, lock: Any) -> None:
-    """Takes away what a power cut or a full disk has left of the last line, of which nothing else knows yet.
+    """Takes away what a power cut or a full disk has left of the last line,
+    of which nothing else knows yet.
 
     Whole lines before it are kept. A line after it would end in the middle of it.
     """
@@ -284,7 +288,9 @@ def is_whole(line: bytes) -> bool:
 
 
 def pruner_of(known: Mapping[str, Any]) -> Any:
-    """Optuna's pruner. Epochs are counted from 1; with cross-validation folds are, from the first of which it cuts."""
+    """Optuna's pruner. Epochs are counted from 1;
+    with cross-validation folds are, from the first of which it cuts.
+    """
     from optuna import pruners
 
     folds, factor = known["folds"], known["reduction_factor"]
@@ -347,7 +353,8 @@ class Study:
     def ask(self, space: Space) -> tuple[int, dict[str, str]]:
         """A new trial: its study number and its values by name.
 
-        The sampler is made again with a seed for each number: a sweep that is interrupted asks for the same trials.
+        The sampler is made again with a seed for each number:
+        a sweep that is interrupted asks for the same trials.
         """
         count = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = sampler_of(self.known["sampler"], self.known["seed"] + count)
@@ -412,7 +419,8 @@ class Study:
         for trial in self.study.get_trials(deepcopy=False):
             if trial.user_attrs.get("trial") == number:
                 return trial.number
-        # Not as parameters: a wider grid under the same name has other choices, which Optuna does not allow.
+        # Not as parameters: a wider grid under the same name has other choices,
+        # which Optuna does not allow.
         self.study.add_trial(
             create_trial(state=TrialState.RUNNING, user_attrs={"trial": number, **varied})
         )
@@ -426,7 +434,9 @@ class Study:
         return study.pruner.prune(study, storage.get_trial(own))
 
     def tell(self, number: int, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        """Tells the result of a trial: the mean over its runs. One that diverged is worse than any that did not."""
+        """Tells the result of a trial: the mean over its runs.
+        One that diverged is worse than any that did not.
+        """
         if not self.study.get_trials(deepcopy=False)[number].state.is_finished():
             state, values = self.outcome(outcomes)
             self.study.tell(number, values, state=state)

@@ -1,8 +1,9 @@
 """What a range test's losses say about the learning rate: the options, the rules, the picture.
 
-Smith, Cyclical learning rates for training neural networks (arXiv 1506.01186), with three changes that made its answer
-reliable: the loss is that of a fixed probe in evaluation mode instead of a batch's, the sweep is repeated with other
-batches, and the rate is that at which the loss has come down. docs/lr_range.md compares the rules.
+Smith, Cyclical learning rates for training neural networks (arXiv 1506.01186), with three changes
+that made its answer reliable: the loss is that of a fixed probe in evaluation mode instead of a
+batch's, the sweep is repeated with other batches, and the rate is that at which the loss has come
+down. docs/lr_range.md compares the rules.
 """
 
 import math
@@ -35,10 +36,10 @@ class RangeOptions:
         max_lr: The last.
         steps: Optimizer steps of a sweep, each at a rate larger by the same factor.
         repeats: Sweeps, with other batches; each point is their median.
-        rule: Which point is used. `fall`: two thirds of the first rate at which nine tenths of the fall are done;
-            `minimum`: a fifth of the rate with the lowest loss; `steepest`: where the loss falls fastest; `valley`: in
-            the middle of the longest fall; `half_divergence`: half the rate from which on the loss is above that of
-            the untrained network.
+        rule: Which point is used. `fall`: two thirds of the first rate at which nine tenths of the
+            fall are done; `minimum`: a fifth of the rate with the lowest loss; `steepest`: where
+            the loss falls fastest; `valley`: in the middle of the longest fall; `half_divergence`:
+            half the rate from which on the loss is above that of the untrained network.
     """
 
     def __init__(
@@ -73,10 +74,11 @@ class RangeTest:
 
     Attributes:
         rates: Of the steps.
-        curves: The probe's loss before the first step, then after each; shorter where a sweep was stopped.
+        curves: The probe's loss before the first step, then after each;
+            shorter where a sweep was stopped.
         rule: The rule that is used.
-        points: Rates by name: `lowest_loss`, `divergence` and the rules' `fall`, `minimum`, `steepest`, `valley`,
-            `half_divergence`; None where a curve has no such point.
+        points: Rates by name: `lowest_loss`, `divergence` and the rules' `fall`, `minimum`,
+            `steepest`, `valley`, `half_divergence`; None where a curve has no such point.
     """
 
     rates: list[float]
@@ -112,7 +114,7 @@ def suggested_rate(found: Mapping[str, Any]) -> float:
     return found["rate"]
 
 
-# --- from curves to rates ---------------------------------------------------------------------------------------------
+# --- from curves to rates -------------------------------------------------------------------------
 
 
 def read_curves(
@@ -175,8 +177,8 @@ def smoothed(losses: Sequence[float]) -> list[float]:
 def valley(losses: Sequence[float]) -> int:
     """The step in the middle of the longest fall, as in fastai's `valley`.
 
-    The longest fall is the longest run of steps, gaps allowed, whose losses decrease from one to the next and whose
-    last step ends it.
+    The longest fall is the longest run of steps, gaps allowed, whose losses decrease from one to
+    the next and whose last step ends it.
     """
     longest, before = [1] * len(losses), list(range(len(losses)))
     for i, loss in enumerate(losses):
@@ -189,7 +191,7 @@ def valley(losses: Sequence[float]) -> int:
     return start + (end - start) // 2
 
 
-# --- a picture --------------------------------------------------------------------------------------------------------
+# --- a picture ------------------------------------------------------------------------------------
 
 
 def draw_range_test(test: RangeTest) -> Any:

@@ -1,4 +1,6 @@
-"""The learning-rate range test: a few short trainings of copies of the network at ever larger rates."""
+"""The learning-rate range test:
+a few short trainings of copies of the network at ever larger rates.
+"""
 
 import copy
 import hashlib
@@ -25,7 +27,8 @@ _known: dict[str, RangeTest] = {}
 def range_test(
     module: TrainingModule, data: TableData, trainer: dict[str, Any], options: RangeOptions
 ) -> RangeTest:
-    """Trains copies of a module's network at ever larger rates, as the run would: its batches, penalties, augmentation.
+    """Trains copies of a module's network at ever larger rates, as the run would:
+    its batches, penalties, augmentation.
 
     The network and the state of the random generators are afterwards what they were.
 
@@ -109,7 +112,9 @@ def sweep(
     batches: Iterator[tuple[Tensor, Tensor]],
     probe: tuple[Tensor, Tensor],
 ) -> list[float]:
-    """The probe's loss before the first step, then after each, up to the one at which training blows up."""
+    """The probe's loss before the first step, then after each,
+    up to the one at which training blows up.
+    """
     curve = [rehearsal.loss_of(probe)]
     for rate in rates:
         set_rate(rehearsal.optimizer, rate)
