@@ -149,7 +149,9 @@ def train_part(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def our_run(name: str, epochs: int) -> dict[str, float]:
-    """Seconds of a whole fit, everything on, without validation, of which the bare loop has none."""
+    """Seconds of a whole fit, everything on, without validation,
+    of which the bare loop has none.
+    """
     from goldilocks.runs.request import RunRequest
     from goldilocks.runs.run import run
     from goldilocks.training.components import prepare
@@ -257,7 +259,9 @@ def sweep_overhead(trials: int) -> float:
 
 
 def data_part(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """How the time of an epoch grows with the rows, 30 columns wide, and the memory of the largest."""
+    """How the time of an epoch grows with the rows, 30 columns wide,
+    and the memory of the largest.
+    """
     counts = [1_000, 10_000] if given.quick else [100_000, 1_000_000, 10_000_000]
     seconds: dict[int, list[float]] = {count: [] for count in counts}
     for turn in shown_progress(range(given.pairs), given.pairs, "turns of the data"):
@@ -285,7 +289,10 @@ def epoch_seconds(rows: int, epochs: int) -> float:
     from goldilocks.runs.run import run
     from goldilocks.training.components import prepare
 
-    words = f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam trainer.max_epochs={epochs}"
+    words = (
+        f"data=synthetic data.rows={rows} data.batch_size=1024 model=deep optimizer=adam"
+        f" trainer.max_epochs={epochs}"
+    )
     cfg, choices = compose([*words.split(), *QUIET.split()])
     parts, seconds = prepare(cfg), []
     with tempfile.TemporaryDirectory() as folder:

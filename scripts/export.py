@@ -29,9 +29,13 @@ def main() -> int:
 
         folder = find_run(given.run, given.log_dir)
         done = export(load(folder), given.output or folder / "export", given.format)
-        rows = f"{done.rows:,} {'of the rows' if done.real else 'rows drawn from the ranges of the training rows'}"
+        rows = (
+            f"{done.rows:,}"
+            f" {'of the rows' if done.real else 'rows drawn from the ranges of the training rows'}"
+        )
         print(
-            f"largest difference to the checkpoint's predictions {done.difference:.1e} of the largest, on {rows}"
+            f"largest difference to the checkpoint's predictions {done.difference:.1e} of the"
+            f" largest, on {rows}"
         )
         if done.file is None:
             print(f"error: that is more than {TOLERANCE:g}; nothing was kept", file=sys.stderr)

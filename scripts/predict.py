@@ -59,7 +59,8 @@ def main() -> int:
         if done.metrics:
             measured = ", ".join(f"{name} {value:.4f}" for name, value in done.metrics.items())
             print(
-                f"{measured} of the {done.compared:,} rows that have {', '.join(predictor.spec.target_names)}"
+                f"{measured} of the {done.compared:,} rows that have"
+                f" {', '.join(predictor.spec.target_names)}"
             )
         print(f"{done.rows:,} rows in {given.output}")
     return outcome.code

@@ -26,7 +26,9 @@ CONSTANT = {"_target_": LR + "ConstantLR", "factor": 1.0, "total_iters": 0}
 
 
 class MadeUp(TableData):
-    """Rows whose target depends on their features, with noise. The rows to train on are 3/4 of all."""
+    """Rows whose target depends on their features, with noise.
+    The rows to train on are 3/4 of all.
+    """
 
     def __init__(self, num_rows, task="multiclass", **options):
         super().__init__(task=task, val_fraction=0.2, test_fraction=0.05, **options)

@@ -222,7 +222,9 @@ def write_table(path: Path, columns: Columns) -> None:
 
 
 def follow(outcomes: Sequence[Outcome], kept: Kept) -> Iterator[Followed]:
-    """Follows each kind of advice in the problems that are rightly given it, until it helps in one."""
+    """Follows each kind of advice in the problems that are rightly given it,
+    until it helps in one.
+    """
     kinds: dict[tuple[str, ...], list[tuple[Outcome, list[str]]]] = {}
     for outcome in outcomes:
         for finding in outcome.findings:
@@ -302,17 +304,41 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
     undecided = sum(len(each.undecided) for each in outcomes)
     yield HEADING
     yield ""
-    yield f"`python scripts/studies/diagnosis_table.py --write` trains a network for each of {len(outcomes)} made problems,"
-    yield "whose right diagnosis is known because they were made to have it, and makes these tables."
-    yield "The limits of the rules were set on some of these problems, so expect a little less of others."
-    yield f"{len(healthy)} problems have nothing wrong: {silent} of these get no finding, {clean} none that is wrong."
-    yield "An *open* finding is true or not as chance has it, such as noise among half as noisy labels: it counts"
-    yield f"neither as found nor as wrong. That happened {undecided} times; *strict precision* counts each as wrong."
+    yield (
+        "`python scripts/studies/diagnosis_table.py --write` trains a network for each of"
+        f" {len(outcomes)} made problems,"
+    )
+    yield (
+        "whose right diagnosis is known because they were made to have it, and makes these tables."
+    )
+    yield (
+        "The limits of the rules were set on some of these problems, so expect a little less of"
+        " others."
+    )
+    yield (
+        f"{len(healthy)} problems have nothing wrong: {silent} of these get no finding, {clean}"
+        " none that is wrong."
+    )
+    yield (
+        "An *open* finding is true or not as chance has it, such as noise among half as noisy"
+        " labels: it counts"
+    )
+    yield (
+        f"neither as found nor as wrong. That happened {undecided} times; *strict precision*"
+        " counts each as wrong."
+    )
     yield ""
     yield from scores(outcomes)
     yield ""
-    yield f"Each kind of advice, followed in a problem that has the finding, and in the next one where that was no help ({sum(each.helped for each in followed)} of {len(followed)} helped)."
-    yield "It helped if the loss is lower, however little; against noise, if the standard error is; and where rows or loss are others than before, if the finding is gone:"
+    yield (
+        "Each kind of advice, followed in a problem that has the finding, and in the next one"
+        f" where that was no help ({sum(each.helped for each in followed)} of {len(followed)}"
+        " helped)."
+    )
+    yield (
+        "It helped if the loss is lower, however little; against noise, if the standard error is;"
+        " and where rows or loss are others than before, if the finding is gone:"
+    )
     yield ""
     yield "| finding | problem | advice | what came of it |"
     yield "| --- | --- | --- | --- |"

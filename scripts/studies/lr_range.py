@@ -181,7 +181,8 @@ def gaps(stored: dict[str, Any], part: str, name: str) -> dict[str, tuple[float,
 def table(stored: dict[str, Any], part: str) -> str:
     """A line a rule."""
     lines = [
-        "| rate | gap at most 5 % | gap at most 10 % | median gap | largest gap | no rate, or diverged |",
+        "| rate | gap at most 5 % | gap at most 10 % | median gap | largest gap | no rate, or"
+        " diverged |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in (*RULES, "default"):
@@ -196,7 +197,8 @@ def table(stored: dict[str, Any], part: str) -> str:
         largest = f"{most:.0%}" if most < 10 else "over 1000%"
         label = f"`{name}`" if name in RULES else "the optimizer's default"
         lines.append(
-            f"| {label} | {shares[0]:.0%} | {shares[1]:.0%} | {middle:.1%} | {largest} | {lost} of {len(found)} |"
+            f"| {label} | {shares[0]:.0%} | {shares[1]:.0%} | {middle:.1%} | {largest} | {lost} of"
+            f" {len(found)} |"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,6 @@
-"""What TensorBoard explains a network with: read back from the events and computed again by hand."""
+"""What TensorBoard explains a network with:
+read back from the events and computed again by hand.
+"""
 
 import json
 import random

@@ -106,7 +106,8 @@ WRONG = [
     ("trainer.max_epochs=-1", "trainer.max_epochs=-1: must be greater than or equal to 1"),
     (
         "trainer.devices=1000",
-        "trainer.devices=1000: this machine has * cores, one for a process; write trainer.devices=*",
+        "trainer.devices=1000: this machine has * cores, one for a process; write"
+        " trainer.devices=*",
     ),
     ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1: must be greater than 0"),
     ("optimizer.lr=-1", "optimizer.lr=-1: must be greater than 0"),
@@ -387,7 +388,8 @@ def test_the_start_does_not_import_torch(words: list[str], tmp_path: Path) -> No
         "import runpy, sys; sys.argv = ['train.py', *sys.argv[2:]]; path = sys.orig_argv[-1]\n"
         "try: runpy.run_path(ROOT, run_name='__main__')\n"
         "except SystemExit as ended: assert not ended.code, ended.code\n"
-        "heavy = {'torch', 'pytorch_lightning', 'sklearn', 'numpy', 'pydantic', 'rich'} & sys.modules.keys()\n"
+        "heavy = {'torch', 'pytorch_lightning', 'sklearn', 'numpy', 'pydantic', 'rich'} &"
+        " sys.modules.keys()\n"
         "assert not heavy, heavy"
     ).replace("ROOT", repr(str(ROOT / "train.py")))
     environment = {**os.environ, "COMP_LINE": "train.py optimizer=", "COMP_POINT": "19"}

@@ -208,7 +208,10 @@ def test_a_package_that_is_not_installed_names_its_extra(package, extra, tmp_pat
 
 def test_a_constructor_that_lacks_a_package_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
-    needs = "needs the package pytorch_optimizer, which is not installed; pip install -e '.[optimizers]'"
+    needs = (
+        "needs the package pytorch_optimizer, which is not installed; pip install -e"
+        " '.[optimizers]'"
+    )
     assert refusal(make, Importer).endswith(f".Importer: {needs}")
 
 

@@ -203,7 +203,9 @@ def pickle_as_a_checkpoint(world):
 
 
 def file_that_a_checkpoint_calls_outdated(world):
-    """The library removes what its callback's state calls the best so far, when another is better."""
+    """The library removes what its callback's state calls the best so far,
+    when another is better.
+    """
     place = f"{world.run}/checkpoints"
     node = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "monitor": "val/loss"}
     edit(world.run / "config.yaml", lambda c: c["callbacks"].update(theirs=node))

@@ -111,7 +111,9 @@ def test_the_test_rows_do_not_depend_on_the_validation_share():
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3])
 def test_the_test_rows_of_the_source_are_kept(fraction):
-    """Neither drawn nor counted by test_fraction; val_fraction is a share of all rows all the same."""
+    """Neither drawn nor counted by test_fraction;
+    val_fraction is a share of all rows all the same.
+    """
     target = np.arange(200) % 4
     given = np.arange(150, 200)
     data = ready(

@@ -77,7 +77,9 @@ def data_of(*words):
 
 
 def test_rows_that_are_there_again_are_left_out_where_that_is_asked_for(tmp_path):
-    """Though each has a row number of its own. Rows of the same features and another target stay."""
+    """Though each has a row number of its own.
+    Rows of the same features and another target stay.
+    """
     head, *rows = cars(120)
     other = [f"{row.rpartition(',')[0]},99" for row in rows[:3]]
     again = [f"{1000 + place},{row.partition(',')[2]}" for place, row in enumerate(rows + other)]

@@ -113,7 +113,9 @@ def test_the_largest_seed_is_one_that_torch_takes():
 
 
 def test_lightning_finds_the_epochs_setter_where_it_looks():
-    """Lightning calls `loader.sampler.set_epoch`; without it every epoch would have the same order."""
+    """Lightning calls `loader.sampler.set_epoch`;
+    without it every epoch would have the same order.
+    """
     loader = make(50, batch_size=8, shuffle_seed=0)
     loader.sampler.set_epoch(7)
     assert torch.cat([y for item in loader for _, y in item.split()]).tolist() == order(

@@ -173,7 +173,10 @@ def test_a_version_that_was_chosen_for_the_user_is_told(version, stored, capsys)
     stored(61)
     load_openml("iris", version)
     told = capsys.readouterr().err
-    expected = "warning: data.name=iris: OpenML has several versions, and this is version 1; write data.version=1 to keep it"
+    expected = (
+        "warning: data.name=iris: OpenML has several versions, and this is version 1; write"
+        " data.version=1 to keep it"
+    )
     assert told.strip() == ("" if version else expected)
 
 

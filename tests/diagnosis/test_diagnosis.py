@@ -59,13 +59,16 @@ class Rare(SyntheticData):
 ILL = {
     "diverged": ["data=digits model=deep optimizer=sgd optimizer.lr=2"],
     "nothing to learn": [
-        "data=synthetic data.rows=400 data.features=4 data.classes=0 data.noise=1e5 trainer.max_epochs=12"
+        "data=synthetic data.rows=400 data.features=4 data.classes=0 data.noise=1e5"
+        " trainer.max_epochs=12"
     ],
     "exploding gradients": [
-        "data=digits model=deep model.depth=20 model.init=normal optimizer.lr=1e-5 trainer.max_epochs=3"
+        "data=digits model=deep model.depth=20 model.init=normal optimizer.lr=1e-5"
+        " trainer.max_epochs=3"
     ],
     "vanishing gradients": [
-        "data=digits model=deep model.depth=10 model.activation=sigmoid optimizer=sgd trainer.max_epochs=4",
+        "data=digits model=deep model.depth=10 model.activation=sigmoid optimizer=sgd"
+        " trainer.max_epochs=4",
         "data=iris model=deep model.depth=12 model.activation=sigmoid trainer.max_epochs=30",
     ],
     "rate too high": [
@@ -76,11 +79,13 @@ ILL = {
         "data=digits model=deep model.width=2 trainer.max_epochs=20",
     ],
     "saturated units": [
-        "data=digits model=shallow model.activation=tanh data.scaling=none model.init=normal trainer.max_epochs=30"
+        "data=digits model=shallow model.activation=tanh data.scaling=none model.init=normal"
+        " trainer.max_epochs=30"
     ],
     "clipped": [
         "data=digits model=linear trainer.gradient_clip_val=0.01 trainer.max_epochs=20",
-        "data=digits model=deep optimizer=sgd trainer.gradient_clip_val=0.001 trainer.max_epochs=20",
+        "data=digits model=deep optimizer=sgd trainer.gradient_clip_val=0.001"
+        " trainer.max_epochs=20",
     ],
     "rate too low": [
         "data=digits model=deep optimizer=sgd optimizer.lr=3e-4 trainer.max_epochs=20",
@@ -94,10 +99,12 @@ ILL = {
     "underfitting": ["data=digits optimizer=sgd regularization.l2=1 trainer.max_epochs=15"],
     "overfitting": [
         "data=diabetes model=wide",
-        "data=digits model=deep data.val_fraction=0.4 data.test_fraction=0.55 callbacks.early_stopping=null",
+        "data=digits model=deep data.val_fraction=0.4 data.test_fraction=0.55"
+        " callbacks.early_stopping=null",
     ],
     "rare class missed": [
-        f"data=synthetic data._target_={__name__}.Rare packages=[{__name__}] data.rows=900 trainer.max_epochs=12 callbacks.early_stopping.patience=3"
+        f"data=synthetic data._target_={__name__}.Rare packages=[{__name__}] data.rows=900"
+        " trainer.max_epochs=12 callbacks.early_stopping.patience=3"
     ],
     "noise": ["data=diabetes data.val_fraction=0.02 trainer.max_epochs=40"],
 }

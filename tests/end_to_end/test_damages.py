@@ -310,7 +310,9 @@ def test_a_trial_whose_result_is_damaged_is_trained_again_and_no_other(
 
 @pytest.mark.parametrize("tail", [b'{"op_code":5,"trial_i', b"\x00" * 300, b'{"op_code":'])
 def test_a_torn_last_line_of_a_journal_is_passed_over(tail, made, logs, monkeypatch):
-    """What a power cut leaves. The sweep then learns from all trials, and what it adds can be read."""
+    """What a power cut leaves. The sweep then learns from all trials,
+    and what it adds can be read.
+    """
     folder = logs / "sweeps" / "learns"
     with (folder / "study.journal").open("ab") as file:
         file.write(tail)

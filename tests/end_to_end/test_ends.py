@@ -202,7 +202,9 @@ def test_a_fold_that_is_over_is_not_trained_again(command, monkeypatch):
 
 
 def test_a_trial_that_is_given_up_or_over_is_not_trained_again(command, monkeypatch, tmp_path):
-    """The first one's pruner decides in its third epoch; both are interrupted in their diagnosis."""
+    """The first one's pruner decides in its third epoch;
+    both are interrupted in their diagnosis.
+    """
     words = ["-m", *SAVED, *QUIET, "sweep.pruner=median", "trainer.max_epochs=5", "name=given_up"]
     words += ["seed=1,2", "callbacks.early_stopping=null"]
     monkeypatch.setattr(Study, "report", lambda self, number, epochs, value: epochs == 3)

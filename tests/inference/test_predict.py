@@ -366,7 +366,9 @@ def test_bad_outputs_are_refused(made, runs, tmp_path, monkeypatch, capsys):
 
 
 def test_categories_are_the_same_however_a_piece_is_read(tmp_path, monkeypatch):
-    """Words of numbers, of truth, and both beside others, of which a piece of a file may hold none."""
+    """Words of numbers, of truth, and both beside others,
+    of which a piece of a file may hold none.
+    """
     random = np.random.default_rng(0)
     rows = [
         [

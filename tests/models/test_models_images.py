@@ -244,7 +244,8 @@ def test_a_sweeps_check_downloads_nothing(timm):
         ("zzz", "model.name=zzz: timm has no such network; timm.list_models() lists them"),
         (
             "offline",
-            "model.name=offline: cannot reach the server; write model.weights=false for random weights",
+            "model.name=offline: cannot reach the server; write model.weights=false for random"
+            " weights",
         ),
         ("vit_tiny", "model.name=vit_tiny: does not take images of 1x8x8: Input height"),
     ],

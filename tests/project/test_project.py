@@ -1,4 +1,6 @@
-"""Every option that names a class of yours is found and trained for two steps: `make test-project`."""
+"""Every option that names a class of yours is found and trained for
+two steps: `make test-project`.
+"""
 
 import pytest
 

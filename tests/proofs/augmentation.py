@@ -18,7 +18,9 @@ def batches(*words: str) -> list[Batch]:
 
 
 def unchanged(*words: str) -> bool:
-    """Whether validation is left alone: the same loss as the formula gives on the rows as they are."""
+    """Whether validation is left alone:
+    the same loss as the formula gives on the rows as they are.
+    """
     fit, _ = train_batches(*TABLE, *words)
     x, y = fit.parts.data.tensors["val"]
     output = fit.network.eval()(x).detach().double().numpy()
@@ -76,7 +78,8 @@ def larger_share(alpha: float) -> float:
     "regularization=mixup",
     "G24",
     "s x + (1 - s) x', targets too, the larger share its own, s from Beta(a, a)",
-    "mean share in the targets, Beta's; inputs minus those of the best partner, and its class; validation",
+    "mean share in the targets, Beta's; inputs minus those of the best partner, and its class;"
+    " validation",
     covers="regularization.mixup",
 )
 def mixup() -> Measured:
@@ -96,7 +99,8 @@ def mixup() -> Measured:
         partners &= bool(np.abs(mixed - batch.targets).max() < 1e-4)
     same, expected = unchanged("regularization=mixup"), larger_share(0.2)
     return (
-        f"{share:.2f}, {expected:.2f}; {within(error, 1e-4)}, {'the same' if partners else 'another'}; {told(same)}",
+        f"{share:.2f}, {expected:.2f}; {within(error, 1e-4)},"
+        f" {'the same' if partners else 'another'}; {told(same)}",
         bool(abs(share - expected) < 0.05 and error < 1e-4 and partners and same),
     )
 
@@ -104,8 +108,10 @@ def mixup() -> Measured:
 @proof(
     "regularization=cutmix",
     "G24",
-    "the same features of every row come from another row; targets are mixed by the share that was kept",
-    "features taken of 13, mean of the share kept, Beta's; that in the targets minus that of features; validation",
+    "the same features of every row come from another row; targets are mixed by the share that"
+    " was kept",
+    "features taken of 13, mean of the share kept, Beta's; that in the targets minus that of"
+    " features; validation",
     covers="regularization.cutmix",
 )
 def cutmix() -> Measured:
@@ -134,7 +140,8 @@ def cutmix() -> Measured:
     "regularization=cutout",
     "G24",
     "sets that share of every row's features to zero, in training only",
-    "tables: share of zeros in what the network gets, of rows with none and with several; other values; validation",
+    "tables: share of zeros in what the network gets, of rows with none and with several; other"
+    " values; validation",
     covers="regularization.cutout",
 )
 def cutout() -> Measured:
@@ -145,7 +152,8 @@ def cutout() -> Measured:
     rest = np.abs(seen - x)[~zeros].max()
     same = unchanged("regularization=cutout")
     return (
-        f"{zeros.mean():.2f}, {(rows == 0).mean():.2f}, {(rows > 1).mean():.2f}; off by {rest:g}; {told(same)}",
+        f"{zeros.mean():.2f}, {(rows == 0).mean():.2f}, {(rows > 1).mean():.2f}; off by {rest:g};"
+        f" {told(same)}",
         bool(
             abs(zeros.mean() - 0.2) < 0.01
             and rest == 0

@@ -51,7 +51,8 @@ def worst(found: Iterable[float], expected: Iterable[float]) -> float:
     "callbacks.health",
     "G28",
     "shows layer by layer whether gradients vanish and which units are dead or saturated",
-    "last gradients/, dead_units/ and saturated/ over those of two passes by hand, minus 1, ReLU and tanh; scalars"
+    "last gradients/, dead_units/ and saturated/ over those of two passes by hand, minus 1, ReLU"
+    " and tanh; scalars"
     " without it",
 )
 def health() -> Measured:
@@ -116,7 +117,8 @@ def health_every() -> Measured:
     "callbacks.histograms",
     "G28 G29",
     "shows how weights and activations are distributed",
-    "count, sum and sum of squares of each parameter's last histogram beside last.ckpt's; histograms of activations;"
+    "count, sum and sum of squares of each parameter's last histogram beside last.ckpt's;"
+    " histograms of activations;"
     " without it",
 )
 def histograms() -> Measured:
@@ -171,7 +173,8 @@ def graph() -> Measured:
     "callbacks.charts",
     "G29",
     "puts training beside validation in one chart, and the layers' curves",
-    "tags that the charts of the custom scalars tab show, of the loss and of the gradients; layouts without it",
+    "tags that the charts of the custom scalars tab show, of the loss and of the gradients;"
+    " layouts without it",
 )
 def charts() -> Measured:
     import re
@@ -203,7 +206,8 @@ def charts() -> Measured:
     "callbacks.health=null callbacks.histograms=null callbacks.graph=null callbacks.charts=null",
     "G28 G29",
     "what explains a network does not change it",
-    "parameters that differ between two runs of 5 epochs with dropout, with all of them and with none",
+    "parameters that differ between two runs of 5 epochs with dropout, with all of them and with"
+    " none",
 )
 def unchanged() -> Measured:
     words = ("regularization=dropout", "trainer.max_epochs=5")

@@ -192,7 +192,8 @@ def figures_of(*words: str) -> list[str]:
     "callbacks.evaluation",
     "G29",
     "figures of the best weights on the validation rows",
-    "files of a run on iris; on diabetes; without it; sum of the confusion matrix, 30 rows to validate",
+    "files of a run on iris; on diabetes; without it; sum of the confusion matrix, 30 rows to"
+    " validate",
 )
 def evaluation() -> Measured:
     from unittest import mock
@@ -259,7 +260,8 @@ def importance() -> Measured:
     "callbacks.importance.repeats",
     "",
     "times that each column is shuffled",
-    "columns in importance.csv with 0 and 2; forward passes of 88 rows by 2 and 4, without the first",
+    "columns in importance.csv with 0 and 2; forward passes of 88 rows by 2 and 4, without the"
+    " first",
 )
 def importance_repeats() -> Measured:
     from unittest import mock
@@ -356,7 +358,8 @@ def progress_bar() -> Measured:
 @proof(
     "callbacks=default",
     "G9 G19",
-    "early stopping, best and last checkpoint, rate, figures, progress, and what explains the network",
+    "early stopping, best and last checkpoint, rate, figures, progress, and what explains the"
+    " network",
     "checkpoints left by a run; epochs of 200 allowed",
 )
 def default() -> Measured:

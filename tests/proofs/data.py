@@ -141,7 +141,8 @@ def val_fraction() -> Measured:
         counts("data.val_fraction=0", "objective.metric=train/loss"),
     )
     return (
-        f"0.1: {found[0]['val']} rows; 0: {found[1].get('val', 0)} rows, {found[1]['train']} to train on",
+        f"0.1: {found[0]['val']} rows; 0: {found[1].get('val', 0)} rows, {found[1]['train']} to"
+        " train on",
         found == ({"train": 105, "test": 30, "val": 15}, {"train": 120, "test": 30}),
     )
 
@@ -174,7 +175,8 @@ def split_seed() -> Measured:
     again, other = (torch.equal(rows[0][0], rows[number][0]) for number in (1, 2))
     shares = [torch.bincount(y).tolist() for _, y in rows]
     return (
-        f"same seed: {'same' if again else 'other'} rows; another: {'same' if other else 'other'} rows;"
+        f"same seed: {'same' if again else 'other'} rows; another: {'same' if other else 'other'}"
+        " rows;"
         f" {'-'.join(map(str, shares[0]))} of the classes",
         again and not other and shares == [[30, 30, 30]] * 3,
     )
@@ -184,7 +186,8 @@ def split_seed() -> Measured:
     "data.folds",
     "",
     "trains a network for each part of the rows, judged on it; the result has means and spread",
-    "times that each row of iris validates, with 3; the folds' test rows; result minus the folds' mean, deviation",
+    "times that each row of iris validates, with 3; the folds' test rows; result minus the folds'"
+    " mean, deviation",
 )
 def folds() -> Measured:
     rows = [prepared("data.folds=3", f"data.fold={fold}").data.row_numbers for fold in range(3)]
@@ -248,7 +251,8 @@ def standard() -> Measured:
     ).max()
     off = np.abs(scaled["test"].mean(0)).max()
     return (
-        f"train: mean {within(mean, 1e-4)}, deviation from variance 1 {within(spread, 1e-4)}; test by train's numbers:"
+        f"train: mean {within(mean, 1e-4)}, deviation from variance 1 {within(spread, 1e-4)}; test"
+        " by train's numbers:"
         f" error {within(by_train, 1e-4)} (its own mean is up to {off:.1f})",
         max(mean, spread, by_train) < 1e-4 and off > 0.05,
     )
@@ -266,7 +270,8 @@ def minmax() -> Measured:
     ends = scaled["train"].min(0), scaled["train"].max(0)
     by_train = np.abs(scaled["test"] - (raw["test"] - low) / (high - low)).max()
     return (
-        f"train: {np.mean(ends[0]):.2f} to {np.mean(ends[1]):.2f}; test by train's: error {within(by_train, 1e-4)}",
+        f"train: {np.mean(ends[0]):.2f} to {np.mean(ends[1]):.2f}; test by train's: error"
+        f" {within(by_train, 1e-4)}",
         by_train < 1e-4 and np.abs(ends[0]).max() < 1e-6 and np.abs(ends[1] - 1).max() < 1e-6,
     )
 
@@ -294,7 +299,8 @@ def robust() -> Measured:
 @proof(
     "data.scaling=auto",
     "G10",
-    "robust for features with values more than 10 inter-quartile ranges from the median, else standard",
+    "robust for features with values more than 10 inter-quartile ranges from the median, else"
+    " standard",
     "features of 1,000 normal numbers and of their exponentials squared, minus either formula",
 )
 def auto_scaling() -> Measured:
@@ -316,7 +322,8 @@ def auto_scaling() -> Measured:
     "data.scaling=quantile",
     "G10",
     "to a normal distribution by the training rows' quantiles",
-    "training values that occur once, minus the normal distribution's value of their rank; spread of all",
+    "training values that occur once, minus the normal distribution's value of their rank; spread"
+    " of all",
 )
 def quantile() -> Measured:
     raw, scaled = raw_and_scaled("quantile")
@@ -353,7 +360,10 @@ def unscaled() -> Measured:
 
 
 def target_row(scaling: str, claim: str) -> None:
-    observable = "targets of the training rows: mean, spread, least, most; val/rmse minus that of the predictions"
+    observable = (
+        "targets of the training rows: mean, spread, least, most; val/rmse minus that of the"
+        " predictions"
+    )
 
     @proof(f"data.target_scaling={scaling}", "G10", claim, observable)
     def scaled() -> Measured:

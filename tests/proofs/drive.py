@@ -59,7 +59,9 @@ def refusal(*words: str) -> str:
 
 @dataclass
 class Step:
-    """One step of the optimizer: what it was given and what it made of it, by the parameter's name."""
+    """One step of the optimizer: what it was given and what it made of it,
+    by the parameter's name.
+    """
 
     group: dict[str, Any]  # the first group's numbers: lr, momentum, ...
     gradient: dict[str, Tensor]  # as the optimizer gets it

@@ -38,7 +38,8 @@ def diabetes() -> Measured:
 @proof(
     "experiment=realmlp",
     "",
-    "RealMLP the way its authors train it: robust scaling, large batches, a rate that rises and falls four times",
+    "RealMLP the way its authors train it: robust scaling, large batches, a rate that rises and"
+    " falls four times",
     "validation accuracy after 16 epochs; optimizer steps, at 256 rows of 1,078 each",
 )
 def realmlp() -> Measured:

@@ -72,7 +72,8 @@ def cnn_error(pool: str) -> tuple[float, list[tuple[int, ...]]]:
     "model=cnn",
     "G30",
     "stages of 3 x 3 convolutions, each of which halves the image, and a head",
-    "outputs minus the formula, by scipy's correlation; kernels; parameters for 28 x 28; share zeroed at the end",
+    "outputs minus the formula, by scipy's correlation; kernels; parameters for 28 x 28; share"
+    " zeroed at the end",
     covers="model.channels model.convs model.dense model.dropout model.output_scale",
 )
 def cnn() -> Measured:
@@ -93,7 +94,8 @@ def cnn() -> Measured:
     spread = [weight.std().item() for weight in outputs]
     kernels = " ".join("x".join(map(str, shape)) for shape in shapes[:4])
     return (
-        f"{within(error, 1e-4)}; {kernels}; {count:,}; {' '.join(f'{share:.2f}' for share in drops)}",
+        f"{within(error, 1e-4)}; {kernels}; {count:,};"
+        f" {' '.join(f'{share:.2f}' for share in drops)}",
         error < 1e-4
         and shapes[:4] == [(2, 1, 3, 3), (2, 2, 3, 3), (3, 2, 3, 3), (3, 3, 3, 3)]
         and count < 150_000
@@ -146,7 +148,8 @@ def stand_in() -> Iterator[list[dict[str, Any]]]:
     "model=pretrained",
     "G30",
     "a network of timm below a last layer of our own; freeze trains that layer only",
-    "with a stand-in for timm: what it is asked for; parameters that move in training, frozen and not; share zeroed",
+    "with a stand-in for timm: what it is asked for; parameters that move in training, frozen and"
+    " not; share zeroed",
     covers="model.name model.weights model.freeze model.dropout model.output_scale",
 )
 def pretrained() -> Measured:
@@ -167,7 +170,8 @@ def pretrained() -> Measured:
         missing = refusal(*words)
     options = [(call["name"], call["pretrained"], call["in_chans"]) for call in asked[:2]]
     return (
-        f"timm itself not run; stand-in: {options[0][0]}, weights {options[0][1]} and {options[1][1]}; {moved[0]} and"
+        f"timm itself not run; stand-in: {options[0][0]}, weights {options[0][1]} and"
+        f" {options[1][1]}; {moved[0]} and"
         f" {moved[1]} of 6; {drops[0]:.2f}; without timm refused: {missing.partition(': ')[2]}",
         options == [("small", False, 1), ("small", True, 1)]
         and moved == [2, 6]
@@ -189,7 +193,8 @@ def digits(*words: str) -> list[Batch]:
     "regularization=shift",
     "G24",
     "moves every image by up to so many pixels each way, the edge repeated",
-    "images of digits that are a moved copy, 2 pixels; different moves; the largest; by the file's own number",
+    "images of digits that are a moved copy, 2 pixels; different moves; the largest; by the"
+    " file's own number",
     covers="regularization.shift",
 )
 def shift() -> Measured:
@@ -233,7 +238,8 @@ def boxes(changed: np.ndarray) -> bool:
     "regularization=cutmix data=digits",
     "G24",
     "a box of another image, the same box in the whole batch",
-    "pixels that differ in any image form a rectangle, in batches; share of the box minus that in the targets",
+    "pixels that differ in any image form a rectangle, in batches; share of the box minus that in"
+    " the targets",
 )
 def cutmix_images() -> Measured:
     with idx_folder(8) as (
@@ -263,7 +269,8 @@ def cutmix_images() -> Measured:
     "regularization=cutout data=digits",
     "G24",
     "a box of zeros with that share of each side, at a place of its own in every image",
-    "sides of the box with 0.5, of 8 pixels; places of it in a batch of 64; pixels that differ outside",
+    "sides of the box with 0.5, of 8 pixels; places of it in a batch of 64; pixels that differ"
+    " outside",
 )
 def cutout_images() -> Measured:
     batch = digits("regularization=cutout", "regularization.cutout=0.5", "data.scaling=none")[0]

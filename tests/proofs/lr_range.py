@@ -18,7 +18,9 @@ def tested(*words: str) -> RangeTest:
 
 
 def smooth(curve: list[float]) -> np.ndarray:
-    """A half of each loss and a half of the mean before, the weights of each mean adding up to one."""
+    """A half of each loss and a half of the mean before,
+    the weights of each mean adding up to one.
+    """
     losses = np.where(np.isfinite(curve[1:]), curve[1:], np.inf)
     weights = [0.5 ** np.arange(step, -1, -1) for step in range(len(losses))]
     return np.array([(w * losses[: len(w)]).sum() / w.sum() for w in weights])

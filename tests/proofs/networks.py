@@ -57,7 +57,8 @@ def zeroed(*words: str) -> list[float]:
     "model=selfnorm",
     "G14 G16 G21",
     "SELU and LeCun's weights keep mean 0 and variance 1 through many layers",
-    "mean and standard deviation after the 1st and the 20th layer of the untrained network; with relu in its place",
+    "mean and standard deviation after the 1st and the 20th layer of the untrained network; with"
+    " relu in its place",
 )
 def selfnorm() -> Measured:
     ends = {
@@ -87,8 +88,10 @@ def signals(*words: str) -> tuple[tuple[float, float], tuple[float, float]]:
 @proof(
     "model.depth=20 model.activation=sigmoid",
     "G14 G16 G28",
-    "gradients vanish from layer to layer with the logistic function, not with tanh or ReLU and their initial weights",
-    "norm of a step's gradient of the first hidden layer over that of the last: sigmoid, tanh, relu",
+    "gradients vanish from layer to layer with the logistic function, not with tanh or ReLU and"
+    " their initial weights",
+    "norm of a step's gradient of the first hidden layer over that of the last: sigmoid, tanh,"
+    " relu",
 )
 def gradients_by_layer() -> Measured:
     found = []
@@ -121,8 +124,12 @@ def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray
     "model=resnet",
     "G4",
     "blocks that add W2 f(W1 norm(x)) to x, then norm, f and the output layer",
-    "outputs minus the formula, 3 blocks of 16 and 24 units, tanh, LayerNorm; units zeroed in and after a block",
-    covers="model.blocks model.width model.hidden_factor model.dropout model.residual_dropout model.output_scale",
+    "outputs minus the formula, 3 blocks of 16 and 24 units, tanh, LayerNorm; units zeroed in and"
+    " after a block",
+    covers=(
+        "model.blocks model.width model.hidden_factor model.dropout model.residual_dropout"
+        " model.output_scale"
+    ),
 )
 def resnet() -> Measured:
     words = ("model.blocks=3", "model.width=16", "model.hidden_factor=1.5", "model.norm=layer")
@@ -157,9 +164,14 @@ def resnet() -> Measured:
 @proof(
     "model=realmlp",
     "G11",
-    "a scaling layer, W x / sqrt(fan_in) + b, an output that starts at 0; a rate for each kind of parameter",
-    "outputs minus the formula, 2 layers of 24 mish units; at first; Adam's first step over lr; with other factors",
-    covers="model.depth model.width model.dropout model.lr_factor_weight model.lr_factor_scale model.lr_factor_bias",
+    "a scaling layer, W x / sqrt(fan_in) + b, an output that starts at 0; a rate for each kind of"
+    " parameter",
+    "outputs minus the formula, 2 layers of 24 mish units; at first; Adam's first step over lr;"
+    " with other factors",
+    covers=(
+        "model.depth model.width model.dropout model.lr_factor_weight model.lr_factor_scale"
+        " model.lr_factor_bias"
+    ),
 )
 def realmlp() -> Measured:
     words = (
@@ -216,7 +228,8 @@ def lengths(*words: str) -> list[float]:
     "model=tabm",
     "",
     "k networks that share weights: s_k (W (r_k x)) + b_k; the mean of their losses is trained",
-    "outputs of 5 members minus the formula; train/loss minus the mean of theirs; predictions minus mean softmax",
+    "outputs of 5 members minus the formula; train/loss minus the mean of theirs; predictions"
+    " minus mean softmax",
     covers="model.k model.depth model.width model.dropout model.output_scale",
 )
 def tabm() -> Measured:
@@ -268,7 +281,8 @@ def embedding_row(kind: str, claim: str, entries: int) -> None:
         f"model.embedding={kind}",
         "",
         claim,
-        "largest difference to the formula; features that reach the first layer of each kind of network, of 13",
+        "largest difference to the formula; features that reach the first layer of each kind of"
+        " network, of 13",
     )
     def embedding() -> Measured:
         error = 0.0 if kind == "none" else embedding_error(kind)

@@ -36,8 +36,10 @@ def none() -> Measured:
 @proof(
     "model.norm=batch",
     "G17",
-    "each unit has mean 0, variance 1 over the batch; in evaluation by running numbers of the training",
-    "units before the activation; once trained: evaluation minus (x - running mean) / deviation; that mean",
+    "each unit has mean 0, variance 1 over the batch; in evaluation by running numbers of the"
+    " training",
+    "units before the activation; once trained: evaluation minus (x - running mean) / deviation;"
+    " that mean",
 )
 def batch() -> Measured:
     values, network = before_activation("batch", train=True)
@@ -61,7 +63,8 @@ def batch() -> Measured:
     error = (found - ((given - running) / deviation * norm.weight + norm.bias)).abs().max().item()
     off = ((given.mean(0) - running).abs() / deviation).mean().item()
     return (
-        f"mean {within(mean, 1e-4)}, spread off 1 by {within(spread, 1e-3)}; {within(error, 1e-4)}; {off:.2f}"
+        f"mean {within(mean, 1e-4)}, spread off 1 by {within(spread, 1e-3)};"
+        f" {within(error, 1e-4)}; {off:.2f}"
         " deviations from all rows'",
         mean < 1e-4
         and spread < 1e-3

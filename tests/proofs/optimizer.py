@@ -189,7 +189,9 @@ def muon(
 
 
 def orthogonal(x: np.ndarray, steps: int) -> np.ndarray:
-    """Newton and Schulz's iteration, which brings all singular values near 1 (Jordan et al. 2024)."""
+    """Newton and Schulz's iteration, which brings all singular values
+    near 1 (Jordan et al. 2024).
+    """
     x = x / np.linalg.norm(x)
     for _ in range(steps):
         square = x @ x.T
@@ -218,7 +220,10 @@ def formula_row(
     there.
     """
     settings = [f"optimizer.{key}={str(value).replace(' ', '')}" for key, value in changed.items()]
-    observable = "weights after 12 steps minus the formula's, over how far they moved: as in the file; every key changed"
+    observable = (
+        "weights after 12 steps minus the formula's, over how far they moved: as in the file;"
+        " every key changed"
+    )
     covers = [f"optimizer.{key}{word}" for key in changed for word in (words or {}).get(key, [""])]
 
     @proof(f"optimizer={option}", guide, claim, observable, covers=" ".join(covers))
@@ -385,7 +390,8 @@ def decay() -> Measured:
     "optimizer.t0",
     "G25",
     "the step from which on torch keeps an average",
-    "average that ASGD keeps after 6 steps with 2, minus the mean of the weights after steps 4, 5, 6",
+    "average that ASGD keeps after 6 steps with 2, minus the mean of the weights after steps 4,"
+    " 5, 6",
 )
 def averaged() -> Measured:
     layer = nn.Linear(1, 1)

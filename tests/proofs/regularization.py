@@ -68,7 +68,8 @@ def penalty_row(name: str, claim: str, gradient: str) -> None:
         on_bias = np.abs(added["bias"]).max()
         said = strength(name)
         return (
-            f"{ratio:.4f} where 0.01 was written; biases {within(on_bias, 1e-6)}; the file's own strength is {said:g}",
+            f"{ratio:.4f} where 0.01 was written; biases {within(on_bias, 1e-6)}; the file's own"
+            f" strength is {said:g}",
             error < 1e-6 and on_bias < 1e-6 and said > 0,
         )
 
@@ -111,7 +112,8 @@ def shares(*words: str, model: str = "deep") -> tuple[list[float], list[float], 
 @proof(
     "regularization=dropout",
     "G20",
-    "zeroes that share of each hidden layer's units in training, and scales the others by 1 / (1 - p)",
+    "zeroes that share of each hidden layer's units in training, and scales the others by 1 / (1"
+    " - p)",
     "zeroed units by layer in training, in validation; scale of the others",
     covers="regularization.dropout",
 )
@@ -121,7 +123,8 @@ def dropout() -> Measured:
     one, *_ = shares("regularization.dropout=0.5", model="shallow")
     shown = " ".join(f"{share:.2f}" for share in trained)
     return (
-        f"{shown}, in validation {max(evaluated):.2f}; with 0.5 0.2 0.3: {' '.join(f'{s:.2f}' for s in listed)}",
+        f"{shown}, in validation {max(evaluated):.2f}; with 0.5 0.2 0.3:"
+        f" {' '.join(f'{s:.2f}' for s in listed)}",
         np.allclose(trained, [0.1] * 3, atol=0.01)
         and np.allclose(listed, [0.5, 0.2, 0.3], atol=0.01)
         and np.allclose(one, [0.5], atol=0.01)
@@ -178,7 +181,8 @@ def said(*words: str) -> list[str]:
     "regularization=alpha_dropout",
     "G21",
     "sets that share of units to SELU's lower limit and keeps mean and variance, in training only",
-    "p = 0.2: share of units at the limit; mean and spread before, after; units changed in evaluation",
+    "p = 0.2: share of units at the limit; mean and spread before, after; units changed in"
+    " evaluation",
     covers="regularization.alpha_dropout model.alpha_dropout",
 )
 def alpha_dropout() -> Measured:
@@ -204,7 +208,8 @@ def alpha_dropout() -> Measured:
     changed = sum(int((given != out).sum()) for given, out in seen[False])
     moments = [value.item() for value in (before.mean(), before.std(), after.mean(), after.std())]
     return (
-        f"{share:.2f}; {moments[0]:.1f} and {moments[1]:.1f}, {moments[2]:.1f} and {moments[3]:.1f}; {changed}",
+        f"{share:.2f}; {moments[0]:.1f} and {moments[1]:.1f}, {moments[2]:.1f} and"
+        f" {moments[3]:.1f}; {changed}",
         abs(share - rate) < 0.005
         and abs(moments[0] - moments[2]) < 0.06
         and abs(moments[1] / moments[3] - 1) < 0.1
@@ -295,7 +300,8 @@ def averaged(fit: Fit) -> Tensor:
     "regularization=ema",
     "",
     "a = d a + (1 - d) w after each step, d = min(decay, n / (9 + n)); evaluated in place of w",
-    "24 steps with decay 0.5: average minus the formula; val/loss minus the cross-entropy of the average, of w",
+    "24 steps with decay 0.5: average minus the formula; val/loss minus the cross-entropy of the"
+    " average, of w",
     covers="regularization.ema",
 )
 def ema() -> Measured:
@@ -313,7 +319,8 @@ def ema() -> Measured:
     "regularization=swa",
     "",
     "the mean of the weights at the ends of the last quarter of the epochs is evaluated",
-    "8 epochs: average minus the mean of the last two ends; val/loss minus the cross-entropy of the average, of w",
+    "8 epochs: average minus the mean of the last two ends; val/loss minus the cross-entropy of"
+    " the average, of w",
     covers="regularization.swa",
 )
 def swa() -> Measured:
@@ -373,7 +380,8 @@ def label_smoothing() -> Measured:
     binary = np.unique(targets("data=breast_cancer", "regularization=label_smoothing").round(5))
     error = validation_error((fit := train("regularization=label_smoothing")), fit.network)
     return (
-        f"{several[-1]:.4f} and {several[0]:.4f} of three classes, {binary[-1]:.3f} and {binary[0]:.3f} of two;"
+        f"{several[-1]:.4f} and {several[0]:.4f} of three classes, {binary[-1]:.3f} and"
+        f" {binary[0]:.3f} of two;"
         f" val/loss {within(error, 1e-5)}",
         np.allclose(several, [0.1 / 3, 0.9 + 0.1 / 3], atol=1e-4)
         and np.allclose(binary, [0.05, 0.95], atol=1e-4)

@@ -68,7 +68,8 @@ def seed() -> Measured:
         fits[0].parts.data.tensors["train"][0], fits[2].parts.data.tensors["train"][0]
     )
     return (
-        f"same seed: {'the same bits' if again else 'other weights'}; another: {'other' if differs else 'the same'}"
+        f"same seed: {'the same bits' if again else 'other weights'}; another:"
+        f" {'other' if differs else 'the same'}"
         f" weights, {'the same' if split else 'other'} rows",
         again and differs and split,
     )
@@ -173,7 +174,8 @@ def sweep() -> Measured:
         left = (folder / "logs" / "sweeps" / "wrong").exists()
     tested = sum("test/loss" in result["metrics"] for result in results)
     return (
-        f"{len(results)} runs of {len(pairs)} combinations, {tested} tested; wrong value: exit code {wrong.code},"
+        f"{len(results)} runs of {len(pairs)} combinations, {tested} tested; wrong value: exit"
+        f" code {wrong.code},"
         f" {'a' if left else 'no'} folder left",
         (done.code, len(results), len(pairs), tested, wrong.code, left) == (0, 4, 4, 0, 2, False),
     )

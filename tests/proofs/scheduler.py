@@ -44,7 +44,8 @@ def formula_row(option: str, guide: str, claim: str, curve: Curve, **changed: An
         f"scheduler={option}",
         guide,
         claim,
-        f"rates of {STEPS} steps over the option's, at 0, 1/4, 1/2, 3/4, the end; with every key changed; error",
+        f"rates of {STEPS} steps over the option's, at 0, 1/4, 1/2, 3/4, the end; with every key"
+        " changed; error",
         covers=" ".join(
             f"scheduler.{key}{word}" for key in changed for word in WORDS.get(key, [""])
         ),
@@ -234,8 +235,12 @@ CURVE = [
     "scheduler=plateau",
     "G26",
     "times factor when the objective has not improved for more than patience epochs",
-    "rates of 12 epochs of a loss best in epoch 1, factor 0.5, patience 8; 0.1, 2; last of a rising accuracy",
-    covers="scheduler.factor scheduler.patience scheduler.monitor scheduler.mode=min scheduler.mode=max",
+    "rates of 12 epochs of a loss best in epoch 1, factor 0.5, patience 8; 0.1, 2; last of a"
+    " rising accuracy",
+    covers=(
+        "scheduler.factor scheduler.patience scheduler.monitor scheduler.mode=min"
+        " scheduler.mode=max"
+    ),
 )
 def plateau() -> Measured:
     found = []

@@ -51,7 +51,10 @@ def no_network() -> Iterator[None]:
 
 
 def images_row(option: str, name: str, claim: str, classes: tuple[str, ...]) -> None:
-    observable = "a folder of IDX files written here: input shape, pixels that arrive, test rows; without network"
+    observable = (
+        "a folder of IDX files written here: input shape, pixels that arrive, test rows; without"
+        " network"
+    )
 
     @proof(f"data={option}", "G1", claim, observable, covers=f"data.name={name} data.root")
     def images() -> Measured:
@@ -65,7 +68,8 @@ def images_row(option: str, name: str, claim: str, classes: tuple[str, ...]) -> 
             line = refusal(f"data={option}")
         shape = "x".join(map(str, data.spec.input_shape))
         return (
-            f"{shape}, {'all' if same else 'not all'}, {'those of t10k' if tested else 'others'}; not fetched, refused:"
+            f"{shape}, {'all' if same else 'not all'}, {'those of t10k' if tested else 'others'};"
+            " not fetched, refused:"
             f" {'openml.org could not be reached' if 'openml.org could not be reached' in line else line}",
             (same, tested, data.spec.input_shape, "could not be reached" in line)
             == (True, True, (1, 28, 28), True)
@@ -86,7 +90,8 @@ images_row(
     "data=openml",
     "G1 G2",
     "any table of OpenML; a column of words becomes a column a word",
-    "`cpu` from the answers that scikit-learn keeps for its own tests: inputs, targets; other targets; no network",
+    "`cpu` from the answers that scikit-learn keeps for its own tests: inputs, targets; other"
+    " targets; no network",
     covers="data.name data.target data.version",
 )
 def openml() -> Measured:

@@ -33,7 +33,9 @@ def settings_of(**changes: Any) -> SweepSettings:
 
 
 def swept(*words: str) -> SimpleNamespace:
-    """A sweep in this process: exit code, what it printed, the rows of trials.csv, and sweep.yaml."""
+    """A sweep in this process: exit code, what it printed, the rows of trials.csv,
+    and sweep.yaml.
+    """
     with empty_folder() as folder:
         done = command("-m", *QUICK, "name=s", *words)
         own = folder / "logs" / "sweeps" / "s"
@@ -73,13 +75,17 @@ def grid() -> Measured:
     "sweep.sampler=qmc",
     "G27",
     "points evenly spread by Sobol's sequence",
-    "parts of 16 of a range, by its logarithm, that the first 16 points fall into; the same for random ones",
+    "parts of 16 of a range, by its logarithm, that the first 16 points fall into; the same for"
+    " random ones",
     covers="sweep.sampler=random sweep.seed",
 )
 def evenly() -> Measured:
     even, random = len(set(thirds("qmc"))), len(set(thirds("random")))
     again, other = thirds("qmc") == thirds("qmc"), thirds("qmc") != thirds("qmc", seed=1)
-    said = f"the same seed {'the same' if again else 'others'}, another {'others' if other else 'the same'}"
+    said = (
+        f"the same seed {'the same' if again else 'others'}, another"
+        f" {'others' if other else 'the same'}"
+    )
     return (
         f"{even}; {random}; {said}",
         even >= 15 and random < 13 and again and other,
@@ -125,7 +131,8 @@ for _name, _count, _words in (
         f"sweep.sampler={_name}",
         "G27",
         f"proposes what looks best after the trials before, {_words}",
-        f"mean distance from the best rate in powers of ten, first and last ten of {_count} proposals",
+        f"mean distance from the best rate in powers of ten, first and last ten of {_count}"
+        " proposals",
     )(learns(_name, _count))
 
 
@@ -164,7 +171,10 @@ def cuts(pruner: str, most: float, **changes: Any) -> Callable[[], Measured]:
     return measured
 
 
-SEEN = "share of the epochs of 27 made-up trials; whether the best is trained to its end; the fewest epochs of one"
+SEEN = (
+    "share of the epochs of 27 made-up trials; whether the best is trained to its end; the fewest"
+    " epochs of one"
+)
 for _name, _most, _words, _covers in (
     ("none", 1.0, "trains all to their end", ""),
     ("asha", 0.5, "one in three goes on at 3, 9, 27 epochs (Li et al. 2020)", "sweep.min_epochs"),
@@ -257,7 +267,8 @@ def scientific() -> Measured:
     "sweep.objectives",
     "G27",
     "several at once; what no other trial beats is marked",
-    "starred trials of three widths for val/loss and num_parameters; the one with the fewest parameters among them",
+    "starred trials of three widths for val/loss and num_parameters; the one with the fewest"
+    " parameters among them",
 )
 def objectives() -> Measured:
     done = swept(

@@ -227,7 +227,9 @@ TOGETHER = tuple(
 
 
 def without_row(needed: dict[str, set[str]], rows: Iterable[Row], may_wait: Set[str]) -> list[str]:
-    """Options that no row proves, but for those that may wait, and rows of options that are gone."""
+    """Options that no row proves, but for those that may wait,
+    and rows of options that are gone.
+    """
     rows = list(rows)
     proved = proved_by(rows)
     own = {row.option: {row.option, *row.covers} for row in rows}
@@ -265,7 +267,9 @@ OURS = ("goldilocks.", "hydra_plugins.goldilocks.")
 
 
 def may_wait(needed: dict[str, set[str]]) -> set[str]:
-    """The options of a library, and the keys that no option of ours has: they may be without a row."""
+    """The options of a library, and the keys that no option of ours has:
+    they may be without a row.
+    """
     files = {option for option in needed if path_of(option).exists()}
     theirs = {option for option in files if not is_ours(path_of(option))}
     keys = {key for option in theirs for key in needed[option]}

@@ -97,8 +97,10 @@ def table() -> Measured:
         for word in "abc"
     ]
     return (
-        f"{data.spec.task}, {len(names)} features, error of the numbers {within(float(error), 1e-6)}, categories"
-        f" {'right' if min(hot) == 1 else 'wrong'}; {'id left out' if 'id' not in names else 'id used'}",
+        f"{data.spec.task}, {len(names)} features, error of the numbers"
+        f" {within(float(error), 1e-6)}, categories"
+        f" {'right' if min(hot) == 1 else 'wrong'};"
+        f" {'id left out' if 'id' not in names else 'id used'}",
         data.spec.task == "regression" and error < 1e-6 and min(hot) == 1 and "id" not in names,
     )
 
@@ -283,7 +285,8 @@ def min_class_rows() -> Measured:
     "data.drop_duplicates",
     "",
     "rows that equal another one are left out before the split",
-    "rows of a table that is there twice, by a number of its own, and validation rows that equal a training row",
+    "rows of a table that is there twice, by a number of its own, and validation rows that equal"
+    " a training row",
 )
 def drop_duplicates() -> Measured:
     rows = [{"id": place, **row} for place, row in enumerate(2 * drawn())]
@@ -318,7 +321,8 @@ def target_log() -> Measured:
         np.abs(data.tensors["train"][1][:, 0].double().numpy() - expected).max() for data in found
     ]
     return (
-        f"{within(float(max(errors[:2])), 1e-5)}; false: {errors[2]:.1f}; even: {'kept' if not any(kept) else 'log'}",
+        f"{within(float(max(errors[:2])), 1e-5)}; false: {errors[2]:.1f}; even:"
+        f" {'kept' if not any(kept) else 'log'}",
         (max(errors[:2]) < 1e-5 < 0.1 < errors[2] and not any(kept)),
     )
 

@@ -191,7 +191,10 @@ OUTPUTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 
 def output_row(name: str) -> None:
     claim, function = OUTPUTS[name]
-    observable = "predictions minus the formula of the raw outputs, target scaled to 0..1; val/loss minus its square error"
+    observable = (
+        "predictions minus the formula of the raw outputs, target scaled to 0..1; val/loss minus"
+        " its square error"
+    )
 
     @proof(f"task.output={name}", "G15", claim, observable)
     def predictions() -> Measured:
@@ -205,7 +208,10 @@ def output_row(name: str) -> None:
         error = np.abs(scaled - function(raw)).max()
         loss = ((function(raw) - y.double().numpy()) ** 2).mean()
         off = abs(fit.metrics[-1]["val/loss"] / loss - 1)
-        span = f"raw {raw.min():.1f} to {raw.max():.1f} become {scaled.min():.2f} to {scaled.max():.2f}"
+        span = (
+            f"raw {raw.min():.1f} to {raw.max():.1f} become {scaled.min():.2f} to"
+            f" {scaled.max():.2f}"
+        )
         return (
             f"{span}; {within(error, 1e-5)}; {within(off, 1e-5)} of it",
             error < 1e-5 and off < 1e-5,
@@ -220,7 +226,8 @@ for word in OUTPUTS:
     "task.output=identity data=iris",
     "G15",
     "classes train on logits and are predicted as probabilities",
-    "sum over classes of raw outputs, of predictions; the latter minus softmax, minus the logistic function",
+    "sum over classes of raw outputs, of predictions; the latter minus softmax, minus the"
+    " logistic function",
 )
 def predicted() -> Measured:
     rows = []
@@ -260,7 +267,10 @@ def class_weights(word: str) -> dict[str, list[float]]:
 
 
 def weight_row(word: str, claim: str) -> None:
-    observable = "how much a row of each class counts in a training step, for 127 and 214 tumours and for the wines"
+    observable = (
+        "how much a row of each class counts in a training step, for 127 and 214 tumours and for"
+        " the wines"
+    )
 
     @proof(f"task.class_weight={word}", "G7", claim, observable)
     def counted() -> Measured:

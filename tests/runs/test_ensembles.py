@@ -68,7 +68,9 @@ def test_the_members_values_are_averaged_behind_the_output_function():
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_members_that_are_certain_stay_finite(task):
-    """Their probabilities are 0 and 1 in single precision; logarithms of these would be infinite."""
+    """Their probabilities are 0 and 1 in single precision;
+    logarithms of these would be infinite.
+    """
     outputs = {"binary": 1, "multiclass": 3}[task]
     output = torch.full((2, 4, outputs), -300.0)
     output[0, :, 0] = 300.0

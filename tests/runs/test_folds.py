@@ -228,7 +228,10 @@ def test_a_fold_that_diverges_ends_the_run(command) -> None:
 
 def test_what_needs_one_network_says_where_they_are(command, tmp_path: Path) -> None:
     folder = command(*SMALL, "data.folds=2").folder
-    said = f"^{folder}: is a cross-validation; write the folder of one of its networks: {folder}/fold_0$"
+    said = (
+        f"^{folder}: is a cross-validation; write the folder of one of its networks:"
+        f" {folder}/fold_0$"
+    )
     with pytest.raises(Refused, match=said):
         load_checkpoint(folder / "checkpoints" / "best.ckpt")
     script = ROOT / "scripts" / "evaluate.py"

@@ -60,7 +60,9 @@ def rates(node, metrics=None, epochs=EPOCHS):
 
 
 def one_cycle(step, total=TOTAL, start=0.3, div=25.0, final=1e4):
-    """Two halves of cosines: from lr / 25 up to lr, then down to lr / 25 / 10,000 at the last step."""
+    """Two halves of cosines: from lr / 25 up to lr,
+    then down to lr / 25 / 10,000 at the last step.
+    """
     top = start * total - 1
     low, end = RATE / div, RATE / div / final
     if step <= top:
@@ -379,7 +381,9 @@ def test_cosine_restarts_of_equal_length_are_torchs_warm_restarts(cycles, option
 
 
 def test_warmup_and_cosine_are_torchs_one_after_the_other(option):
-    """6 of 30 steps: LinearLR from a seventh of the rate, then CosineAnnealingLR, by SequentialLR."""
+    """6 of 30 steps: LinearLR from a seventh of the rate, then CosineAnnealingLR,
+    by SequentialLR.
+    """
     optimizer = make_optimizer()
     parts = [
         library.LinearLR(optimizer, start_factor=1 / 7, total_iters=6),

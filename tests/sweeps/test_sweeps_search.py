@@ -168,7 +168,8 @@ def test_words_for_sweeps_need_m(command, tmp_path):
     ended = command("data=iris", "sweep.n_trials=3")
     assert (ended.code, list(tmp_path.rglob("*"))) == (2, [])
     assert ended.err == (
-        "error: sweep.n_trials=3: is for sweeps; write python train.py -m data=iris sweep.n_trials=3\n"
+        "error: sweep.n_trials=3: is for sweeps; write python train.py -m data=iris"
+        " sweep.n_trials=3\n"
     )
 
 
@@ -232,7 +233,9 @@ def test_seeds_are_told_as_their_mean(command, tmp_path):
 
 @pytest.mark.slow
 def test_asha_trains_half_the_epochs_and_finds_as_good_a_trial(command, tmp_path):
-    """27 trials of at most 27 epochs; what is given up at 3 or 9 epochs would not have been best."""
+    """27 trials of at most 27 epochs;
+    what is given up at 3 or 9 epochs would not have been best.
+    """
     pytest.importorskip("optuna")
     words = [
         "-m",

@@ -275,7 +275,8 @@ def test_a_rule_that_finds_nothing_ends_the_run_with_a_line_that_says_what_to_wr
         ("optimizer.lr=atuo", "optimizer.lr=atuo: a number or auto is expected"),
         (
             "lr_range.rule=min",
-            "lr_range.rule=min: one of fall, minimum, steepest, valley, half_divergence is expected",
+            "lr_range.rule=min: one of fall, minimum, steepest, valley, half_divergence is"
+            " expected",
         ),
         (
             "lr_range.min_lr=20",

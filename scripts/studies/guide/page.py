@@ -123,7 +123,9 @@ def plain(experiment: Experiment, store: Store) -> list[str]:
 def mean_ranks(
     experiment: Experiment, store: Store, columns: list[tuple[str, str]]
 ) -> dict[str, float]:
-    """Mean over data sets and seeds of each variant's rank, 1 the best; equal scores share theirs."""
+    """Mean over data sets and seeds of each variant's rank, 1 the best;
+    equal scores share theirs.
+    """
     from scipy.stats import rankdata
 
     variants = [
@@ -178,7 +180,8 @@ def verdicts(found: list[Comparison]) -> str:
         later = "*later work:* " if one.claim.later else ""
         margin = "" if one.claim.margin is None else f" (margin {one.claim.margin:g})"
         lines.append(
-            f"| {later}{one.claim.text}{margin} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} | {one.verdict} |"
+            f"| {later}{one.claim.text}{margin} | {one.data} | {one.mean:+.3f} ± {one.half:.3f} |"
+            f" {one.verdict} |"
         )
     return "\n".join(lines)
 

@@ -60,7 +60,9 @@ class LastCheckpoint(Checkpoint):
         self._kept = 0  # epochs in history.jsonl
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that is resumed takes up its history; what comes after the checkpoint is cut off."""
+        """A run that is resumed takes up its history;
+        what comes after the checkpoint is cut off.
+        """
         recorder = recorder_of(trainer)
         if devices.is_first():
             recorder.history = read_history(self.history, recorder.epochs)

@@ -158,7 +158,9 @@ def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
 
 @torch.no_grad()
 def evaluate(trainer: Any, module: TrainingModule, network: nn.Module) -> Outcome | None:
-    """What a network makes of the validation rows; None without any, or where it gives no numbers."""
+    """What a network makes of the validation rows;
+    None without any, or where it gives no numbers.
+    """
     task, plugin = module.task, trainer.precision_plugin
     loader = trainer.datamodule.evaluation_loader("val", "limit_val_batches", rank=0, world=1)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []

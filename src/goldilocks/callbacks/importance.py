@@ -68,7 +68,8 @@ class FeatureImportance(pl.Callback):
             self.measure(trainer, pl_module)
         except Exception as error:
             print(
-                f"warning: the importance was not measured: {type(error).__name__}: {one_line(error)}",
+                f"warning: the importance was not measured: {type(error).__name__}:"
+                f" {one_line(error)}",
                 file=sys.stderr,
             )
 

@@ -72,7 +72,9 @@ def probe_rows(trainer: Any, rows: int = PROBE_ROWS) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def at_rest(network: nn.Module) -> Iterator[None]:
-    """Within the block the network is in evaluation mode; after it every layer is in its own again."""
+    """Within the block the network is in evaluation mode;
+    after it every layer is in its own again.
+    """
     modes = [(layer, layer.training) for layer in network.modules()]
     network.eval()
     try:

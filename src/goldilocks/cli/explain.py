@@ -28,7 +28,9 @@ OF_ONE_TORCH = (
 
 
 def explain(error: BaseException) -> str:
-    """One line for an error of Hydra, OmegaConf or ours: what was given and what to write instead."""
+    """One line for an error of Hydra, OmegaConf or ours:
+    what was given and what to write instead.
+    """
     if isinstance(error, Refused):
         return str(error)
     if line := of_import(error):
@@ -41,7 +43,10 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Could not override '([^']+)'", text):
         return explain_key(match[1].split("@")[0])
     if match := re.search(r"Could not delete '([^']+)'\. No match in the defaults list", text):
-        return f"~{match[1]}: cannot be left out; write {match[1].split('=')[0]}=none, or choose another option"
+        return (
+            f"~{match[1]}: cannot be left out; write {match[1].split('=')[0]}=none, or choose"
+            " another option"
+        )
     if match := re.search(r"Could not delete from config\. '([^']+)'", text):
         return explain_key(match[1])
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):
@@ -91,7 +96,8 @@ def of_import(error: BaseException) -> str | None:
         )
     torch = getattr(sys.modules.get("torch"), "__version__", importlib.metadata.version("torch"))
     return (
-        f"{names[0]} {version} does not fit torch {torch} ({why}); install the one made for this torch,"
+        f"{names[0]} {version} does not fit torch {torch} ({why}); install the one made for this"
+        " torch,"
         f" from where torch came from, or remove it: pip uninstall {names[0]}"
     )
 
@@ -106,7 +112,10 @@ def explain_option(missing: str) -> str:
         )
     if group.startswith("hydra/"):
         known = ["basic", *options(group)]
-        return f"{group}={option}: no such option, or its plugin is not installed; {near_miss(option, known)}"
+        return (
+            f"{group}={option}: no such option, or its plugin is not installed;"
+            f" {near_miss(option, known)}"
+        )
     if not group or not options(group):
         return f"{option or missing}: no such configuration; " + near_miss(
             option or missing, groups()
@@ -147,7 +156,10 @@ def explain_key(key: str) -> str:
 def explain_override(override: str) -> str:
     """An override that could not be read as key=value."""
     text = override.split("\n")[0].strip()
-    return f"{text}: cannot be read; write key=value, group=option or group=[option,option], without spaces around ="
+    return (
+        f"{text}: cannot be read; write key=value, group=option or group=[option,option], without"
+        " spaces around ="
+    )
 
 
 def composed_keys() -> Iterator[str]:

@@ -57,7 +57,8 @@ def refuse_unknown_flag(arguments: Sequence[str]) -> None:
         begun = argument if argument.startswith("--") else argument[:2]
         if not any(flag.startswith(begun) for flag in known):
             raise Refused(
-                f"{argument}: no such option; write key=value, as in trainer.max_epochs=5, or --help"
+                f"{argument}: no such option; write key=value, as in trainer.max_epochs=5, or"
+                " --help"
             )
 
 

@@ -114,7 +114,8 @@ def find_class(
     top = path.partition(".")[0]
     if top not in allowed:
         raise Refused(
-            f"{where}._target_={path}: package {top} is not allowed (allowed: {', '.join(sorted(allowed))});"
+            f"{where}._target_={path}: package {top} is not allowed (allowed:"
+            f" {', '.join(sorted(allowed))});"
             " add your own to `packages` in conf/train.yaml"
         )
     refuse_unless_written(path, where)

@@ -40,7 +40,9 @@ def prepare_hydra() -> None:
 
 
 def composed_differently(cfg: DictConfig, overrides: list[str]) -> str | None:
-    """The first key in which a stored configuration differs from what its overrides compose today."""
+    """The first key in which a stored configuration differs from what
+    its overrides compose today.
+    """
     stored, today = flat(cfg), flat(compose(overrides)[0])
     return next(
         (
@@ -68,7 +70,9 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 
 
 def compose(overrides: list[str]) -> tuple[DictConfig, dict[str, Any]]:
-    """Composes conf/train.yaml as the command line does; returns the configuration and the choices."""
+    """Composes conf/train.yaml as the command line does;
+    returns the configuration and the choices.
+    """
     prepare_hydra()
     cfg = composed_from(roots(), overrides)
     choices = cfg.hydra.runtime.choices

@@ -121,7 +121,8 @@ def check_node(node: ast.AST, names: list[str]) -> None:
                 raise FormulaError("a star is not allowed before an argument")
         case ast.Call():
             raise FormulaError(
-                f"{ast.unparse(node.func)}(...) is not known; {near_miss(ast.unparse(node.func), FUNCTIONS)}"
+                f"{ast.unparse(node.func)}(...) is not known;"
+                f" {near_miss(ast.unparse(node.func), FUNCTIONS)}"
             )
         case ast.Name(id=name):
             if name in FUNCTIONS:

@@ -92,7 +92,8 @@ def read_override(read: Callable[[str], Any], override: str) -> Any:
         raise Refused(f"{override}: options have names, no paths; write {plain}=NAME, see --help")
     if plain in ONE_OPTION and value.startswith("["):
         raise Refused(
-            f"{override}: takes one option; write {plain}={items_of(value.strip('[]'))[0] or 'NAME'}, or"
+            f"{override}: takes one option; write"
+            f" {plain}={items_of(value.strip('[]'))[0] or 'NAME'}, or"
             f" several with -m for a sweep: {plain}={value.strip('[]')}"
         )
     if equals and plain.startswith(f"{COLUMNS}."):
@@ -144,7 +145,8 @@ def check_range(found: Any, override: str) -> None:
         )
     if (stop - start) / step <= 0:
         raise Refused(
-            f"{override}: holds no values: steps of {step:g} do not lead from {start:g} to {stop:g};"
+            f"{override}: holds no values: steps of {step:g} do not lead from {start:g} to"
+            f" {stop:g};"
             " write range(START,STOP,STEP), where STEP below 0 goes down"
         )
 

@@ -38,7 +38,9 @@ def roots() -> list[Path]:
 
 
 def option_files(root: Path) -> Iterator[Path]:
-    """The files that Hydra finds in a folder of options: at its top, and in the folders of groups."""
+    """The files that Hydra finds in a folder of options:
+    at its top, and in the folders of groups.
+    """
     for pattern in ("*.yaml", "*/*.yaml", "hydra/*/*.yaml"):
         yield from root.glob(pattern)
 

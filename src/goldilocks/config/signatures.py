@@ -1,4 +1,6 @@
-"""A constructor's signature as a schema: annotations, and what pydantic says of a value in words."""
+"""A constructor's signature as a schema:
+annotations, and what pydantic says of a value in words.
+"""
 
 import inspect
 import types

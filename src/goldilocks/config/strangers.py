@@ -42,7 +42,8 @@ def sealed(folder: Path) -> Path:
         target = os.path.realpath(path)
         if os.path.islink(path) and not target.startswith(root + os.sep):
             raise Refused(
-                f"{path}: is a link to {target}, out of the folder; replace it by a copy, or remove it"
+                f"{path}: is a link to {target}, out of the folder; replace it by a copy, or"
+                " remove it"
             )
         if not os.path.islink(path):
             raise Refused(f"{path}: is neither a file nor a folder; remove it")
@@ -85,7 +86,8 @@ def refuse_references(config: Mapping[Any, Any], where: str) -> None:
     for key, value in leaves(config):
         if looks_elsewhere(value) and not is_own(key, value):
             raise Refused(
-                f"{where}: {key}={value}: only references to other keys are followed there; write the value"
+                f"{where}: {key}={value}: only references to other keys are followed there; write"
+                " the value"
             )
 
 
@@ -116,12 +118,15 @@ def refuse_paths(config: Mapping[Any, Any], where: str, folder: Path | None) -> 
     for key, value in leaves(watchers):
         if leads_out(key, value, folder) and not is_own(key, value):
             raise Refused(
-                f"{where}: {key}={value}: leads out of the run folder; leave it out, or set it in a file of conf/"
+                f"{where}: {key}={value}: leads out of the run folder; leave it out, or set it in"
+                " a file of conf/"
             )
 
 
 def leads_out(key: str, value: Any, folder: Path | None) -> bool:
-    """Whether an argument names a place outside of a folder. Addresses of servers are not places."""
+    """Whether an argument names a place outside of a folder.
+    Addresses of servers are not places.
+    """
     if not isinstance(value, str) or re.match(r"https?://", value):
         return False
     if ".." in re.split(r"[\\/]", value) or re.match(r"~|\\|[\w+.-]+:[\\/]|file:", value):
@@ -262,7 +267,9 @@ def judge_file(loaded: Any, name: str) -> None:
 
 
 def take_ours(config: Any) -> None:
-    """Takes Hydra's settings out of a composed file, and puts conf/'s packages in place of its own."""
+    """Takes Hydra's settings out of a composed file,
+    and puts conf/'s packages in place of its own.
+    """
     from omegaconf import open_dict
 
     with open_dict(config):

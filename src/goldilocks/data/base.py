@@ -87,7 +87,8 @@ class TableData(pl.LightningDataModule):
         super().__init__()
         if fold is not None and fold >= (folds or 0):
             raise Refused(
-                f"data.fold={fold}: there are {folds or 0} folds; write data.folds above it, or leave it out"
+                f"data.fold={fold}: there are {folds or 0} folds; write data.folds above it, or"
+                " leave it out"
             )
         self.folds, self.fold = folds, fold
         self.groups: NDArray[Any] | None = (
@@ -98,7 +99,8 @@ class TableData(pl.LightningDataModule):
         self.fractions = {"val": 0.0 if folds else val_fraction, "test": test_fraction}
         if sum(self.fractions.values()) >= 1:
             raise Refused(
-                f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave no rows to train on;"
+                f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave no"
+                " rows to train on;"
                 " their sum must be below 1"
             )
         self.tensors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -128,7 +130,8 @@ class TableData(pl.LightningDataModule):
         task = self.task if self.task != "auto" else infer_task(table.target)
         if task != "regression" and self.target_scaling != "standard":
             raise Refused(
-                f"data.target_scaling={self.target_scaling}: scales the target of a regression, and these data are"
+                f"data.target_scaling={self.target_scaling}: scales the target of a regression,"
+                " and these data are"
                 f" {task}; leave it out"
             )
         target, classes = encode_target(table.target, task)
@@ -174,7 +177,8 @@ class TableData(pl.LightningDataModule):
         assert self.folds is not None
         if len(parts["val"]):
             raise Refused(
-                f"data.folds={self.folds}: the data say themselves which rows validate; leave one out"
+                f"data.folds={self.folds}: the data say themselves which rows validate; leave one"
+                " out"
             )
         rest = np.sort(parts["train"])
         groups = self.groups[rest] if self.groups is not None else None
@@ -317,8 +321,10 @@ class TableData(pl.LightningDataModule):
         free = torch.cuda.mem_get_info(device)[0]
         if needed > fraction * free and devices.is_first():
             print(
-                f"the data ({needed / 2**30:.1f} GiB) stay in the machine's memory: they are more than"
-                f" trainer.data_memory_fraction={fraction:g} of the {free / 2**30:.1f} GiB that the GPU has left",
+                f"the data ({needed / 2**30:.1f} GiB) stay in the machine's memory: they are more"
+                " than"
+                f" trainer.data_memory_fraction={fraction:g} of the {free / 2**30:.1f} GiB that"
+                " the GPU has left",
                 file=sys.stderr,
             )
         return needed <= fraction * free

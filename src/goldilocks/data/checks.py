@@ -46,7 +46,10 @@ def check_values(parts: Parts) -> Verdict:
     total = sum(x.size + y.size for x, y in parts.values())
     bad = sum(np.count_nonzero(~np.isfinite(values)) for rows in parts.values() for values in rows)
     if bad:
-        advice = "the numbers are too large for 32 bits: write data.scaling=standard, or clip them in load()"
+        advice = (
+            "the numbers are too large for 32 bits: write data.scaling=standard, or clip them in"
+            " load()"
+        )
         return Verdict(VALUES, "failed", f"{bad:,} of {total:,} are not finite", advice)
     return Verdict(VALUES, "ok", f"none in {total:,} numbers")
 
@@ -109,7 +112,10 @@ def check_scale(x: Array, names: Sequence[str] = ()) -> Verdict:
         return Verdict("scale of features", "ok", "no feature varies")
     means, spreads = means[varied], spreads[varied]
     ratio, offset = spreads.max() / spreads.min(), np.max(np.abs(means) / spreads)
-    measured = f"standard deviations from {spreads.min():.3g} to {spreads.max():.3g}, means up to {offset:.1f} of them from 0"
+    measured = (
+        f"standard deviations from {spreads.min():.3g} to {spreads.max():.3g}, means up to"
+        f" {offset:.1f} of them from 0"
+    )
     if ratio < SPREADS and offset < FAR and spreads.max() < SPREADS and spreads.min() > 1 / SPREADS:
         return Verdict("scale of features", "ok", measured)
     if x.ndim == 2:
@@ -200,7 +206,10 @@ def check_classes(
         return Verdict("classes", "ok", measured)
     if balanced:
         return Verdict("classes", "ok", measured + ", weighted by task.class_weight")
-    advice = "rare classes count little: write task.class_weight=balanced, and follow objective.metric=val/f1"
+    advice = (
+        "rare classes count little: write task.class_weight=balanced, and follow"
+        " objective.metric=val/f1"
+    )
     return Verdict("classes", "warning", measured, advice)
 
 
@@ -270,7 +279,10 @@ def check_single_features(
     )
     found = columns[skills >= ALONE] if perfect else columns[[best]]
     names_found = listed(name_of(int(column), names) for column in found)
-    measured = f"{names_found} alone: {max(skills[best], 0):.0%} of a guess's error removed, by the next {rest:.0%}"
+    measured = (
+        f"{names_found} alone: {max(skills[best], 0):.0%} of a guess's error removed, by the next"
+        f" {rest:.0%}"
+    )
     lead = float(skills[best]) - rest
     status: Status = "failed" if skills[best] >= ALONE and lead >= APART else "warning"
     if skills[best] < ALONE and (skills[best] < STRONG or lead < AHEAD):
@@ -282,7 +294,10 @@ def check_single_features(
         names_found = name_of(int(columns[column]), names)
         measured = f"{names_found} alone tells the rows of {name_of(place, classes, 'class')}"
         measured += f" from all others, and no more; the next removes {rest:.0%} of a guess's error"
-    advice = "is it known before the target is? If not, the target has leaked into it: drop it from the table"
+    advice = (
+        "is it known before the target is? If not, the target has leaked into it: drop it from the"
+        " table"
+    )
     overrides = tuple(drop(owners[column]) for column in found) if owners else ()
     return Verdict(name, status, measured, advice, tuple(dict.fromkeys(filter(None, overrides))))
 
@@ -351,7 +366,10 @@ def check_signal(x: Array, y: Array, task: TaskName) -> Verdict:
     ]
     reached = float((guess * target).sum()) / size
     chance = float(np.mean(np.array(shuffled) >= reached))
-    measured = f"correlation {reached:.2f} with rows left out, by chance up to {np.quantile(shuffled, 0.99):.2f}"
+    measured = (
+        f"correlation {reached:.2f} with rows left out, by chance up to"
+        f" {np.quantile(shuffled, 0.99):.2f}"
+    )
     advice = (
         "a forest does no better than chance: do rows and targets belong together? Look at load()"
     )

@@ -139,7 +139,9 @@ class TensorLoader:
         )
 
     def order(self) -> Tensor | None:
-        """The epoch's permutation of the rows, on the data's device; None for the rows' own order."""
+        """The epoch's permutation of the rows, on the data's device;
+        None for the rows' own order.
+        """
         if self.shuffle_seed is None:
             return None
         generator = torch.Generator().manual_seed(epoch_seed(self.shuffle_seed, self.epoch))

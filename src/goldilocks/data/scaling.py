@@ -39,7 +39,8 @@ def check_finite(features: NDArray[Any], names: tuple[str, ...]) -> None:
         column = int(bad.any(0).argmax())
         name = names[column] if column < len(names) else column
         raise Refused(
-            f"data: feature {name} holds {bad[:, column].sum()} missing or infinite values; fill or drop them"
+            f"data: feature {name} holds {bad[:, column].sum()} missing or infinite values; fill"
+            " or drop them"
         )
 
 

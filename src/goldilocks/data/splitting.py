@@ -31,7 +31,8 @@ def given_stages(series: Any, name: str) -> dict[str, NDArray[Any]]:
     if not (stages != "").all():
         place = int(np.argmax(stages == ""))
         raise Refused(
-            f"data.split_column={name}: row {place + 1} says {series.iloc[place]}; write train, val or test"
+            f"data.split_column={name}: row {place + 1} says {series.iloc[place]}; write train,"
+            " val or test"
         )
     if not (stages == "train").any():
         raise Refused(f"data.split_column={name}: no row says train")
@@ -143,7 +144,8 @@ def split_folds(
     for what, count in units:
         if count < folds:
             raise Refused(
-                f"data.folds={folds}: there are {count} {what}; write {count} at most, and at least 2"
+                f"data.folds={folds}: there are {count} {what}; write {count} at most, and at"
+                " least 2"
             )
     how: dict[str, Any] = {"shuffle": True, "random_state": seed}
     if groups is not None and not stratify:

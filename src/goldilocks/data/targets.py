@@ -44,7 +44,8 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
     if task != "regression" and target.ndim > 1:
         if target.shape[1] > 1:
             raise Refused(
-                f"data.task={task}: the target has {target.shape[1]} columns; write data.task=regression"
+                f"data.task={task}: the target has {target.shape[1]} columns; write"
+                " data.task=regression"
             )
         target = target[:, 0]
     if task == "regression":
@@ -65,7 +66,8 @@ def encode_target(target: NDArray[Any], task: TaskName) -> tuple[NDArray[Any], N
         )
     if len(classes) < 2:
         raise Refused(
-            f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to learn"
+            f"data.task={task}: the target has a single value, {classes[0]}; there is nothing to"
+            " learn"
         )
     check_rare(target, task)
     return (index[:, None] if task == "binary" else index), classes
@@ -84,7 +86,8 @@ def check_rare(target: NDArray[Any], task: TaskName, key: str = "") -> None:
         ways.append("data.task=regression if these are amounts")
     others = f", and {len(rare) - 1} more" if rare.keys() - {name} else ""
     raise Refused(
-        f"data.task={task}: a class has only {rows} rows ({name}{others}); at least {FEWEST_ROWS} are needed, one for"
+        f"data.task={task}: a class has only {rows} rows ({name}{others}); at least {FEWEST_ROWS}"
+        " are needed, one for"
         f" each split{'; write ' if ways else ''}{', or '.join(ways)}"
     )
 

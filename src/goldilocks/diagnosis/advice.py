@@ -196,7 +196,9 @@ def weigh_classes(evidence: Evidence, settings: Settings) -> tuple[str, Override
 
 
 def see_clearer(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
-    """More rows where they are drawn; a fold, or a split of the user's own, has as many as it has."""
+    """More rows where they are drawn;
+    a fold, or a split of the user's own, has as many as it has.
+    """
     data = settings.data
     drawn = not any(data.get(key) for key in ("folds", "val_path", "split_column"))
     most = min(0.3, (1 - data.get("test_fraction", 0.0)) / 2)

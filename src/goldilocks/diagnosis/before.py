@@ -193,7 +193,10 @@ def compare_rate(parts: Parts, trial: Trial, rate: float, x: Tensor, y: Tensor) 
     name, options = "learning rate", parts.settings.lr_range
     seconds = 2 * statistics.median(trial.seconds) * options.steps * options.repeats
     if seconds > 2 * LIMIT_S:
-        hint = f"not compared: a range test takes about {duration(seconds)}; scripts/lr_range.py makes it"
+        hint = (
+            f"not compared: a range test takes about {duration(seconds)}; scripts/lr_range.py"
+            " makes it"
+        )
         return Verdict(name, "ok", hint)
     found = look_for_rate(parts)
     if found is None:

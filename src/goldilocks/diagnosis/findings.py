@@ -85,7 +85,10 @@ def summary(evidence: Evidence) -> str:
     if rows is None:
         return "the best weights give no finite loss"
     share = percent(rows.loss / rows.chance) if rows.chance > 0 else "?"
-    text = f"epoch {evidence.best_epoch} of {len(evidence.history)} has a {stage} loss of {rows.loss:.4g}"
+    text = (
+        f"epoch {evidence.best_epoch} of {len(evidence.history)} has a {stage} loss of"
+        f" {rows.loss:.4g}"
+    )
     text += f" ± {rows.error:.2g}, {share} of chance level ({rows.chance:.4g})"
     if evidence.val and evidence.train:
         text += f"; on the training rows it is {evidence.train.loss:.4g}"
@@ -154,7 +157,10 @@ def rate_too_high(evidence: Evidence) -> str | None:
         return f"{at}train/loss was {peak:.3g} in epoch {losses.index(peak)}, {known}"
     if rises > OFTEN * len(losses):
         share = percent(much / chance)
-        return f"{at}train/loss rose by more than {share} of chance level in {rises} of {len(losses)} epochs"
+        return (
+            f"{at}train/loss rose by more than {share} of chance level in {rises} of {len(losses)}"
+            " epochs"
+        )
     return None
 
 
@@ -176,7 +182,10 @@ def clipped(evidence: Evidence) -> str | None:
     cut = statistics.median(norms) / max(statistics.median(after), 1e-12)
     if share < CLIPPED or cut < CUT:
         return None
-    typical = f"the gradient's norm is {statistics.median(norms):.3g}, and {statistics.median(after):.3g} after clipping"
+    typical = (
+        f"the gradient's norm is {statistics.median(norms):.3g}, and"
+        f" {statistics.median(after):.3g} after clipping"
+    )
     return f"{percent(share)} of the steps were clipped; typically {typical}"
 
 
@@ -184,7 +193,9 @@ def clipped(evidence: Evidence) -> str | None:
 
 
 def rate_too_low(evidence: Evidence) -> str | None:
-    """The loss falls in almost every epoch, and as fast at the end of the way as at its beginning."""
+    """The loss falls in almost every epoch, and as fast at the end of
+    the way as at its beginning.
+    """
     epochs, losses = evidence.curve("train/loss")
     if evidence.train is None or evidence.rate is None or len(losses) < 10 or not evidence.ran_out:
         return None
@@ -216,12 +227,17 @@ def still_improving(evidence: Evidence) -> str | None:
         return None
     if before - best < WORTH * evidence.val.chance:
         return None
-    text = f"val/loss fell from {before:.4g} to {best:.4g} in the last {counted(len(losses) - count, 'epoch')}"
+    text = (
+        f"val/loss fell from {before:.4g} to {best:.4g} in the last"
+        f" {counted(len(losses) - count, 'epoch')}"
+    )
     return f"{text} of {len(evidence.history)}, {percent(gained)} of all that was gained"
 
 
 def underfitting(evidence: Evidence) -> str | None:
-    """Another network does better on rows that it has not seen than this one on rows that it has."""
+    """Another network does better on rows that it has not seen than
+    this one on rows that it has.
+    """
     train = evidence.train
     if train is None or train.loss < LEFT * train.chance or has_capacity(evidence):
         return None

@@ -177,7 +177,10 @@ def judge_memory(memory: Memory, fix: str) -> Verdict:
     """Whether a network can overfit a few rows: one that cannot will not learn many."""
     name = "overfits one batch"
     share = memory.last / max(memory.guess, 1e-12)
-    measured = f"{memory.steps} steps of Adam bring the loss of {memory.rows} rows to {share:.1%} of chance level"
+    measured = (
+        f"{memory.steps} steps of Adam bring the loss of {memory.rows} rows to {share:.1%} of"
+        " chance level"
+    )
     status = grade(share, *OVERFITTED)
     if status == "ok":
         return Verdict(name, "ok", measured)
@@ -321,5 +324,8 @@ def rate_verdict(configured: float, suggested: float) -> Verdict:
     status: Status = (
         "failed" if times > RATE_FAR else "ok" if 1 / RATE_OFF <= times <= RATE_OFF else "warning"
     )
-    advice = f"{'far too large: write' if times > 1 else 'slower than need be: try'} optimizer.lr={suggested:.2g}"
+    advice = (
+        f"{'far too large: write' if times > 1 else 'slower than need be: try'}"
+        f" optimizer.lr={suggested:.2g}"
+    )
     return Verdict("learning rate", status, measured, advice if status != "ok" else "")

@@ -20,11 +20,15 @@ def judge_time(
     """How long a whole run takes; a warning above a day."""
     seconds = steps_in_epoch * epochs / steps_per_second
     measured = (
-        f"{steps_per_second:,.0f} steps a second; {epochs} epochs of {steps_in_epoch:,} steps take {duration(seconds)}"
+        f"{steps_per_second:,.0f} steps a second; {epochs} epochs of {steps_in_epoch:,} steps take"
+        f" {duration(seconds)}"
         + (" at most, early stopping ends most runs before" if stops_early else "")
     )
     status = grade(seconds, LONG, math.inf)
-    advice = "write a larger data.batch_size, fewer trainer.max_epochs, or try trainer.limit_train_batches=100 first"
+    advice = (
+        "write a larger data.batch_size, fewer trainer.max_epochs, or try"
+        " trainer.limit_train_batches=100 first"
+    )
     return Verdict("time", status, measured, advice if status != "ok" else "")
 
 

@@ -199,7 +199,9 @@ def some_rows(predictor: Predictor) -> tuple[Any, bool]:
 
 
 def drawn_rows(predictor: Predictor) -> Any:
-    """Rows around the centre of the training rows, with gaps and categories that were never seen."""
+    """Rows around the centre of the training rows,
+    with gaps and categories that were never seen.
+    """
     random, preparation = np.random.default_rng(0), predictor.preparation
     if preparation is None:
         values = random.normal(size=(ROWS, *predictor.spec.input_shape))
@@ -278,7 +280,9 @@ def output_name(task: str) -> str:
 
 
 def description(predictor: Predictor) -> dict[str, Any]:
-    """How rows become the graph's input, and what its output is; docs/using.md explains every key."""
+    """How rows become the graph's input, and what its output is;
+    docs/using.md explains every key.
+    """
     spec = predictor.spec
     schema: dict[str, Any] = {"format": 1, "input": {"name": "x", "type": "float64"}}
     if predictor.preparation is not None:

@@ -94,7 +94,8 @@ class Predictor:
         values = np.asarray(rows)
         if values.shape[1:] != self.spec.input_shape:
             raise Refused(
-                f"rows: [N, {shown(self.spec.input_shape)}] is expected, not [{shown(values.shape)}]"
+                f"rows: [N, {shown(self.spec.input_shape)}] is expected, not"
+                f" [{shown(values.shape)}]"
             )
         if values.dtype.kind not in "fiub":
             values = values.astype(np.float64)
@@ -127,7 +128,8 @@ class Predictor:
         values = np.asarray(rows)
         if values.ndim != 2 or values.shape[1] != len(names):
             raise Refused(
-                f"rows: [N, {len(names)}] is expected, not [{shown(values.shape)}]; the columns are {', '.join(names)}"
+                f"rows: [N, {len(names)}] is expected, not [{shown(values.shape)}]; the columns"
+                f" are {', '.join(names)}"
             )
         return pd.DataFrame(values, columns=names).infer_objects()
 

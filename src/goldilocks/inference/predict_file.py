@@ -88,7 +88,8 @@ def predict_file(
     names = list(predictor.feature_names_in_)
     if not names:
         raise Refused(
-            f"{file}: the rows of this run are no table with named columns; predict in Python, with goldilocks.load"
+            f"{file}: the rows of this run are no table with named columns; predict in Python,"
+            " with goldilocks.load"
         )
     if not file.is_file():
         raise Refused(f"{file}: there is no such file")
@@ -173,7 +174,8 @@ def written_whole(file: Path, output: Path) -> Iterator[Any]:
     if ending in NO_TEXT or ending in PACKED:
         kind = NO_TEXT.get(ending, "packed")
         raise Refused(
-            f"--output {output}: predictions are written as text, not as {kind}; write a name in .csv"
+            f"--output {output}: predictions are written as text, not as {kind}; write a name in"
+            " .csv"
         )
     if output.is_dir():
         raise Refused(f"--output {output}: is a folder; write a file in it")

@@ -59,7 +59,9 @@ class MLflowLogger(RunLogger):
         return self.run_id
 
     def log_hyperparams(self, params: Mapping[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
-        """Takes the flat options of a run, by dotted key. One that resuming has changed is a tag."""
+        """Takes the flat options of a run, by dotted key.
+        One that resuming has changed is a tag.
+        """
         words = {key: str(plain(value))[:LONGEST] for key, value in params.items()}
         before = self.client.get_run(self.run_id).data.params
         fresh = [Param(key, word) for key, word in words.items() if key not in before]

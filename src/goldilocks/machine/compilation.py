@@ -36,7 +36,8 @@ def check_compiler(kind: str) -> None:
     """
     if kind == "cuda" and importlib.util.find_spec("triton") is None:
         raise Refused(
-            "trainer.compile=true: needs the package triton, which comes with torch for CUDA; leave it out"
+            "trainer.compile=true: needs the package triton, which comes with torch for CUDA;"
+            " leave it out"
         )
     if kind != "cuda" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", *COMPILERS))):
         raise Refused(

@@ -124,14 +124,17 @@ def plan(options: Mapping[str, Any]) -> Plan:
         devices, nodes = shape_of(elsewhere, asked, nodes)
     elif nodes > 1:
         raise Refused(
-            f"trainer.num_nodes={nodes}: each machine must start its part; write torchrun --nnodes={nodes}"
-            f" --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py ..., or srun under"
+            f"trainer.num_nodes={nodes}: each machine must start its part; write torchrun"
+            f" --nnodes={nodes}"
+            f" --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py"
+            " ..., or srun under"
             " Slurm"
         )
     if devices > there:
         what = "cores, one for a process" if kind == "cpu" else "GPUs"
         raise Refused(
-            f"trainer.devices={devices}: this machine has {there} {what}; write trainer.devices={there}"
+            f"trainer.devices={devices}: this machine has {there} {what}; write"
+            f" trainer.devices={there}"
         )
     if strategy == "fsdp" and kind == "mps":
         raise Refused("trainer.strategy=fsdp: needs CUDA or the CPU; write trainer=auto")
@@ -255,7 +258,9 @@ def share(make: Callable[[], T]) -> T:
 
 
 def total(*numbers: Tensor) -> Tensor:
-    """Numbers of this process, on the CPU, each summed over all processes. They all must come here."""
+    """Numbers of this process, on the CPU, each summed over all processes.
+    They all must come here.
+    """
     summed = torch.stack(numbers)
     if size() > 1:
         distributed.all_reduce(summed)

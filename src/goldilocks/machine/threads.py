@@ -110,7 +110,9 @@ def remembered() -> dict[str, int]:
 
 
 def remember(known: dict[str, int]) -> None:
-    """Replaces the file in one step. Where that is not allowed, each process measures for itself."""
+    """Replaces the file in one step.
+    Where that is not allowed, each process measures for itself.
+    """
     try:
         path = memory()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""What several networks' constructors take: ranges of their options, and whether rows are images."""
+"""What several networks' constructors take:
+ranges of their options, and whether rows are images.
+"""
 
 import math
 from typing import Annotated

@@ -89,7 +89,8 @@ def one_for_each(name: str, value: float | list, depth: int | None) -> list:
     if not isinstance(value, list):
         if depth is None:
             raise Refused(
-                f"model.depth=null needs a list of widths; write model.{name}=[256,128] or model.depth=3"
+                f"model.depth=null needs a list of widths; write model.{name}=[256,128] or"
+                " model.depth=3"
             )
         return [value] * depth
     if depth is not None and len(value) != depth:

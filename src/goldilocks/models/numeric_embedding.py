@@ -92,7 +92,8 @@ def front(
         return layers, features
     if not numbers:
         raise Refused(
-            f"model.embedding={embedding}: these data have no columns of numbers; write model.embedding=none"
+            f"model.embedding={embedding}: these data have no columns of numbers; write"
+            " model.embedding=none"
         )
     vectors = NumberVectors(numbers, embedding)
     return [*layers, vectors], vectors.width(features)

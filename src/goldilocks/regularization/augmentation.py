@@ -75,7 +75,9 @@ class Augmentation:
 
 
 def add_noise(x: Tensor, std: float) -> Tensor:
-    """Adds normal noise of a standard deviation, in the units of the scaled inputs (Bishop 1995)."""
+    """Adds normal noise of a standard deviation, in the units of the
+    scaled inputs (Bishop 1995).
+    """
     return x + std * torch.randn_like(x)
 
 

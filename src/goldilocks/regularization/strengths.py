@@ -76,7 +76,8 @@ class Regularization:
         for one, other in (("dropout", "alpha_dropout"), ("ema", "swa")):
             if is_on(getattr(self, one)) and is_on(getattr(self, other)):
                 raise Refused(
-                    f"regularization: {one} and {other} are both on and do the same in two ways; leave one of them out"
+                    f"regularization: {one} and {other} are both on and do the same in two ways;"
+                    " leave one of them out"
                 )
 
 

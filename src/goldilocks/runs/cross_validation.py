@@ -40,7 +40,8 @@ def check_longer(cfg: DictConfig, longer: Sequence[str], folder: Path) -> None:
     if longer and are_asked(cfg):
         overrides = " ".join(longer)
         raise Refused(
-            f"{overrides}: is for a single network; write resume={folder}/fold_0 {overrides}, and so for each fold"
+            f"{overrides}: is for a single network; write resume={folder}/fold_0 {overrides}, and"
+            " so for each fold"
         )
 
 

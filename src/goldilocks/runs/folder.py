@@ -276,7 +276,9 @@ def overwrite(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def forget_training(folder: Path) -> None:
-    """Removes what a run has written that was killed before its first last.ckpt: it begins again."""
+    """Removes what a run has written that was killed before its first last.ckpt:
+    it begins again.
+    """
     if not is_first():
         return
     for path in (*folder.glob("events.out.tfevents.*"), folder / "metrics.csv"):

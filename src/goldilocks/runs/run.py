@@ -160,7 +160,8 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
     allowed = (*LENGTHS, *PLACES, "resume", "log_dir")
     if ignored := [override for key, override in given.items() if key not in allowed]:
         raise Refused(
-            f"{ignored[0]}: a resumed run keeps its own configuration; only {', '.join(LENGTHS)} and"
+            f"{ignored[0]}: a resumed run keeps its own configuration; only {', '.join(LENGTHS)}"
+            " and"
             " data.path may be given"
         )
     before = read_result(folder)
@@ -446,7 +447,9 @@ def log_end(trainer: Trainer, result: Mapping[str, Any], tested: Mapping[str, fl
 
 
 def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:
-    """Tests the best checkpoint, or the last weights where none is kept. Empty without a test set."""
+    """Tests the best checkpoint, or the last weights where none is kept.
+    Empty without a test set.
+    """
     if not parts.module.task.spec.num_rows.get("test"):
         return {}
     best = folder / "checkpoints" / "best.ckpt"

@@ -138,7 +138,8 @@ class WarmupStableDecay(Curve):
     ) -> None:
         if warmup_fraction + decay_fraction > 1:
             raise Refused(
-                f"scheduler.decay_fraction={decay_fraction}: is more than warmup_fraction={warmup_fraction} leaves;"
+                f"scheduler.decay_fraction={decay_fraction}: is more than"
+                f" warmup_fraction={warmup_fraction} leaves;"
                 f" write at most {1 - warmup_fraction:g}"
             )
         self.warmup_steps, self.decay_steps = (

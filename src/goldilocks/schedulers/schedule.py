@@ -96,11 +96,13 @@ def build_schedule(
     follows, monitor = "metrics" in parameters_of(kind.step), ours.get("monitor")
     if follows and monitor is None:
         raise Refused(
-            "scheduler.monitor=null: this schedule follows a metric; write scheduler.monitor=val/loss"
+            "scheduler.monitor=null: this schedule follows a metric; write"
+            " scheduler.monitor=val/loss"
         )
     if follows and ours.get("interval") == "step":
         raise Refused(
-            "scheduler.interval=step: a metric is there once an epoch; write scheduler.interval=epoch"
+            "scheduler.interval=step: a metric is there once an epoch; write"
+            " scheduler.interval=epoch"
         )
     if monitor is not None and not follows:
         raise Refused(f"scheduler.monitor={monitor}: this schedule follows no metric; leave it out")
@@ -125,7 +127,9 @@ def has_momentum(optimizer: Optimizer) -> bool:
 
 
 def has_length(node: Mapping[str, Any], packages: Iterable[str] = ()) -> bool:
-    """Whether a schedule is drawn over the whole run, so that the run must not end early or go on."""
+    """Whether a schedule is drawn over the whole run,
+    so that the run must not end early or go on.
+    """
     kind: Any = find_class(node, LRScheduler, "scheduler", packages)
     if hasattr(kind, "spans_run"):
         return kind.spans_run(node)
@@ -160,7 +164,8 @@ def try_schedule(
             rate = learning_rate(optimizer)
             if not (math.isfinite(rate) and rate >= 0):
                 raise Refused(
-                    f"scheduler: sets a rate of {rate:g} at {step} % of a run; it must be 0 or above"
+                    f"scheduler: sets a rate of {rate:g} at {step} % of a run; it must be 0 or"
+                    " above"
                 )
             schedule.on_step()
             if step % steps == steps - 1:

@@ -61,7 +61,8 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     """
     if devices.started_elsewhere():
         raise Refused(
-            "-m: a sweep starts its processes itself; write it without torchrun, and with one task in Slurm"
+            "-m: a sweep starts its processes itself; write it without torchrun, and with one task"
+            " in Slurm"
         )
     cfg, settings, composer = sweeper.config, sweep_settings(sweeper.config), Composer(sweeper)
     if settings.learns and cfg.name is not None:
@@ -115,7 +116,9 @@ def begin(
     checker: Checker,
     modes: dict[str, str],
 ) -> tuple[list[Trial], Proposals | None]:
-    """Writes what the sweep is; returns the trials that it has, and where further ones come from."""
+    """Writes what the sweep is; returns the trials that it has,
+    and where further ones come from.
+    """
     study = None
     with held(
         folder / "trials" / "sweep.lock", wait=True
@@ -153,7 +156,8 @@ def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
     learnt = before in ("tpe", "cmaes", "gp")
     if before is not None and learnt != settings.learns:
         raise Refused(
-            f"sweep.sampler={settings.sampler}: {folder} was started with {before}; choose another name"
+            f"sweep.sampler={settings.sampler}: {folder} was started with {before}; choose another"
+            " name"
         )
 
 

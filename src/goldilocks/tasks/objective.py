@@ -38,7 +38,8 @@ class Objective:
             raise Refused(f"objective.metric={metric}: no such metric; {near_miss(metric, known)}")
         if mode != better[name]:
             raise Refused(
-                f"objective.mode={mode}: {better[name]} is better for {name}; leave objective.mode out"
+                f"objective.mode={mode}: {better[name]} is better for {name}; leave objective.mode"
+                " out"
             )
         self.metric, self.mode = metric, mode
 

@@ -26,7 +26,8 @@ def check_output(output: str, spec: Spec) -> None:
         return
     if spec.task != "regression":
         raise Refused(
-            f"task.output={output}: is for a regression, and {spec.task} has its probabilities by itself;"
+            f"task.output={output}: is for a regression, and {spec.task} has its probabilities by"
+            " itself;"
             " write task.output=identity"
         )
     low, high = OUTPUTS[output][1:]
@@ -34,6 +35,7 @@ def check_output(output: str, spec: Spec) -> None:
     if not low <= least <= most <= high:
         values = f"from {low:g} to {high:g}" if high < math.inf else f"above {low:g}"
         raise Refused(
-            f"task.output={output}: gives values {values}, but the scaled targets go from {least:.3g} to {most:.3g};"
+            f"task.output={output}: gives values {values}, but the scaled targets go from"
+            f" {least:.3g} to {most:.3g};"
             " write data.target_scaling=minmax, or none if the target itself is within"
         )

@@ -65,12 +65,14 @@ class Task(nn.Module):
         super().__init__()
         if label_smoothing and spec.task == "regression":
             raise Refused(
-                f"regularization.label_smoothing={label_smoothing}: smooths class targets, and these data are a"
+                f"regularization.label_smoothing={label_smoothing}: smooths class targets, and"
+                " these data are a"
                 " regression; leave it out"
             )
         if class_weight != "none" and spec.task == "regression":
             raise Refused(
-                f"task.class_weight={class_weight}: weights classes, and these data are a regression; leave it out"
+                f"task.class_weight={class_weight}: weights classes, and these data are a"
+                " regression; leave it out"
             )
         check_output(output, spec)
         self.spec = spec

@@ -35,7 +35,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file() and (folds := sorted(path.parents[1].glob("fold_*"))):
         raise Refused(
-            f"{path.parents[1]}: is a cross-validation; write the folder of one of its networks: {folds[0]}"
+            f"{path.parents[1]}: is a cross-validation; write the folder of one of its networks:"
+            f" {folds[0]}"
         )
     if not path.is_file():
         raise Refused(f"{path}: there is no such checkpoint; a run with callbacks=none keeps none")

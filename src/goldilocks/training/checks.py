@@ -1,4 +1,6 @@
-"""Everything about a configuration that can be refused or warned about before a run folder is made."""
+"""Everything about a configuration that can be refused or warned
+about before a run folder is made.
+"""
 
 import math
 import re
@@ -72,11 +74,13 @@ def check_values(values: dict[str, Any]) -> Settings:
         name := next((n for n in ("ema", "swa") if settings.regularization[n]), None)
     ):
         raise Refused(
-            f"regularization.{name}: a mean in 16 bits stands still; write trainer.precision=bf16-mixed"
+            f"regularization.{name}: a mean in 16 bits stands still; write"
+            " trainer.precision=bf16-mixed"
         )
     if settings.regularization["max_norm"] and plan(settings.trainer).strategy == "fsdp":
         raise Refused(
-            "regularization.max_norm: torch does not limit the norms of sharded weights; write trainer=ddp"
+            "regularization.max_norm: torch does not limit the norms of sharded weights; write"
+            " trainer=ddp"
         )
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
         for key, node in getattr(settings, group).items():
@@ -167,7 +171,8 @@ def check_with_data(settings: Settings, spec: Spec) -> Task:
     )
     if most > EXACT.get(precision, math.inf):
         raise Refused(
-            f"trainer.precision={precision}: cannot hold the numbers of {most} categories; write trainer.precision=32"
+            f"trainer.precision={precision}: cannot hold the numbers of {most} categories; write"
+            " trainer.precision=32"
         )
     check_rows(settings, spec)
     task = build_task(settings, spec)
@@ -202,7 +207,8 @@ def check_rows(settings: Settings, spec: Spec) -> None:
         most = rows // 2 if stage == "train" else rows  # BatchNorm needs two
         if size > 1 and rows > 0 and size > most:
             raise Refused(
-                f"trainer.devices: {size} processes share {rows} rows of {stage}; write {max(most, 1)} at most, or"
+                f"trainer.devices: {size} processes share {rows} rows of {stage}; write"
+                f" {max(most, 1)} at most, or"
                 " more rows"
             )
 
@@ -224,7 +230,8 @@ def check_network(settings: Settings, network: nn.Module) -> None:
         rate = settings.regularization[name]
         if is_on(rate) and not dropout_layers(network, kinds):
             raise Refused(
-                f"regularization.{name}={rate}: no layer of this model takes it up; leave {name} out or choose {other}"
+                f"regularization.{name}={rate}: no layer of this model takes it up; leave {name}"
+                f" out or choose {other}"
             )
 
 
@@ -245,12 +252,14 @@ def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[st
     selu = any(isinstance(layer, nn.SELU) for layer in layers)
     if drops_before_norm(layers):
         yield (
-            "dropout before BatchNorm shifts the variance between training and evaluation (arXiv 1801.05134):"
+            "dropout before BatchNorm shifts the variance between training and evaluation (arXiv"
+            " 1801.05134):"
             " write model.norm=layer, or leave the dropout out"
         )
     if batch_norm and selu:
         yield (
-            "SELU keeps mean and variance by itself, and BatchNorm is pointless with it (arXiv 1706.02515):"
+            "SELU keeps mean and variance by itself, and BatchNorm is pointless with it (arXiv"
+            " 1706.02515):"
             " write model.norm=none, or model.activation=relu"
         )
     if batch_norm and rows < SMALL_BATCH:
@@ -280,8 +289,10 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
     """Penalties in the wrong optimizer, and what early stopping cuts off."""
     if settings.regularization["l2"] and adapts(settings.optimizer):
         yield (
-            "L2 in an adaptive optimizer is not weight decay, its strength is divided by the gradients' size"
-            " (arXiv 1711.05101): write optimizer=adamw optimizer.weight_decay=0.01, or use the SGD family"
+            "L2 in an adaptive optimizer is not weight decay, its strength is divided by the"
+            " gradients' size"
+            " (arXiv 1711.05101): write optimizer=adamw optimizer.weight_decay=0.01, or use the"
+            " SGD family"
         )
     stopping = settings.callbacks.get("early_stopping")
     if not stopping or stopping.get("patience", 0) >= settings.trainer.get("max_epochs", 0):
@@ -289,13 +300,13 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
     fix = "write callbacks.early_stopping=null and the trainer.max_epochs you want"
     if has_length(settings.scheduler, settings.packages):
         yield (
-            "the schedule is drawn over trainer.max_epochs and early stopping may cut it before the rate is low: "
-            + fix
+            "the schedule is drawn over trainer.max_epochs and early stopping may cut it before"
+            " the rate is low: " + fix
         )
     if settings.regularization["swa"]:
         yield (
-            "stochastic weight averaging begins late in trainer.max_epochs and early stopping may end the run before: "
-            + fix
+            "stochastic weight averaging begins late in trainer.max_epochs and early stopping may"
+            " end the run before: " + fix
         )
 
 

@@ -60,7 +60,9 @@ class Parts:
 
     @property
     def learning_rate(self) -> float | None:
-        """Of the optimizer; None: it has no such option, or the range test has not found one yet."""
+        """Of the optimizer; None: it has no such option,
+        or the range test has not found one yet.
+        """
         if self.settings.finds_rate:
             return self.module.found_rate
         return self.settings.optimizer.get("lr")

@@ -1,4 +1,6 @@
-"""How long a run may be, and how far it has come: what a run that is resumed may be given more of."""
+"""How long a run may be, and how far it has come:
+what a run that is resumed may be given more of.
+"""
 
 from collections.abc import Mapping
 from typing import Any

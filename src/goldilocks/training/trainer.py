@@ -347,7 +347,8 @@ def check_precision(precision: int | str, plan: Plan) -> None:
         raise Refused(f"trainer.precision={precision}: Apple's MPS has no 64 bits; write 32")
     if plan.strategy == "fsdp" and str(precision) not in SHARDED_PRECISIONS:
         raise Refused(
-            f"trainer.precision={precision}: not with fsdp; write one of {', '.join(SHARDED_PRECISIONS)}"
+            f"trainer.precision={precision}: not with fsdp; write one of"
+            f" {', '.join(SHARDED_PRECISIONS)}"
         )
 
 
@@ -372,7 +373,8 @@ def check_intervals(check_val_every_n_epoch: int, max_epochs: int) -> None:
     """Refuses a run that would end before its first validation."""
     if check_val_every_n_epoch > max_epochs:
         raise Refused(
-            f"trainer.check_val_every_n_epoch={check_val_every_n_epoch}: the run ends after {max_epochs} epochs, before"
+            f"trainer.check_val_every_n_epoch={check_val_every_n_epoch}: the run ends after"
+            f" {max_epochs} epochs, before"
             f" any validation; write {max_epochs} at most"
         )
 

@@ -63,7 +63,8 @@ class ProcessLauncher(Launcher):
         ]
         if wrong or (self.devices not in (None, AUTO) and not named):
             raise Refused(
-                f"hydra.launcher.devices={self.devices}: write {AUTO}, null or a list of what CUDA_VISIBLE_DEVICES may"
+                f"hydra.launcher.devices={self.devices}: write {AUTO}, null or a list of what"
+                " CUDA_VISIBLE_DEVICES may"
                 " be, such as [0,1], or ['0,1','2,3'] for two GPUs a trial"
             )
 

@@ -82,7 +82,8 @@ def read_folder(root: Path) -> Table:
     parts = [part for part in ("train", "t10k") if find(root, f"{part}-images", 3)]
     if not parts:
         raise Refused(
-            f"data.root={root}: holds no images; train-images-idx3-ubyte or t10k-images-idx3-ubyte is expected,"
+            f"data.root={root}: holds no images; train-images-idx3-ubyte or t10k-images-idx3-ubyte"
+            " is expected,"
             " as it is or as .gz"
         )
     images, labels = [], []
@@ -96,7 +97,8 @@ def read_folder(root: Path) -> Table:
         labels.append(read_idx(files[1], 1))
         if len(images[-1]) != len(labels[-1]):
             raise Refused(
-                f"data.root={root}: {part} has {len(images[-1])} images and {len(labels[-1])} labels"
+                f"data.root={root}: {part} has {len(images[-1])} images and {len(labels[-1])}"
+                " labels"
             )
     if len({part.shape[1:] for part in images}) > 1:
         raise Refused(f"data.root={root}: the images of train and t10k differ in size")
@@ -122,7 +124,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     start = 4 + 4 * dimensions
     if content[:4] != bytes((0, 0, BYTES, dimensions)) or len(content) < start:
         raise Refused(
-            f"data.root={path.parent}: {path.name} is not an IDX file of bytes in {dimensions} dimensions"
+            f"data.root={path.parent}: {path.name} is not an IDX file of bytes in {dimensions}"
+            " dimensions"
         )
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if len(content) - start != np.prod(shape):

@@ -64,7 +64,8 @@ def load_openml(name: str, version: int | None = None, target: tuple[str, ...] =
     wanted = target or tuple(word for word in named.split(",") if word)
     if not wanted:
         raise Refused(
-            f"data.name={name}: OpenML names no target; write data.target=COLUMN: {', '.join(columns)}"
+            f"data.name={name}: OpenML names no target; write data.target=COLUMN:"
+            f" {', '.join(columns)}"
         )
     for word in wanted:
         if word not in columns:
@@ -99,7 +100,8 @@ def fetch(name: str, version: int | None, instead: str = "") -> Any:
             found = fetch_openml(name, version=version or "active", **options)
         except OSError as error:  # urllib's errors are of this kind
             raise Refused(
-                f"data.name={name}: is not in scikit-learn's cache, {get_data_home()}, and openml.org could not be"
+                f"data.name={name}: is not in scikit-learn's cache, {get_data_home()}, and"
+                " openml.org could not be"
                 f" reached ({one_line(error)}); try again with a network{instead}"
             ) from error
         except ValueError as error:
@@ -149,7 +151,8 @@ def words_of(
     if len(names) > 1:
         if words := [name for name in names if name in categories]:
             raise Refused(
-                f"data.target={words[0]}: holds words, and several targets must be numbers; write one column"
+                f"data.target={words[0]}: holds words, and several targets must be numbers; write"
+                " one column"
             )
         return target
     if missing := np.count_nonzero(np.isnan(target)):

@@ -131,7 +131,8 @@ class TableFile(TableData):
             )
         if time_column is not None and self.folds:
             raise Refused(
-                f"data.time_column={time_column}: folds would train on later rows; leave data.folds out"
+                f"data.time_column={time_column}: folds would train on later rows; leave"
+                " data.folds out"
             )
         self.preparation: Preparation | None = None
         self.columns: list[Column] = []
@@ -283,7 +284,8 @@ class TableFile(TableData):
         if left := int(np.count_nonzero(~known)):
             listed = ", ".join(f"{mark} in {rows:,}" for mark, rows in gaps.items())
             self.notes.append(
-                f"{left:,} row{'s' * (left > 1)} without a target {'are' if left > 1 else 'is'} left out{f' ({listed})' if listed else ''}"
+                f"{left:,} row{'s' * (left > 1)} without a target {'are' if left > 1 else 'is'}"
+                f" left out{f' ({listed})' if listed else ''}"
             )
             self.said.append(self.notes[-1])
         return known
@@ -299,7 +301,8 @@ class TableFile(TableData):
             for name, column in zip(self.targets, values.T, strict=True):
                 if not np.isfinite(column).all():
                     raise Refused(
-                        f"data.target={name}: several targets must be numbers, and some rows have none"
+                        f"data.target={name}: several targets must be numbers, and some rows have"
+                        " none"
                     )
             return values
         (name,) = self.targets
@@ -312,7 +315,8 @@ class TableFile(TableData):
         if bad := int(np.isnan(values).sum()):
             odd = frame[name][np.isnan(values)].iloc[0]
             raise Refused(
-                f"data.target={name}: {bad} of {len(values)} rows hold no number that is finite in single precision,"
+                f"data.target={name}: {bad} of {len(values)} rows hold no number that is finite in"
+                " single precision,"
                 f" such as {odd}; correct them, or leave them empty"
             )
         return (
@@ -339,7 +343,8 @@ class TableFile(TableData):
             merged = self.rare_classes == "merge"
             what = f"merged as {OTHER_CLASSES}" if merged else "left out"
             self.notes.append(
-                f"classes of fewer than data.min_class_rows={self.min_class_rows} rows are {what}: {listed}"
+                f"classes of fewer than data.min_class_rows={self.min_class_rows} rows are {what}:"
+                f" {listed}"
             )
             self.said.append(self.notes[-1])
             if merged:
@@ -354,7 +359,8 @@ class TableFile(TableData):
         distinct = len(np.unique(words))
         if self.min_class_rows is None and distinct > max(2, len(words) / 3):
             raise Refused(
-                f"data.target={name}: {distinct} different words in {len(words)} rows are no classes;"
+                f"data.target={name}: {distinct} different words in {len(words)} rows are no"
+                " classes;"
                 " choose a column of few words, or of numbers"
             )
 
@@ -368,7 +374,8 @@ class TableFile(TableData):
         if table.test_rows is not None or table.val_rows is not None:
             key = "group_column" if self.group_column is not None else "time_column"
             raise Refused(
-                f"data.{key}={getattr(self, key)}: the rows are split by files already; leave one out"
+                f"data.{key}={getattr(self, key)}: the rows are split by files already; leave one"
+                " out"
             )
         if self.group_column is not None:
             self.groups = (
@@ -504,7 +511,8 @@ def check_columns(expected: list[str], found: list[str], where: str) -> None:
     """Refuses files of validation or test rows that lack a column."""
     if lacking := [name for name in expected if name not in found]:
         raise Refused(
-            f"{where}: lacks the column {lacking[0]} of data.path; all files must have the same columns"
+            f"{where}: lacks the column {lacking[0]} of data.path; all files must have the same"
+            " columns"
         )
 
 

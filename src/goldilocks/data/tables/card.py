@@ -124,7 +124,10 @@ def reason_of(target: NDArray[Any], distinct: int, spec: Spec, given: str) -> st
     if target.dtype.kind not in "iuf":
         return f"{distinct} different words"
     if spec.task == "multiclass":
-        return f"{distinct} different whole numbers, up to {MAX_CLASSES} are classes; data.task=regression otherwise"
+        return (
+            f"{distinct} different whole numbers, up to {MAX_CLASSES} are classes;"
+            " data.task=regression otherwise"
+        )
     return f"{distinct:,} different numbers"
 
 
@@ -201,9 +204,15 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         )
         yield f"Training rows by class: {', '.join(shares)}."
     else:
-        yield f"From {spoken(target['least'])} to {spoken(target['most'])}, mean {spoken(target['mean'])}."
+        yield (
+            f"From {spoken(target['least'])} to {spoken(target['most'])}, mean"
+            f" {spoken(target['mean'])}."
+        )
     if logged := ", ".join(target.get("learnt_as_logarithm", [])):
-        yield f"The logarithm of {cell(logged)} is learnt; data.target_log=false learns the number itself."
+        yield (
+            f"The logarithm of {cell(logged)} is learnt; data.target_log=false learns the number"
+            " itself."
+        )
     yield from column_lines(card)
     yield from ["", "## Checks", ""]
     for check in card["checks"]:
@@ -233,7 +242,10 @@ def column_lines(card: Mapping[str, Any]) -> Iterator[str]:
         if card["scaling"] in ("standard", "minmax", "none"):
             hint = "data.scaling=auto scales these robustly"
         yield ""
-        yield f"Skewed, with values more than ten inter-quartile ranges from the median: {names}; {hint}."
+        yield (
+            f"Skewed, with values more than ten inter-quartile ranges from the median: {names};"
+            f" {hint}."
+        )
     left = [column for column in card["columns"] if not column["used"]]
     yield from ["", f"## Not used: {len(left)}", ""] if left else []
     for column in left:

@@ -70,7 +70,9 @@ class Stream:
             yield from reader
 
     def values(self, piece: Any, columns: Collection[str]) -> Any:
-        """Some columns of a piece as they are read for training, with a point in front of decimals."""
+        """Some columns of a piece as they are read for training,
+        with a point in front of decimals.
+        """
         frame = piece[list(columns)]
         return frame if self.text is None else with_points(frame, self.decimal)
 
@@ -103,7 +105,9 @@ def open_stream(file: Path, layout: Layout, known: str) -> Stream:
 
 
 def header_of(text: Text) -> list[str]:
-    """The columns' names as the file has them; those that it does not name, as training has them."""
+    """The columns' names as the file has them;
+    those that it does not name, as training has them.
+    """
     given = text.rows[0] if text.header else []
     return [
         word or name

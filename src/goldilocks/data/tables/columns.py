@@ -109,7 +109,8 @@ def describe_columns(
             )
         if name in roles and roles[name] != "data.time_column":
             raise Refused(
-                f"{called}.{name}={given[name]}: this column is {roles[name]}; leave one of them out"
+                f"{called}.{name}={given[name]}: this column is {roles[name]}; leave one of them"
+                " out"
             )
     found = []
     for name in names:
@@ -179,7 +180,9 @@ def describe(series: Any) -> Column:
 
 
 def target_form(series: Any) -> Form:
-    """How the words of a target are read: as numbers, where they are mostly that, else as classes."""
+    """How the words of a target are read:
+    as numbers, where they are mostly that, else as classes.
+    """
     from pandas.api import types
 
     if types.is_numeric_dtype(series) and not types.is_bool_dtype(series):
@@ -345,7 +348,8 @@ def date_form(counts: Any, name: str) -> tuple[Form, str]:
     odd = ""
     if days and months:
         odd = (
-            f"{days:,} dates begin with the day and {months:,} with the month; those that can be read as either"
+            f"{days:,} dates begin with the day and {months:,} with the month; those that can be"
+            " read as either"
             f" are read with the {'day' if first else 'month'} first"
         )
     return Form("dates", day_first=first), odd
@@ -456,6 +460,7 @@ def too_large(series: Any) -> str:
         return ""
     count = int(large.sum())
     return (
-        f"{count:,} value{'s are' if count > 1 else ' is'} infinite or too large for single precision, such as"
+        f"{count:,} value{'s are' if count > 1 else ' is'} infinite or too large for single"
+        " precision, such as"
         f" {values[large][0]:g}, and count{'s' * (count == 1)} as missing"
     )

@@ -1,4 +1,6 @@
-"""How a file of text is laid out: its encoding, what separates the columns, which row names them."""
+"""How a file of text is laid out:
+its encoding, what separates the columns, which row names them.
+"""
 
 import csv
 import re
@@ -81,7 +83,8 @@ def find_encoding(sample: bytes, where: str) -> str:
     control = sum(sample[:4096].count(byte) for byte in (*range(9), *range(14, 27)))
     if b"\0" in sample or control > 0.02 * len(sample[:4096]):
         raise Refused(
-            f"{where}: is not a table: its bytes are no text; CSV, TSV, Parquet or Feather is expected"
+            f"{where}: is not a table: its bytes are no text; CSV, TSV, Parquet or Feather is"
+            " expected"
         )
     return "utf-8"
 
@@ -190,7 +193,7 @@ def is_column_of_numbers(words: list[str]) -> bool:
 def joined_names(first: Sequence[str], second: Sequence[str]) -> list[str]:
     """Names from two rows: the first row's where they tell the columns apart, else both.
 
-    >>> joined_names(["size", "weight"], ["cm", "kg"]), joined_names(["size", "", "w"], ["min", "max", ""])
+    >>> joined_names(["size", "weight"], ["cm", "kg"])
     (['size', 'weight'], ['size min', 'size max', 'w'])
     """
     if all(first) and len(set(first)) == len(first):

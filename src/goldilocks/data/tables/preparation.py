@@ -426,7 +426,9 @@ def pieces_of(column: Fitted, values: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def flag_names(column: Fitted) -> list[str]:
-    """The features of a column that are 0 or 1: one a category, and a single one for two of them."""
+    """The features of a column that are 0 or 1:
+    one a category, and a single one for two of them.
+    """
     if column.embedded:
         return []
     return [f"{column.name}={word}" for word in column.categories[column.kind == "binary" :]]

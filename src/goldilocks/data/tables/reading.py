@@ -94,7 +94,8 @@ def find_files(path: str | Sequence[str], key: str) -> list[Path]:
             raise Refused(f"{key}={file}: is no ordinary file; write its rows into one first")
         if not file.is_file():
             raise Refused(
-                f"{key}={file}: is a folder; write a file in it, or a pattern such as {key}={file}/*.csv"
+                f"{key}={file}: is a folder; write a file in it, or a pattern such as"
+                f" {key}={file}/*.csv"
             )
     return found
 
@@ -438,10 +439,16 @@ def ragged(error: Exception, rows: list[list[str]], names: list[str]) -> str:
     """What pandas says about rows of different lengths, in the words of a user."""
     text = one_line(error)
     if match := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text):
-        return f"line {match[2]} has {match[3]} columns where {match[1]} are expected; correct it, or write data.separator"
+        return (
+            f"line {match[2]} has {match[3]} columns where {match[1]} are expected; correct it, or"
+            " write data.separator"
+        )
     if "Length of header" in text:
         wide = max(map(len, rows))
-        return f"rows have up to {wide} columns and the header names {len(names)}; correct it, or write data.separator"
+        return (
+            f"rows have up to {wide} columns and the header names {len(names)}; correct it, or"
+            " write data.separator"
+        )
     if "EOF inside string" in text:
         return "a quotation mark is never closed; correct it"
     return f"cannot be read as a table ({text.removeprefix('Error tokenizing data. C error: ')})"

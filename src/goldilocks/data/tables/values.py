@@ -87,7 +87,9 @@ def numbers_of(series: Any, form: Form = NUMBERS) -> NDArray[np.float64]:
 
 
 def dates_of(series: Any, form: Form) -> Any:
-    """Values as points in time without a time zone, a pandas Series [N]; what is none is missing."""
+    """Values as points in time without a time zone, a pandas Series [N];
+    what is none is missing.
+    """
     import pandas as pd
 
     if not pd.api.types.is_datetime64_any_dtype(series):

@@ -47,7 +47,8 @@ def print_forecast(
         seconds *= (settings.n_trials or 0) * settings.seeds
     slots = len(slots_of(launcher)) if type(launcher).__name__ == "ProcessLauncher" else 1
     print(
-        f"{len(seconds)} trials, {slots} at a time: {duration(sum(seconds) / slots)} if none stops early"
+        f"{len(seconds)} trials, {slots} at a time: {duration(sum(seconds) / slots)} if none stops"
+        " early"
     )
 
 
@@ -98,8 +99,10 @@ def kind_of(trial: Trial, checker: Checker) -> tuple[int, int]:
 
 
 def probe(trial: Trial, rows: int) -> tuple[float, float]:
-    """Seconds for an epoch of some rows, measured over a few short ones in a folder that is thrown away, and for what
-    comes before and after the epochs."""
+    """Seconds for an epoch of some rows, and for what comes before and after the epochs.
+
+    Measured over a few short epochs in a folder that is thrown away.
+    """
     cfg = copy.deepcopy(trial.config)
     with open_dict(cfg):
         cfg.trainer.max_epochs, cfg.trainer.limit_train_batches = (

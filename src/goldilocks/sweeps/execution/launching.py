@@ -109,7 +109,8 @@ class Launch:
         parts = []
         if self.best is not None and self.best.result is not None:
             parts.append(
-                f"best {objectives_of(self.best.result, self.objectives)[0]:.4g} of trial {self.best.number}"
+                f"best {objectives_of(self.best.result, self.objectives)[0]:.4g} of trial"
+                f" {self.best.number}"
             )
         parts += [
             f"{count} {status}" for status, count in self.outcomes.items() if status != "done"

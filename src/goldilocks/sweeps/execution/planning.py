@@ -81,8 +81,10 @@ class Checker:
         refuse_paths({"callbacks": settings.callbacks, "logger": settings.logger}, "a sweep", None)
         if not self.own_process and devices.plan(settings.trainer).strategy != "single":
             raise Refused(
-                "hydra/launcher: a trial on several devices would end the sweep where one of them fails; write"
-                " hydra/launcher=process hydra.launcher.slots=1, which gives each trial a process of its own"
+                "hydra/launcher: a trial on several devices would end the sweep where one of them"
+                " fails; write"
+                " hydra/launcher=process hydra.launcher.slots=1, which gives each trial a process"
+                " of its own"
             )
         key = self.loaded(settings)
         self.check_metrics(settings, key, self.check_fit(settings, key))
@@ -131,7 +133,9 @@ class Checker:
         return meaning(settings, self.specs[key], self.problems[key], sweep)
 
     def check_metrics(self, settings: Settings, key: str, task: Task) -> None:
-        """Refuses metrics that the data do not have, or that their validation rows do not define."""
+        """Refuses metrics that the data do not have, or that their
+        validation rows do not define.
+        """
         metrics = followed(settings)
         known = (key, *metrics.values(), str(settings.metrics))
         if known in self.defined:
@@ -207,7 +211,8 @@ def tell_refused(
         raise Refused(f"{text}; none was started")
     if not settings.skip_refused:
         raise Refused(
-            f"{text}; none was started; write sweep.skip_refused=true to train the other {len(right)}"
+            f"{text}; none was started; write sweep.skip_refused=true to train the other"
+            f" {len(right)}"
         )
     print(f"{len(refused)} of {total} combinations are left out: {text}", file=sys.stderr)
 

@@ -49,7 +49,8 @@ def launcher_of(sweeper: Any, folder: Path | None = None) -> Any:
         raise Refused(f"{choice}: {missing(ModuleNotFoundError(name=parts[1]))} -c constraints.txt")
     if parts[-1] == "SlurmLauncher" and shutil.which("srun") is None:
         raise Refused(
-            f"{choice}: this is no Slurm cluster, srun is not there; write hydra/launcher=submitit_local"
+            f"{choice}: this is no Slurm cluster, srun is not there; write"
+            " hydra/launcher=submitit_local"
         )
     if folder is not None:
         cfg.hydra.sweep.dir = folder.resolve().as_posix()

@@ -1,4 +1,6 @@
-"""Whether the best configuration of a sweep is better than the others, or was lucky with its seeds."""
+"""Whether the best configuration of a sweep is better than the others,
+or was lucky with its seeds.
+"""
 
 import math
 import statistics
@@ -72,14 +74,18 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
     leader, tie = "The best", len(summary.alike) > 1
     if tie:
         leader = "The first"
-        follows = f"First by value: {called(first)}, {with_deviation(first.value(), first.deviation())}. {follows}"
+        follows = (
+            f"First by value: {called(first)}, {with_deviation(first.value(), first.deviation())}."
+            f" {follows}"
+        )
     if compared is None and tie:
         yield f"{follows}.{more_rows(first)}"
         return
     if compared is None:
         yield (
             f"{follows}. One seed cannot tell whether the difference is more than luck:"
-            " write `sweep.seeds=5` and another `name`, with fewer values, to train each configuration five times."
+            " write `sweep.seeds=5` and another `name`, with fewer values, to train each"
+            " configuration five times."
         )
         return
     measured = (
@@ -93,7 +99,8 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
         )
         return
     yield (
-        f"{follows}. {leader} is ahead {measured}, which is inside the noise of the seeds (paired t-test,"
+        f"{follows}. {leader} is ahead {measured}, which is inside the noise of the seeds (paired"
+        " t-test,"
         f" p = {compared.p:.2g}): this is no win.{more_seeds(compared)}"
     )
 
@@ -103,7 +110,8 @@ def more_rows(first: Configuration) -> str:
     if (first.trials[0].result or {}).get("folds"):
         return " Only more rows would show a difference of this size."
     return (
-        " To show a smaller difference write `data.folds=5` and another `name`, with fewer values: then every row that"
+        " To show a smaller difference write `data.folds=5` and another `name`, with fewer values:"
+        " then every row that"
         " is not a test row is validated on."
     )
 

@@ -68,8 +68,10 @@ def alike_in_words(summary: Summary) -> str:
     values = sorted(one.value() or 0.0 for one in summary.alike)
     error = noise(summary.alike[0], summary.alike[-1])
     return (
-        f"{len(summary.alike)} of {plural(len(summary.ranked), 'configuration')} cannot be told apart. Their"
-        f" `{summary.objective}` is {shown(values[0])} to {shown(values[-1])}, which is within a standard error,"
+        f"{len(summary.alike)} of {plural(len(summary.ranked), 'configuration')} cannot be told"
+        " apart. Their"
+        f" `{summary.objective}` is {shown(values[0])} to {shown(values[-1])}, which is within a"
+        " standard error,"
         f" {error:.2g}, of the best value"
     )
 
@@ -99,8 +101,10 @@ def front_sentences(summary: Summary) -> Iterator[str]:
     names = ", ".join(f"`{name}`" for name in summary.modes)
     count = len(summary.front)
     yield (
-        f"Of {plural(len(summary.ranked), 'configuration')}, {count} {'are' if count > 1 else 'is'} best in"
-        f" {'their' if count > 1 else 'its'} way: no other one is as good in all of {names} and better in one."
+        f"Of {plural(len(summary.ranked), 'configuration')}, {count}"
+        f" {'are' if count > 1 else 'is'} best in"
+        f" {'their' if count > 1 else 'its'} way: no other one is as good in all of {names} and"
+        " better in one."
     )
     for place, name in list(enumerate(summary.modes))[1:]:
         end = min(summary.front, key=lambda one: summary.signs[place] * (one.value(place) or 0.0))
@@ -122,7 +126,8 @@ def late_sentences(summary: Summary) -> Iterator[str]:
     if place > 0.9 * len(done):
         more = 2 * len(done)
         yield (
-            f"The best came as number {place} of {len(done)}: the search was still getting somewhere. The same command"
+            f"The best came as number {place} of {len(done)}: the search was still getting"
+            " somewhere. The same command"
             f" with `sweep.n_trials={more}` goes on."
         )
 
@@ -134,7 +139,10 @@ def advice_sentences(summary: Summary) -> Iterator[str]:
     diagnosis = (summary.best.trials[0].result or {}).get("diagnosis") or {}
     for finding in diagnosis.get("findings", []):
         overrides = f": `{' '.join(finding['overrides'])}`" if finding["overrides"] else ""
-        yield f"Diagnosis of the best, {finding['name']}: {finding['measured']}; {finding['advice']}{overrides}."
+        yield (
+            f"Diagnosis of the best, {finding['name']}: {finding['measured']};"
+            f" {finding['advice']}{overrides}."
+        )
 
 
 # --- what went wrong, and what it cost ------------------------------------------------------------
@@ -219,10 +227,14 @@ def cost_sentences(summary: Summary) -> Iterator[str]:
     if not pruned:
         return
     saved, without = summary.epochs_saved
-    text = f"{pruned} of {plural(len(summary.trials), 'trial')} were pruned: given up early, since they lagged behind."
+    text = (
+        f"{pruned} of {plural(len(summary.trials), 'trial')} were pruned: given up early, since"
+        " they lagged behind."
+    )
     if saved:
         text += (
-            f" That saved about {saved:,} of {without:,} epochs ({100 * saved / without:.0f} %), if each had taken as"
+            f" That saved about {saved:,} of {without:,} epochs ({100 * saved / without:.0f} %),"
+            " if each had taken as"
             " many as the median of those that are done."
         )
     yield text

@@ -46,8 +46,10 @@ def edge_sentences(summary: Summary, allowed: Allowed) -> Iterator[str]:
         if wider is None or not allowed(parameter.key, wider[1 if side == "upper" else 0]):
             continue
         yield (
-            f"The best value of `{parameter.key}`, {best.varied[parameter.key]}, lies at the {side} end of what was"
-            f" searched, {low:g} to {high:g}: a better one may lie beyond. {how_to_widen(parameter, space, wider)}"
+            f"The best value of `{parameter.key}`, {best.varied[parameter.key]}, lies at the"
+            f" {side} end of what was"
+            f" searched, {low:g} to {high:g}: a better one may lie beyond."
+            f" {how_to_widen(parameter, space, wider)}"
         )
 
 
@@ -128,7 +130,10 @@ def how_to_widen(parameter: Parameter, space: Mapping[str, Any], wider: tuple[fl
     text = range_text(low, high, space["log"])
     if when := space.get("when"):
         group, option = next(iter(when.items()))
-        return f"Widen the range under `search` in `conf/{group}/{option}.yaml`: `{key.split('.', 1)[-1]}: {text[1:-1]}`."
+        return (
+            f"Widen the range under `search` in `conf/{group}/{option}.yaml`:"
+            f" `{key.split('.', 1)[-1]}: {text[1:-1]}`."
+        )
     return f"Widen the range: `{key}={text}`."
 
 

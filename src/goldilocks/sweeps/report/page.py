@@ -28,12 +28,18 @@ SHOWN = 10  # configurations whose curves are drawn
 MOST_VALUES = 12  # of a parameter that gets a table of its values
 ROUGH = 10  # configurations for each parameter below which importances are rough
 WORDS = [
-    "A trial is one training; trials that differ only in their seed are one configuration, judged by its mean.",
-    "The objective is the validation metric of a trial's best epoch. The test set has not been touched.",
-    "`done`: trained to its end, or stopped early since nothing improved. `pruned`: given up by the sweep, since it"
-    " lagged behind. `diverged`: the loss was no longer finite. `failed`: an error, which is in the trial's folder.",
-    "The test of the best against the second knows nothing of how many configurations there were: the best of many is"
-    " partly lucky. Train the best few again with other seeds before you rely on a small difference.",
+    "A trial is one training; trials that differ only in their seed are one configuration, judged"
+    " by its mean.",
+    "The objective is the validation metric of a trial's best epoch. The test set has not been"
+    " touched.",
+    "`done`: trained to its end, or stopped early since nothing improved. `pruned`: given up by"
+    " the sweep, since it"
+    " lagged behind. `diverged`: the loss was no longer finite. `failed`: an error, which is in"
+    " the trial's folder.",
+    "The test of the best against the second knows nothing of how many configurations there were:"
+    " the best of many is"
+    " partly lucky. Train the best few again with other seeds before you rely on a small"
+    " difference.",
 ]
 
 
@@ -71,7 +77,10 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
     allowed: Allowed = lambda key, value: True  # noqa: E731
     if summary.best is not None:
         trial = frozen(folder, summary.best.number)
-        about = f"Trial {trial.number} of {folder.name}: {summary.objective} {shown(summary.best.value())}"
+        about = (
+            f"Trial {trial.number} of {folder.name}: {summary.objective}"
+            f" {shown(summary.best.value())}"
+        )
         if (count := len(summary.alike)) > 1:
             about += f", the smallest of {count} that cannot be failure apart"
         write_best(
@@ -109,7 +118,8 @@ def facts_of(summary: Summary) -> str:
     seeds = f", {summary.num_seeds} seeds each" if summary.num_seeds > 1 else ""
     searched = ", ".join(f"`{parameter.key}`" for parameter in summary.parameters) or "nothing"
     return (
-        f"{ways}; {plural(len(summary.configurations), 'configuration')}{seeds} by `{summary.settings['sampler']}`;"
+        f"{ways}; {plural(len(summary.configurations), 'configuration')}{seeds} by"
+        f" `{summary.settings['sampler']}`;"
         f" searched: {searched}; written {now}"
     )
 
@@ -155,7 +165,10 @@ def quoted(command: str) -> str:
 def train_it(summary: Summary, best: Configuration) -> Section:
     """The commands that train the best configuration."""
     folder = shlex.quote(str(summary.folder))
-    text = "The first command trains it as it was, whatever has been edited in `conf/` since; the second says it in words."
+    text = (
+        "The first command trains it as it was, whatever has been edited in `conf/` since; the"
+        " second says it in words."
+    )
     seeds = (
         f" It was trained with several seeds; this is the first, of trial {best.number}."
         if len(best.trials) > 1
@@ -177,8 +190,10 @@ def each_parameter(summary: Summary, drawn: dict[str, Any]) -> Section:
     if not drawn["parameters"]:
         return Section("Each parameter")
     text = (
-        f"Every point is a configuration, over the value that it has. Crosses failed or diverged: they have no"
-        f" `{summary.objective}`, and stand at the edge. A parameter matters where the best points gather."
+        "Every point is a configuration, over the value that it has. Crosses failed or diverged:"
+        " they have no"
+        f" `{summary.objective}`, and stand at the edge. A parameter matters where the best points"
+        " gather."
     )
     if any(figure.layout.yaxis.range for figure in drawn["parameters"]):
         text += " What is far worse than most is out of sight: double-click a figure to see it too."
@@ -191,8 +206,10 @@ def how_much_each_matters(summary: Summary, drawn: dict[str, Any]) -> list[Secti
     if found:
         first = max(found, key=lambda key: found[key])
         text = (
-            f"`{first}` matters most: by itself it explains {100 * found[first]:.0f} % of what the parameters explain"
-            " of the order of the configurations that are done (fANOVA, Hutter et al. 2014). The shares add up to all,"
+            f"`{first}` matters most: by itself it explains {100 * found[first]:.0f} % of what the"
+            " parameters explain"
+            " of the order of the configurations that are done (fANOVA, Hutter et al. 2014). The"
+            " shares add up to all,"
             " even where nothing matters much."
         )
         if len(summary.ranked) < ROUGH * len(found):
@@ -215,7 +232,8 @@ def how_much_each_matters(summary: Summary, drawn: dict[str, Any]) -> list[Secti
         sections.append(Section("How much each parameter matters", [text]))
     if drawn["pair"]:
         text = (
-            "Colour is the objective, the best one is ringed. Where the good ones lie on a slope, the two have to be"
+            "Colour is the objective, the best one is ringed. Where the good ones lie on a slope,"
+            " the two have to be"
             " chosen together. The worst tenth has one colour."
         )
         sections.append(
@@ -223,7 +241,8 @@ def how_much_each_matters(summary: Summary, drawn: dict[str, Any]) -> list[Secti
         )
     if drawn["parallel"]:
         text = (
-            "A line is a configuration that is done, dark where it is good. Drag along an axis to keep those that pass"
+            "A line is a configuration that is done, dark where it is good. Drag along an axis to"
+            " keep those that pass"
             " there, and drag an axis by its name to move it."
         )
         sections.append(Section("All parameters together", [text], figures=drawn["parallel"]))
@@ -242,7 +261,10 @@ def each_value(summary: Summary) -> list[Section]:
         tables = [best_per_value(summary, scientific)]
     if not tables or len(summary.parameters) < 2:
         return []
-    text = "Each value with the best that was found for all others. A value that was tried more often had more chances."
+    text = (
+        "Each value with the best that was found for all others. A value that was tried more often"
+        " had more chances."
+    )
     if summary.nothing_differs:
         text += " No difference here is larger than the noise."
     return [Section("The best of each value", [text], tables=tables)]
@@ -255,7 +277,8 @@ def over_epochs(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
     count = min(SHOWN, len(summary.ranked))
     better = "falls" if summary.signs[0] == 1 else "rises"
     text = (
-        f"`{summary.objective}` by epoch of the best {count}, the best one thick. If a curve still {better}, train for"
+        f"`{summary.objective}` by epoch of the best {count}, the best one thick. If a curve still"
+        f" {better}, train for"
         " longer."
     )
     return [Section("Over the epochs", [text], figures=drawn["curves"])]

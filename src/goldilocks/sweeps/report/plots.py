@@ -161,7 +161,9 @@ def seeds_figure(summary: Summary) -> Any:
 
 
 def front_figure(summary: Summary) -> Any:
-    """The first two objectives against each other: what no other configuration beats, and the rest."""
+    """The first two objectives against each other:
+    what no other configuration beats, and the rest.
+    """
     go = import_plotly()
     figure = go.Figure()
     front = {one.number for one in summary.front}

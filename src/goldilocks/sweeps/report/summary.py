@@ -135,7 +135,9 @@ class Parameter:
 
     @cached_property
     def _even_as_powers(self) -> bool:
-        """Whether the listed numbers are further apart from factor to factor than from sum to sum."""
+        """Whether the listed numbers are further apart from factor to
+        factor than from sum to sum.
+        """
         numbers = sorted({number_of(value) or 0.0 for value in self.values})
 
         def widest(places: Sequence[float]) -> float:

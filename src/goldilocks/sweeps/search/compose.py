@@ -57,7 +57,8 @@ class Composer:
         parsed = [self.parse(override) for override in overrides]
         if any(override.key_or_group == "resume" for override in parsed):
             raise Refused(
-                "resume: is for a single run; a sweep goes on by the same command with the same name"
+                "resume: is for a single run; a sweep goes on by the same command with the same"
+                " name"
             )
         values = [override for override in parsed if self.is_value(override)]
         base = self.base(overrides)
@@ -75,7 +76,8 @@ class Composer:
         base = self.base(overrides)
         if group not in base.choices and group not in base.config:
             raise Refused(
-                f"sweep.search=[{group}]: no such group; {near_miss(group, list(map(str, base.config)))}"
+                f"sweep.search=[{group}]: no such group;"
+                f" {near_miss(group, list(map(str, base.config)))}"
             )
         return base.ranges.get(group, {})
 

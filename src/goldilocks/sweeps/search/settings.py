@@ -61,7 +61,8 @@ class SweepSettings:
                 raise Refused(f"sweep.objectives: {metric} is named twice; write each once")
         if self.sampler == "grid" and self.n_trials is not None:
             raise Refused(
-                f"sweep.n_trials={self.n_trials}: a grid has all its combinations; add sweep.sampler=qmc"
+                f"sweep.n_trials={self.n_trials}: a grid has all its combinations; add"
+                " sweep.sampler=qmc"
             )
         if self.sampler != "grid" and self.n_trials is None:
             raise Refused(
@@ -74,7 +75,8 @@ class SweepSettings:
             )
         if len(self.objectives) > 1 and self.pruner != "none":
             raise Refused(
-                f"sweep.pruner={self.pruner}: goes by one metric, and there are several objectives; leave it out"
+                f"sweep.pruner={self.pruner}: goes by one metric, and there are several"
+                " objectives; leave it out"
             )
         if len(self.objectives) > 1 and self.sampler in ("cmaes", "gp"):
             raise Refused(
@@ -82,7 +84,8 @@ class SweepSettings:
             )
         if self.seeds > 1 and self.pruner != "none" and self.learns:
             raise Refused(
-                f"sweep.seeds={self.seeds}: sampler={self.sampler} learns from their mean, which a pruner would cut;"
+                f"sweep.seeds={self.seeds}: sampler={self.sampler} learns from their mean, which a"
+                " pruner would cut;"
                 " write sweep.pruner=none, or sweep.sampler=qmc"
             )
 

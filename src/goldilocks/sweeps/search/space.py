@@ -175,7 +175,8 @@ class Space:
         for dimension in self.dimensions:
             if not dimension.choices:
                 raise Refused(
-                    f"{dimension.key}: a range without steps; write values or range(start,stop,step), or"
+                    f"{dimension.key}: a range without steps; write values or"
+                    " range(start,stop,step), or"
                     " sweep.sampler=qmc sweep.n_trials=20"
                 )
         yield from self.combinations({}, self.dimensions)
@@ -278,8 +279,10 @@ def check_count(override: Override) -> None:
     start, stop, step = (float(number or 0) for number in (value.start, value.stop, value.step))
     if (count := (stop - start) / step) > MOST_TRIALS:
         raise Refused(
-            f"{override.input_line}: has {count:,.0f} values, and {MOST_TRIALS:,} are the most; write fewer, or"
-            f" {override.get_key_element()}=interval({start:.12g},{stop:.12g}) sweep.sampler=qmc sweep.n_trials=20"
+            f"{override.input_line}: has {count:,.0f} values, and {MOST_TRIALS:,} are the most;"
+            " write fewer, or"
+            f" {override.get_key_element()}=interval({start:.12g},{stop:.12g}) sweep.sampler=qmc"
+            " sweep.n_trials=20"
         )
 
 

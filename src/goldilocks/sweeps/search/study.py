@@ -63,7 +63,8 @@ def create_study(
         for key in ("sampler", "seeds", "objectives", "pruner", "storage", "modes"):
             if before[key] != described[key]:
                 raise Refused(
-                    f"sweep.{key}={described[key]}: this sweep was started with {before[key]}; choose another name"
+                    f"sweep.{key}={described[key]}: this sweep was started with {before[key]};"
+                    " choose another name"
                 )
     else:
         if settings.storage is None and (folder / JOURNAL).exists():
@@ -242,7 +243,8 @@ def storage_of(noted: str | None, folder: Path) -> Any:
         said = os.environ.get(STORAGE) or None
         if said is None or without_passwords(said) != noted:
             raise Refused(
-                f"sweep.storage={said and without_passwords(said)}: {folder / FILE} names {noted}; write sweep.storage"
+                f"sweep.storage={said and without_passwords(said)}: {folder / FILE} names {noted};"
+                " write sweep.storage"
                 " as the sweep was started, or choose another name"
             )
         return said
@@ -413,7 +415,9 @@ class Study:
         self.study.add_trial(create_trial(**found, intermediate_values=dict(reported)))
 
     def begin(self, number: int, varied: Mapping[str, str]) -> int:
-        """The study number of a trial that the study did not propose, by its number in the sweep."""
+        """The study number of a trial that the study did not propose,
+        by its number in the sweep.
+        """
         from optuna.trial import TrialState, create_trial
 
         for trial in self.study.get_trials(deepcopy=False):
@@ -427,7 +431,9 @@ class Study:
         return self.begin(number, varied)
 
     def report(self, number: int, epochs: int, value: float) -> bool:
-        """Reports the objective after some epochs; returns whether the pruner gives the trial up."""
+        """Reports the objective after some epochs;
+        returns whether the pruner gives the trial up.
+        """
         storage, study = self.study._storage, self.study
         own = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
         storage.set_trial_intermediate_value(own, epochs, value)
