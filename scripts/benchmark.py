@@ -46,7 +46,8 @@ CASES = {  # name: overrides; two embedded sets, and larger
     "digits: 64 inputs, 3 x 100, batch 32, 1,078 rows": "data=digits",
     "breast_cancer: 30 inputs, 3 x 64, batch 32, 341 rows": "data=breast_cancer model.width=64",
 }
-QUIET = "callbacks.progress_bar=null callbacks.evaluation=null"  # figures are drawn once, however long a run is
+# Figures are drawn once, however long a run is.
+QUIET = "callbacks.progress_bar=null callbacks.evaluation=null"
 COMMON = f"model=deep optimizer=adam {QUIET} callbacks.early_stopping.patience=1000"
 TRIALS = 20
 

@@ -59,10 +59,14 @@ def test_without_the_flag_they_are_not_there(own, monkeypatch):
 
 
 WRONG = {
-    "--config-dir nowhere": "--config-dir=nowhere: no such folder; write the folder of your options",
+    "--config-dir nowhere": (
+        "--config-dir=nowhere: no such folder; write the folder of your options"
+    ),
     "--config-dir": "--config-dir=: no such folder; write the folder of your options",
     "--config-dir own --config-dir own": "--config-dir: is given twice; one folder *",
-    "--config-dir own": "own/optimizer/adam.yaml: conf/ has an option of this name; rename the file",
+    "--config-dir own": (
+        "own/optimizer/adam.yaml: conf/ has an option of this name; rename the file"
+    ),
 }
 
 

@@ -110,7 +110,14 @@ def test_a_constant_target_is_told_of_once_and_of_nothing_else(command, tmp_path
     head, *rows = cars(90)
     rows = [f"{row.rpartition(',')[0]},2.5" for row in rows]
     path = write(tmp_path / "cars.csv", [head, *rows])
-    done = command("data=table", f"data.path={path}", "data.target=price", "trainer=cpu", "logger=none", "trainer.max_epochs=12")  # fmt: skip
+    done = command(
+        "data=table",
+        f"data.path={path}",
+        "data.target=price",
+        "trainer=cpu",
+        "logger=none",
+        "trainer.max_epochs=12",
+    )
     findings = read_result(done.folder)["diagnosis"]["findings"]
     assert [finding["name"] for finding in findings] == ["target"]
     card = yaml.safe_load((done.folder / "data_card.yaml").read_text())

@@ -273,7 +273,10 @@ def test_a_training_loss_that_falls_far_below_is_no_underfitting():
         "compare": lambda: Comparison(0.3, 0.6, 0.01),
         "train": Rows(90, 0.9, 0.01, 1.0, 0.01),
     }
-    flat, falls = ([{"train/loss": loss, "val/loss": 0.9} for loss in losses] for losses in ([0.95, 0.9, 0.9], [0.95, 0.9, 0.5]))  # fmt: skip
+    flat, falls = (
+        [{"train/loss": loss, "val/loss": 0.9} for loss in losses]
+        for losses in ([0.95, 0.9, 0.9], [0.95, 0.9, 0.5])
+    )
     assert [found.name for found in diagnose(known(history=flat, **better))] == ["underfitting"]
     assert diagnose(known(history=falls, **better)) == []
     noise = better | {"compare": lambda: Comparison(0.88, 0.02, 0.01)}

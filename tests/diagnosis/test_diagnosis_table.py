@@ -95,7 +95,9 @@ def test_an_advice_is_followed_until_it_helps():
         )
     )
     after = {"circle, linear model": 2.0, "waves, linear model": 0.5}
-    kept = SimpleNamespace(outcome=lambda problem, words: outcome(problem.name, loss=after[problem.name]))  # fmt: skip
+    kept = SimpleNamespace(
+        outcome=lambda problem, words: outcome(problem.name, loss=after[problem.name])
+    )
     told = list(follow([first, second, third], kept))
     assert [(each.before, each.helped) for each in told] == [(first, False), (second, True)]
     assert what_came(told[0]) == "`val/loss` 1, then 2; finds nothing: no help"

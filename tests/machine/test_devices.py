@@ -396,7 +396,8 @@ from pytorch_lightning import Callback
 
 class Counting(Callback):
     def on_train_epoch_start(self, trainer, pl_module):
-        Path(__file__).with_name(f"threads_{trainer.global_rank}").write_text(str(torch.get_num_threads()))
+        place = Path(__file__).with_name(f"threads_{trainer.global_rank}")
+        place.write_text(str(torch.get_num_threads()))
 """
 
 

@@ -261,6 +261,7 @@ def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
         Refused,
-        match=r"^model=pretrained: needs the package timm, [^\n]*; pip install -e '\.\[pretrained\]'$",
+        match=r"^model=pretrained: needs the package timm, [^\n]*; pip install -e"
+        r" '\.\[pretrained\]'$",
     ):
         Pretrained((1, 8, 8), 2)

@@ -6,7 +6,10 @@ ADVICE = {
     "G3": "one to five hidden layers",
     "G4": "the same width everywhere, or a wide first layer and narrowing after it",
     "G5": "add layers before neurons",
-    "G6": "start too big, see that it can overfit (`scripts/doctor.py` tries it on a batch), then regularise",
+    "G6": (
+        "start too big, see that it can overfit (`scripts/doctor.py` tries it on a batch),"
+        " then regularise"
+    ),
     "G7": "squared error; absolute error or Huber with outliers; cross-entropy for classes",
     "G8": "start with small batches",
     "G9": "many epochs and early stopping",

@@ -66,11 +66,14 @@ def images_row(option: str, name: str, claim: str, classes: tuple[str, ...]) -> 
         same = np.array_equal(np.sort(rest.ravel()), np.sort(drawn["train"].ravel()))
         with no_network():
             line = refusal(f"data={option}")
-        shape = "x".join(map(str, data.spec.input_shape))
+        shape, unreached = (
+            "x".join(map(str, data.spec.input_shape)),
+            "openml.org could not be reached",
+        )
         return (
             f"{shape}, {'all' if same else 'not all'}, {'those of t10k' if tested else 'others'};"
             " not fetched, refused:"
-            f" {'openml.org could not be reached' if 'openml.org could not be reached' in line else line}",
+            f" {unreached if unreached in line else line}",
             (same, tested, data.spec.input_shape, "could not be reached" in line)
             == (True, True, (1, 28, 28), True)
             and data.spec.class_names[: len(classes)] == classes,

@@ -24,7 +24,8 @@ class Variant:
     candidates: tuple[tuple[str, ...], ...]  # overrides of each, beside those of the experiment
     series: str = ""
     x: float | None = None
-    pick: str = "best"  # best: by validation; half: half the smallest rate that diverges; else as this variant's best
+    # best: by validation; half: half the smallest rate that diverges; else as this variant's best
+    pick: str = "best"
 
 
 @dataclass(frozen=True)

@@ -52,4 +52,5 @@ class Pruning(Checkpoint):
 
 def was_pruned(trainer: pl.Trainer) -> bool:
     """Whether a run was given up."""
-    return any(callback.pruned for callback in trainer.callbacks if isinstance(callback, Pruning))  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(callback.pruned for callback in callbacks if isinstance(callback, Pruning))

@@ -13,7 +13,8 @@ from goldilocks.machine import devices
 from goldilocks.machine.interrupts import uninterrupted
 from goldilocks.tasks.objective import Objective
 
-SAVE_SECONDS = 1.0  # between two times that the loggers' files are written, which takes as long as a few small steps
+# Between two times that the loggers' files are written, which takes as long as a few small steps.
+SAVE_SECONDS = 1.0
 
 
 class Recorder(Checkpoint):
@@ -151,7 +152,8 @@ class Recorder(Checkpoint):
 
 def recorder_of(trainer: pl.Trainer) -> Recorder:
     """The Recorder that every run has."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Recorder))  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next(callback for callback in callbacks if isinstance(callback, Recorder))
 
 
 def save_logs(trainer: pl.Trainer) -> None:

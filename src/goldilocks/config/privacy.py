@@ -18,7 +18,8 @@ FILES = re.compile(
 LINES = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
     r"|\b(?:gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|sk-)\w[\w-]{15,}"
-    r"|(?:passw(?:or)?d|passwd|secret|token|api_?key|access_?key)\w*['\"]?\]?\s*[=:]\s*['\"]?[^\s'\"(){}\[\],$]{8,}"
+    r"|(?:passw(?:or)?d|passwd|secret|token|api_?key|access_?key)\w*['\"]?\]?\s*[=:]\s*"
+    r"['\"]?[^\s'\"(){}\[\],$]{8,}"
     r"|://[^\s/:@'\"]*:[^\s/@]+@",
     re.I,
 )

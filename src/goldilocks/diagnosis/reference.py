@@ -26,7 +26,8 @@ Rows = Mapping[str, tuple[Tensor, Tensor, Tensor]]  # inputs, targets and a netw
 
 MOST_FEATURES = 4096  # of a row; larger ones take long
 WIDTH, RATE, BATCH = 128, 2e-3, 32
-STEPS, EVERY, PATIENCE = 2000, 20, 20  # of the optimizer, between two looks, looks without a better one  # fmt: skip
+# Steps of the optimizer; between two looks; looks without a better one.
+STEPS, EVERY, PATIENCE = 2000, 20, 20
 HELD_OUT = 5  # every fifth training row, where there are no validation rows
 
 

@@ -20,7 +20,8 @@ from goldilocks.data.tables.preparation import (
 from goldilocks.inference.predict import both_classes
 from goldilocks.tasks.task import Task
 
-EDGE = 1e-7  # of scikit-learn's QuantileTransformer: the least probability, and how near to an end is at it
+# Of scikit-learn's QuantileTransformer: the least probability, and how near to an end is at it.
+EDGE = 1e-7
 # Wichura 1988, algorithm AS 241, PPND16: numerators and denominators of the normal distribution's
 # quantiles, in the centre and in the tails down to 1e-11; the highest power first. Right to 16
 # digits.

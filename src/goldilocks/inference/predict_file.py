@@ -155,8 +155,10 @@ def write_pieces(
 def without_formula(value: Any) -> Any:
     """A word that no spreadsheet takes for a formula; what is no word, and numbers, as they are.
 
-    >>> without_formula("=2+5"), without_formula("-1.5"), without_formula("@sum"), without_formula("a=b")
-    ("'=2+5", '-1.5', "'@sum", 'a=b')
+    >>> without_formula("=2+5"), without_formula("@sum")
+    ("'=2+5", "'@sum")
+    >>> without_formula("-1.5"), without_formula("a=b")
+    ('-1.5', 'a=b')
     """
     if not isinstance(value, str) or not value.startswith(FORMULA):
         return value

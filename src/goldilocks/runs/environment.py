@@ -49,7 +49,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "torch": torch.__version__,  # with its build, 2.13.0+cu130, which the package's version may lack
+        "torch": torch.__version__,  # with its build (+cu130), which the package's version may lack
         "packages": packages(),
     }
 

@@ -24,7 +24,8 @@ from goldilocks.machine.interrupts import uninterrupted
 from goldilocks.runs import failures
 from goldilocks.runs.folder import read_result, write_result
 
-GRACE = 20.0  # seconds from the death of a process until this one is given up, which may wait for it without end
+# Seconds from the death of a process until this one, which may wait for it without end, is ended.
+GRACE = 20.0
 NEWS = 2.0  # seconds in which a process that has failed has said so
 POLL_SECONDS = 0.2
 

@@ -414,7 +414,8 @@ def quiet_libraries() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*in eval mode at the start of training.*",
-        ".*AccumulateGrad node's stream does not match.*",  # DDP on a GPU, where torch keeps the nodes itself
+        # DDP on a GPU, where torch keeps the nodes itself
+        ".*AccumulateGrad node's stream does not match.*",
         ".*Total length of `list` across ranks is zero.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -194,7 +194,9 @@ def joined_names(first: Sequence[str], second: Sequence[str]) -> list[str]:
     """Names from two rows: the first row's where they tell the columns apart, else both.
 
     >>> joined_names(["size", "weight"], ["cm", "kg"])
-    (['size', 'weight'], ['size min', 'size max', 'w'])
+    ['size', 'weight']
+    >>> joined_names(["size", "", "w"], ["min", "max", ""])
+    ['size min', 'size max', 'w']
     """
     if all(first) and len(set(first)) == len(first):
         return list(first)

@@ -30,7 +30,8 @@ LARGEST = float(np.finfo(np.float32).max)  # what is beyond counts as infinity d
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d*)(,\d+)?([eE][-+]?\d+)?")
 UNIT = re.compile(
-    r"[-+]?(?P<before>[^\w\s.,+-]|[A-Z]{3} )? ?[-+]?(\d[\d,.]*|\.\d+)\s?(?P<after>[^\W\d_][^\s\d]{0,7}|[^\w\s.,+-]C?)?"
+    r"[-+]?(?P<before>[^\w\s.,+-]|[A-Z]{3} )? ?[-+]?(\d[\d,.]*|\.\d+)\s?"
+    r"(?P<after>[^\W\d_][^\s\d]{0,7}|[^\w\s.,+-]C?)?"
 )
 CLOCK = re.compile(r"(?P<h>\d{1,2}):(?P<m>\d{2})(:(?P<s>\d{2}(\.\d+)?))?( ?(?P<half>[AaPp])[Mm])?")
 DURATION = re.compile(r"(?P<h>\d+) ?h(ours?)?( (?P<m>\d+) ?m(in)?(utes?)?)?")
@@ -189,8 +190,10 @@ def without_unit(word: str, unit: str) -> str:
 def unit_of(word: str) -> str | None:
     """What is written beside a number: "" for nothing, None for a word that is no number.
 
-    >>> unit_of("$1,200.50"), unit_of("12 kg"), unit_of("61.6%"), unit_of("1.5"), unit_of("A320"), unit_of("21 °C")
-    ('$', 'kg', '%', '', None, '°C')
+    >>> unit_of("$1,200.50"), unit_of("12 kg"), unit_of("61.6%"), unit_of("21 °C")
+    ('$', 'kg', '%', '°C')
+    >>> unit_of("1.5"), unit_of("A320")
+    ('', None)
     """
     match = UNIT.fullmatch(word)
     if match is None or (match["before"] and match["after"]):

@@ -39,7 +39,8 @@ from goldilocks.training.components import build_data, build_network
 from goldilocks.training.settings import Settings
 from goldilocks.training.trainer import quiet_libraries
 
-TRIES = 50  # proposals in a row that cannot be trained, or have been already, before there is nothing left to propose
+# Proposals in a row that cannot be trained, or have been already, until none is expected any more.
+TRIES = 50
 MOST_REASONS = 3  # for which combinations of a grid are refused, in a line
 MOST_WORDS = 3  # of a combination, tried to tell those that are refused from the others
 

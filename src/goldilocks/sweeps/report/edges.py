@@ -8,7 +8,8 @@ from typing import Any
 from goldilocks.sweeps.report.summary import Configuration, Parameter, Summary, number_of
 
 EDGE = 0.1  # share of a range that counts as its end
-TOP = 5  # one in so many configurations, the best ones, has to lie on that side too, and all like the best
+# The best, one configuration in so many, have to be on that side too, and all like the best.
+TOP = 5
 
 Allowed = Callable[
     [str, float], bool

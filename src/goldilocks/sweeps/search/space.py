@@ -51,8 +51,10 @@ class Dimension:
     def at(self, share: float) -> str:
         """The value at a share, from 0 to below 1, of the choices or the range.
 
-        >>> Dimension("lr", "lr", low=0.001, high=0.1, log=True).at(0.5), Dimension("n", "n", ("a", "b")).at(0.6)
-        ('0.01', 'b')
+        >>> Dimension("lr", "lr", low=0.001, high=0.1, log=True).at(0.5)
+        '0.01'
+        >>> Dimension("n", "n", ("a", "b")).at(0.6)
+        'b'
         """
         if self.choices:
             return self.choices[int(share * len(self.choices))]
