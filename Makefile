@@ -1,5 +1,5 @@
-# Needs only make and Python 3.11 to 3.13. What runs Python makes .venv first, and again when pyproject.toml or
-# constraints.txt change. On Windows, install with pip as the README says.
+# Needs only make and Python 3.11 to 3.13. What runs Python makes .venv first, and again when
+# pyproject.toml or constraints.txt change. On Windows, install with pip as the README says.
 
 ARGS ?=
 BIN := .venv/bin
@@ -43,8 +43,9 @@ clean: ## remove .venv, caches and build outputs; logs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info
 	find src scripts tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-# The stamp is written last and holds this folder's path: an environment that was interrupted in the making, moved with
-# its folder or left without its Python is made again; one that is only out of date is updated.
+# The stamp is written last and holds this folder's path: an environment that was interrupted
+# in the making, moved with its folder or left without its Python is made again; one that is only
+# out of date is updated.
 MADE_FOR := $(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null)
 ifneq "$(MADE_FOR)" "$(CURDIR)"
 .PHONY: $(STAMP)

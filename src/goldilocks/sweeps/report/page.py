@@ -82,7 +82,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
             f" {shown(summary.best.value())}"
         )
         if (count := len(summary.alike)) > 1:
-            about += f", the smallest of {count} that cannot be failure apart"
+            about += f", the smallest of {count} that cannot be told apart"
         write_best(
             folder,
             trial,
