@@ -807,3 +807,16 @@ def test_the_newest_sweep_is_found(tmp_path: Path):
         (folder / "sweep.yaml").write_text("")
         os.utime(folder / "sweep.yaml", (1000 - age, 1000 - age))
     assert find_sweep("last", tmp_path).name == "new"
+
+
+def test_the_last_sweep_is_the_one_that_was_resumed_last_as_of_runs(command, tmp_path: Path):
+    import os
+
+    words = ["-m", *SMALL, "logger=none", "trainer.max_epochs=1", "seed=0,1"]
+    for name in ("first", "second"):
+        assert command(*words, f"name={name}").code == 0
+        path = tmp_path / "logs/sweeps" / name / "sweep.yaml"
+        os.utime(path, (1000 + len(name), 1000 + len(name)))
+    assert find_sweep("last", tmp_path / "logs").name == "second"
+    assert command(*words, "name=first").code == 0
+    assert find_sweep("last", tmp_path / "logs").name == "first"
