@@ -24,9 +24,11 @@ def main() -> int:
         from goldilocks.runs.printing import print_result
 
         folder = find_run(given.run, given.log_dir)
-        if before := tested_before(read_result(folder)["metrics"] or {}):
+        before = tested_before(read_result(folder)["metrics"] or {})
+        result = evaluate_run(folder)
+        if before:
             print(f"tested before, with {before}: {TWICE}", file=sys.stderr)
-        print_result(folder, evaluate_run(folder))
+        print_result(folder, result)
     return outcome.code
 
 
