@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from goldilocks.cli.main import refusals
-from goldilocks.cli.script import ScriptParser
+from goldilocks.cli.script import RUN, ScriptParser
 
 
 def main() -> int:
     parser = ScriptParser(__doc__)
-    parser.add_argument("run", help="a run folder, or last")
+    parser.add_argument("run", help=RUN)
     parser.add_argument(
         "--format", choices=["onnx", "torch_export"], default="onnx", help="default: onnx"
     )

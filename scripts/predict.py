@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from goldilocks.cli.main import refusals
-from goldilocks.cli.script import ScriptParser
+from goldilocks.cli.script import RUN, ScriptParser
 
 
 def main() -> int:
     parser = ScriptParser(__doc__)
-    parser.add_argument("run", help="a run folder, or last")
+    parser.add_argument("run", help=RUN)
     parser.add_argument("file", type=Path, help="CSV and its likes, packed or not, or Parquet")
     parser.add_argument(
         "--output", type=Path, default=Path("predictions.csv"), help="default: predictions.csv"

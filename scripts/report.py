@@ -12,7 +12,9 @@ from goldilocks.cli.script import ScriptParser
 
 def main() -> int:
     parser = ScriptParser(__doc__)
-    parser.add_argument("sweep", help="a sweep folder, or last")
+    parser.add_argument(
+        "sweep", help="a sweep folder, or last: the sweep that was started or resumed last"
+    )
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
     with refusals() as outcome:

@@ -7,12 +7,12 @@ its own. Exit code 0 if the numbers are identical or equal within the tolerance,
 import sys
 
 from goldilocks.cli.main import refusals
-from goldilocks.cli.script import ScriptParser
+from goldilocks.cli.script import RUN, ScriptParser
 
 
 def main() -> int:
     parser = ScriptParser(__doc__)
-    parser.add_argument("run", help="a run folder, or last")
+    parser.add_argument("run", help=RUN)
     parser.add_argument(
         "overrides", nargs="*", help="as of train.py: the run is composed again with them"
     )

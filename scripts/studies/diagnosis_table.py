@@ -16,7 +16,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -222,15 +222,12 @@ def write_table(path: Path, columns: Columns) -> None:
 
 
 def follow(outcomes: Sequence[Outcome], kept: Kept) -> Iterator[Followed]:
-    """Follows each kind of advice in the problems that are rightly given it,
-    until it helps in one.
+    """Follows each kind of advice until it helps in a problem: in those that have the finding, else
+    where it is open.
     """
-    kinds: dict[tuple[str, ...], list[tuple[Outcome, list[str]]]] = {}
-    for outcome in outcomes:
-        for finding in outcome.findings:
-            name, words = finding["name"], finding["overrides"]
-            if name in outcome.problem.right and words:
-                kinds.setdefault((name, *map(kind, words)), []).append((outcome, words))
+    rightly = advised(outcomes, lambda problem: problem.right)
+    openly = advised(outcomes, lambda problem: problem.open)
+    kinds = rightly | {key: given for key, given in openly.items() if key not in rightly}
     for number, ((name, *_), given) in enumerate(kinds.items(), 1):
         for outcome, words in given:
             followed = Followed(name, outcome, words, kept.outcome(outcome.problem, words))
@@ -239,6 +236,22 @@ def follow(outcomes: Sequence[Outcome], kept: Kept) -> Iterator[Followed]:
             yield followed
             if followed.helped:
                 break
+
+
+Kinds = dict[tuple[str, ...], list[tuple[Outcome, list[str]]]]
+
+
+def advised(outcomes: Sequence[Outcome], which: Callable[[Problem], frozenset[str]]) -> Kinds:
+    """By kind of advice, the problems to which it was given for one of some findings, and its
+    words.
+    """
+    kinds: Kinds = {}
+    for outcome in outcomes:
+        for finding in outcome.findings:
+            name, words = finding["name"], finding["overrides"]
+            if name in which(outcome.problem) and words:
+                kinds.setdefault((name, *map(kind, words)), []).append((outcome, words))
+    return kinds
 
 
 def kind(word: str) -> str:

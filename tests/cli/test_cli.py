@@ -4,6 +4,7 @@ nothing left behind.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, SMALL, read_result
-from goldilocks.cli.help import help_text
+from goldilocks.cli.help import ENDLESS, help_text
 from goldilocks.config.options import card, groups, options
 from goldilocks.machine.locks import run_lock
 
@@ -371,11 +372,20 @@ def test_a_strangers_run_folder_cannot_run_code(command, tmp_path: Path) -> None
 
 
 def test_help_names_every_option() -> None:
-    text = help_text()
+    text = help_text(ENDLESS)
     for group in groups():
         for option in options(group):
             assert f"  {option} " in text
             assert card(group, option) in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_fits_the_terminal_in_two_columns(width: int) -> None:
+    text = help_text(width)
+    assert max(map(len, text.splitlines())) <= width
+    rows = text[text.index("\ndata\n") : text.index("\nAny key")].splitlines()
+    starts = [re.match(r"  \S+ +| {9,}", line) for line in rows]
+    assert len({found.end() for found in starts if found}) == 1
 
 
 @pytest.mark.parametrize(

@@ -80,14 +80,34 @@ def test_a_missing_fold_is_not_trained_on_other_rows(command, rows):
     assert "its data have changed" in ended.out
 
 
-def test_a_trial_is_not_ranked_beside_those_on_other_rows(command, rows, tmp_path):
-    words = ["-m", *WORDS, "name=s"]
-    assert command(*words, "seed=0,1").code == 0
+@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+def test_a_sweep_is_not_widened_on_other_rows(sampler, command, rows, tmp_path):
+    first, wider = ["seed=0,1"], ["seed=0,1,2"]
+    if sampler == "tpe":
+        pytest.importorskip("optuna")
+        rate = ["sweep.sampler=tpe", "optimizer.lr=tag(log,interval(1e-3,1))"]
+        first, wider = [*rate, "sweep.n_trials=2"], [*rate, "sweep.n_trials=4"]
+    words, folder = ["-m", *WORDS, "name=s"], tmp_path / "logs/sweeps/s"
+    assert command(*words, *first).code == 0
+    before = sorted(folder.rglob("*"))
     change(rows)
-    ended = command(*words, "seed=0,1,2")
-    assert ended.code == 1
-    assert "its data have changed since" in ended.err
-    assert read_result(tmp_path / "logs/sweeps/s/2")["status"] == "failed"
+    ended = command(*words, *wider)
+    assert ended.code == 2 and ended.err.startswith("error: ") and ended.err.count("\n") == 1
+    assert "its data have changed since its trials were trained" in ended.err
+    assert "choose another name" in ended.err
+    assert set(folder.rglob("*")) - set(before) <= {folder / "trials" / "sweep.lock"}
+
+
+def test_waiting_trials_are_not_trained_on_other_rows(command, rows, tmp_path):
+    words, folder = ["-m", *WORDS, "name=s", "seed=0,1,2"], tmp_path / "logs/sweeps/s"
+    assert command(*words).code == 0
+    change(rows)
+    ended = command(*words)
+    assert ended.code == 0 and "3 of 3 trials are done already" in ended.err
+    shutil.rmtree(folder / "1")
+    ended = command(*words)
+    assert ended.code == 2 and ended.err.count("its data have changed") == 1, ended.err
+    assert not (folder / "1").exists()
 
 
 def test_a_relative_and_an_absolute_path_are_the_same_trial(command, rows, tmp_path):

@@ -324,6 +324,24 @@ def known(**given) -> Evidence:
     )
 
 
+@pytest.mark.parametrize(
+    ("early", "late", "told"),
+    [
+        (0.42, 0.40, "0.42 to 0.4 in the last 2 epochs of 9, 3 % of the way from chance level, 1"),
+        (0.415, 0.40, None),  # 2.5 % of the way
+        (1.5, 0.40, "1.5 to 0.4 in the last 2 epochs of 9, 100 % of the way from chance level, 1"),
+        (0.9, 0.896, None),  # 4 % of the way, and less than half a percent of chance level
+    ],
+)  # fmt: skip
+def test_what_counts_as_still_improving(early, late, told):
+    losses = [*[early + 0.1] * 6, early, late, late]
+    history = [{"train/loss": 0.4, "val/loss": loss} for loss in losses]
+    found = diagnose(known(history=history, best_epoch=7))
+    assert [each.name for each in found] == ["still improving"] * (told is not None)
+    if told:
+        assert told in found[0].measured and found[0].measured.endswith("from 3 % on it is told")
+
+
 def test_the_summary_is_about_the_rows_that_decide():
     expected = "epoch 1 of 3 has a validation loss of 0.25 ± 0.02, 25 % of chance level (1)"
     assert summary(known()) == f"{expected}; on the training rows it is 0.2"

@@ -17,7 +17,7 @@ from goldilocks.config.options import options
 from goldilocks.data.base import Table, TableData
 from goldilocks.data.checks import check_equal_rows, check_signal
 from goldilocks.data.verdict import Verdict
-from goldilocks.diagnosis.before import examine, look_at_data
+from goldilocks.diagnosis.before import examine, look_at_data, mend_memory, scale_first
 from goldilocks.diagnosis.network_checks import (
     constant_loss,
     distinct_batch,
@@ -149,6 +149,31 @@ def test_features_on_scales_of_their_own_are_named_where_nothing_scales_them():
     assert verdict.status == "warning"
     assert "most in proline" in verdict.measured
     assert "data.scaling=standard" in verdict.advice
+
+
+def test_no_rate_is_advised_before_the_scale_is_right():
+    verdicts = list(examine(configuration("data=wine", "data.scaling=none", "optimizer.lr=1")))
+    advice = {verdict.name: verdict.advice for verdict in verdicts}
+    told = "the scale comes first: write data.scaling=standard, then check the rate"
+    assert advice["the run's own steps"] == advice["learning rate"] == told
+    assert not [text for text in advice.values() if "optimizer.lr" in text]
+
+
+def test_a_rate_is_advised_where_nothing_is_said_of_scales():
+    rate = Verdict("learning rate", "failed", "1", "far too large: write optimizer.lr=0.1")
+    target = Verdict("first loss", "warning", "9", "far off: write data.target_scaling=standard")
+    assert list(scale_first([rate])) == [rate]
+    assert [verdict.advice for verdict in scale_first([rate, target, rate])] == [
+        rate.advice,
+        target.advice,
+        "the scale comes first: write data.target_scaling=standard, then check the rate",
+    ]
+
+
+def test_a_target_without_a_scale_is_not_put_down_to_features():
+    words = ["data=diabetes", "data.scaling=none", "data.target_scaling=none"]
+    parts = prepare(configuration(*words), warn=False)
+    assert "data.target_scaling=standard" in mend_memory(parts)
 
 
 def test_balanced_classes_are_no_longer_warned_of():

@@ -306,6 +306,8 @@ def test_evaluate_and_rerun_give_the_same_numbers(command, tmp_path: Path, data:
 
     done = script("evaluate.py", str(folder))
     assert done.returncode == 0, done.stderr
+    told = f"tested before, with test/loss {before['metrics']['test/loss']:.4g}, "
+    assert done.stderr.startswith(told) and done.stderr.count("\n") == 1
     assert compare(before["metrics"], read_result(folder)["metrics"], 1e-6)[0] in (
         "identical",
         "equal",

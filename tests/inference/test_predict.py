@@ -1,6 +1,7 @@
 """A finished run predicts: from Python, and a file's rows; from its folder alone."""
 
 import gzip
+import re
 import shutil
 
 import numpy as np
@@ -15,7 +16,7 @@ from goldilocks.data.sources.table_file import TableFile
 from goldilocks.data.tables.dialect import PANDAS_MISSING
 from goldilocks.errors import Refused
 from goldilocks.inference import predict_file
-from goldilocks.runs.folder import read_config
+from goldilocks.runs.folder import read_config, read_result
 from goldilocks.training.checkpoints import load_checkpoint, load_weights
 from goldilocks.training.components import prepare
 from tables import write
@@ -73,6 +74,20 @@ def test_predictions_are_those_of_the_checkpoint(name, runs, frame):
     assert found.shape == expected.shape
     assert np.ptp(found) > 0
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_was_loaded_says_what_it_is(runs, tmp_path):
+    for name, kind in {"price": "Regressor(price", "colour": "Classifier(3 classes"}.items():
+        value = read_result(runs[name])["objective"]["value"]
+        told = repr(goldilocks.load(runs[name]))
+        assert re.fullmatch(rf"{re.escape(kind)} from \d columns, val/loss {value:.4g}, .*", told)
+        assert told.endswith(f", {runs[name]})")
+    digits = goldilocks.load(finished(tmp_path, "data=digits", "model=cnn", "trainer.max_epochs=1"))
+    assert repr(digits).startswith("Classifier(10 classes from [1, 8, 8], val/loss ")
+    (runs_copy := tmp_path / "copy").mkdir()
+    shutil.copytree(runs["fuel"], runs_copy / "r")
+    (runs_copy / "r" / "result.json").write_text("{")
+    assert repr(goldilocks.load(runs_copy / "r")).endswith(f" columns, {runs_copy / 'r'})")
 
 
 def test_the_mean_of_the_weights_predicts_where_there_is_one(runs):

@@ -166,7 +166,8 @@ def test_a_win_inside_the_noise_is_not_called_one():
     summary = summary_of(
         seeded((0.30, 0.50, 0.40), (0.45, 0.36, 0.42), (2.0, 2.1, 2.2)), LR, seeds=3
     )
-    text = said(summary, "Second: trials 3, 4, 5")
+    text = said(summary, "First by value: trials 0, 1, 2")
+    assert "; the one taken is the second. The first is ahead" in text
     assert "inside the noise" in text and "this is no win" in text
     assert said(summary, "No winner: 2 of 3 configurations cannot be told apart")
     assert silent(summary, "more than the noise")
@@ -205,10 +206,14 @@ def test_nine_within_a_standard_error_have_no_winner():
     text = said(summary, "No winner: 9 of 9 configurations cannot be told apart.")
     assert "Their `val/loss` is 0.1189 to 0.1226, which is within a standard error, 0.033" in text
     assert "trial 6 (`optimizer.lr=0.9 model.width=16`): `val/loss` 0.1198" in said(
-        summary, "Taken as the best, as the smallest of them", "± 0.033", "160 parameters"
+        summary,
+        "Taken as the best, as the best by value of the smallest: ",
+        "± 0.033",
+        "160 parameters",
     )
     assert silent(summary, "Best:") and silent(summary, "end of what was searched")
-    assert said(summary, "First by value: trial 8", "write `data.folds=5`")
+    text = said(summary, "First by value: trial 8", "write `data.folds=5`")
+    assert "; second: trial 7 (" in text
     assert [table_row[0].text for table_row in trials_table(summary).rows[:2]] == ["6", "8"]
     clear = summary_of(judged(*NINE, error=0.0001), LR, WIDTH)
     assert "Best: trial 8" in conclusions(clear)[0] and said(clear, "`optimizer.lr`, 0.9, lies at")
@@ -237,6 +242,34 @@ def test_the_smallest_has_fewest_parameters_then_seconds():
     assert summary_of(judged(*rows, error=None), LR).best.number == 0
 
 
+@pytest.mark.parametrize(
+    ("sizes", "seconds", "number", "why"),
+    [
+        ((9, 9, 9), (3, 3, 3), 0, "the best by value of them, all equally large"),
+        ((9, 9, 9), (9, 9, 3), 2, "the quickest of them, all equally large"),
+        ((9, 9, 9), (9, 3, 3), 1, "the best by value of the quickest of them, all equally large"),
+        ((9, 4, 4), (3, 9, 3), 2, "the quickest of the smallest"),
+        ((9, 4, 4), (3, 3, 3), 1, "the best by value of the smallest"),
+        ((9, 4, 2), (3, 3, 9), 2, "the smallest of them"),
+        ((None,) * 3, (3, 9, 3), 0, "the best by value of the quickest of them"),
+    ],
+)
+def test_why_the_best_was_taken_is_true(sizes, seconds, number, why):
+    rows = [(0.1 * i, 8, 0.2 + 0.01 * i, sizes[i], seconds[i]) for i in range(3)]
+    summary = summary_of(judged(*rows), LR)
+    assert said(summary, f"Taken as the best, as {why}: trial {number} ")
+
+
+def test_where_there_is_no_winner_each_is_named_once():
+    rows = [(0.1, 8, 0.20, 80, 3.0), (0.2, 8, 0.21, 80, 3.0)]
+    first = conclusions(summary_of(judged(*rows), LR))
+    assert sum(text.count("trial 0 (") for text in first) == 1
+    assert any("The one taken is the first by value. Second: trial 1 (" in text for text in first)
+    second = conclusions(summary_of(judged(rows[0], (*rows[1][:3], 40, 3.0)), LR))
+    assert sum(text.count("trial 1 (") for text in second) == 1
+    assert any("; the one taken is the second." in text for text in second)
+
+
 def test_seeds_do_not_lessen_what_few_rows_leave_open():
     trials = seeded((0.300, 0.410, 0.520), (0.301, 0.412, 0.522))
     assert said(summary_of(trials, LR, seeds=3), "Best: trials 0, 1, 2")
@@ -263,6 +296,26 @@ def test_folds_know_their_standard_error():
     assert summary.best.number == 1 and said(summary, "No winner: 2 of 3", "a standard error, 0.02")
 
 
+def test_folds_without_a_spread_do_not_tell_the_standard_error():
+    def of(*values):
+        rows = enumerate(values)
+        return [
+            trial(i, value, varied={"optimizer.lr": i + 1.0}, folds=4, spread={"val/loss": 0.0})
+            for i, value in rows
+        ]
+
+    apart, tied = summary_of(of(0.20, 0.21), LR), summary_of(of(0.20, 0.20), LR)
+    assert [one.error for one in apart.configurations] == [None, None]
+    assert said(apart, "One seed cannot tell whether the difference is more than luck")
+    assert said(tied, "No winner: 2 of 2", "Their `val/loss` is 0.2; less is better")
+
+
+def test_seeds_that_differ_by_as_much_each_are_no_test():
+    summary = summary_of(seeded((0.5, 0.25), (0.75, 0.5)), LR, seeds=2)
+    text = said(summary, "Second", "whether that is luck cannot be told; write `sweep.seeds=5`")
+    assert "p = 0" not in text
+
+
 def test_a_search_that_found_nothing_new_is_not_told_to_go_on():
     rows = [(0.01 + 0.001 * i, 8, 0.2 - 0.0001 * i, 80, 2.0) for i in range(20)]
     known = {"sampler": "tpe"}
@@ -274,7 +327,7 @@ def test_how_many_seeds_a_difference_takes():
     close = summary_of(seeded((0.30, 0.42), (0.35, 0.48)), LR, seeds=2)
     assert re.search(r"write `sweep.seeds=([3-9])`", said(close, "Second"))
     hopeless = summary_of(seeded((0.300, 0.500), (0.501, 0.300)), LR, seeds=2)
-    assert "More than 30 seeds" in said(hopeless, "Second")
+    assert "More than 30 seeds" in said(hopeless, "the second")
 
 
 def test_the_paired_test_is_scipys():
@@ -429,17 +482,43 @@ def test_time_on_the_clock_leaves_pauses_out():
     assert "3 trials took 5 min together, 4 min on the clock" in said(summary, "on the clock")
 
 
-def test_a_findings_of_the_best_are_passed_on():
-    finding = {
-        "name": "still improving",
-        "measured": "m",
-        "advice": "longer",
-        "overrides": ["trainer.max_epochs=15"],
-    }
-    best = trial(0, 0.1, diagnosis={"summary": "", "findings": [finding]})
-    assert said(summary_of([best]), "Diagnosis of the best").endswith(
-        "m; longer: `trainer.max_epochs=15`."
-    )
+def finding(name: str, word: str) -> dict:
+    return {"name": name, "measured": "m", "advice": "longer", "overrides": [word]}
+
+
+def told_of(*findings) -> dict:
+    return {"summary": "", "findings": list(findings)}
+
+
+def test_findings_of_the_best_are_passed_on():
+    best = trial(0, 0.1, diagnosis=told_of(finding("overfitting", "regularization.dropout=0.3")))
+    text = said(summary_of([best]), "Diagnosis of the best, overfitting")
+    assert text.endswith("m; longer: `regularization.dropout=0.3`.")
+
+
+def test_trials_that_were_still_improving_are_told_once():
+    late = told_of(finding("still improving", "trainer.max_epochs=30"))
+    well = told_of()
+    words = "still improving in the last epoch: write `trainer.max_epochs=30` and another `name`"
+    both = summary_of([trial(0, 0.1, diagnosis=late), trial(1, 0.2, diagnosis=late)])
+    assert said(both, "still improving").startswith(f"All 2 trials that are done were {words}")
+    best = summary_of([trial(0, 0.1, diagnosis=late), trial(1, 0.2, diagnosis=well)])
+    assert said(best, "still improving").startswith(f"The best was {words}")
+    other = [trial(0, 0.1, diagnosis=well), trial(1, 0.2, diagnosis=late)]
+    assert silent(summary_of(other), "still improving")
+    searched = trial(0, 0.1, varied={"trainer.max_epochs": 10}, diagnosis=late)
+    assert said(summary_of([searched]), "still improving").startswith("Diagnosis of the best")
+
+
+@pytest.mark.parametrize(("steps", "hint"), [(8, True), (200, False)])
+def test_short_trials_are_still_improving_where_their_last_epoch_is_best(steps, hint):
+    trials = [
+        trial(i, 0.1, epochs=4, best_epoch=3, steps=steps, diagnosis=told_of()) for i in (0, 1)
+    ]
+    summary = summary_of(trials)
+    assert silent(summary, "write `trainer.max_epochs=12`") != hint
+    trials[0].result["best_epoch"] = trials[1].result["best_epoch"] = 2
+    assert silent(summary, "trainer.max_epochs")
 
 
 # --- tables, figures, pages -----------------------------------------------------------------------
@@ -477,6 +556,27 @@ def sections_of_all(summary: Summary) -> list[Section]:
     from goldilocks.sweeps.report.page import no_figures
 
     return sections_of(summary, lambda key, value: True, no_figures(), "")
+
+
+def test_markdown_has_no_captions_of_figures_and_no_clicks():
+    figure = Section("Each parameter", ["Every point is a configuration."], figures=["f"])
+    both = Section("How much", ["It matters."], [], [Table(["a"], [["1"]], drawn=True)], ["f"])
+    text = markdown("t", "f", [figure, both, Section("Words", ["w"])])
+    assert re.findall("## .*", text) == ["## How much", "## Words"] and "Every point" not in text
+    summary = summary_of(two_by_three(), MODEL)
+    trials = [section for section in sections_of_all(summary) if section.title == "Trials"]
+    assert "click" not in markdown("t", "f", trials).lower()
+    assert page("t", "f", trials).count("Click a column to sort by it.") == 1
+
+
+def test_the_test_is_explained_where_it_was_made():
+    def words(summary: Summary) -> str:
+        return " ".join(next(s for s in sections_of_all(summary) if s.title == "Words").sentences)
+
+    tested = summary_of(seeded((0.30, 0.41, 0.52), (0.40, 0.50, 0.63)), LR, seeds=3)
+    assert "The test of the best against the second" in words(tested)
+    one_seed = words(summary_of(rates((0.01, 0.3), (0.1, 0.2)), LR))
+    assert "The best of many" in one_seed and "test of the best" not in one_seed
 
 
 def test_the_table_of_trials_has_the_best_first_and_links():
@@ -563,6 +663,8 @@ def test_a_sweep_leaves_a_report_and_its_best_trial(command, tmp_path: Path):
     folder = tmp_path / "logs/sweeps/s"
     assert ended.code == 0, ended.err
     assert "report   logs/sweeps/s/report.html" in ended.out
+    late = "The best was still improving in the last epoch: write trainer.max_epochs=6"
+    assert ended.out.count(late) == 1
     html = (folder / "report.html").read_text()
     assert html.count("plotly.js v") == 1
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", html), "it needs the network"
@@ -655,7 +757,8 @@ def test_what_cannot_be_told_apart_is_told_alike_everywhere(command, tmp_path: P
         assert "the smallest of them: trial 1" in text and "Best: trial" not in text
         assert "end of what was searched" not in text
     best = (folder / "experiment" / "best.yaml").read_text()
-    assert "# Trial 1 of s" in best and "the smallest of 3 that cannot be told apart" in best
+    told = "; 3 cannot be told apart, and it is the smallest of them."
+    assert "# Trial 1 of s" in best and told in best
     assert "width: 8" in best
 
 
@@ -706,3 +809,16 @@ def test_the_newest_sweep_is_found(tmp_path: Path):
         (folder / "sweep.yaml").write_text("")
         os.utime(folder / "sweep.yaml", (1000 - age, 1000 - age))
     assert find_sweep("last", tmp_path).name == "new"
+
+
+def test_the_last_sweep_is_the_one_that_was_resumed_last_as_of_runs(command, tmp_path: Path):
+    import os
+
+    words = ["-m", *SMALL, "logger=none", "trainer.max_epochs=1", "seed=0,1"]
+    for name in ("first", "second"):
+        assert command(*words, f"name={name}").code == 0
+        path = tmp_path / "logs/sweeps" / name / "sweep.yaml"
+        os.utime(path, (1000 + len(name), 1000 + len(name)))
+    assert find_sweep("last", tmp_path / "logs").name == "second"
+    assert command(*words, "name=first").code == 0
+    assert find_sweep("last", tmp_path / "logs").name == "first"

@@ -1,25 +1,46 @@
 """`--help`: every option of every group with a line about it."""
 
+import shutil
+import textwrap
+
 from goldilocks.config.options import card, groups, options
 
-# --- help -----------------------------------------------------------------------------------------
+USAGE = {
+    "python train.py [group=option ...] [key=value ...]": "train one network",
+    "python train.py -m group=option,option key=value,value": "train one for each combination",
+    "python train.py resume=last": "continue an interrupted run",
+    "python train.py --cfg job [...]": "print the configuration, run nothing",
+}
+ENDLESS = 10_000  # columns of what is no terminal: a line stays a line, as grep likes it
+NARROW = 30  # columns, with fewer of which the words stand below the name
 
 
-def help_text() -> str:
-    """The usage, and every option of every group with the first line of its file."""
-    lines = [
-        "python train.py [group=option ...] [key=value ...]      train one network",
-        "python train.py -m group=option,option key=value,value  train one for each combination",
-        "python train.py resume=last                             continue an interrupted run",
-        "python train.py --cfg job [...]                         print the configuration, run"
-        " nothing",
-    ]
-    for group in groups():
-        lines += ["", f"{group}"]
-        lines += [f"  {option:<16} {card(group, option)}" for option in options(group)]
-    lines += [
-        "",
-        "Any key of the configuration: optimizer.lr=0.01 trainer.max_epochs=50"
-        " regularization=[dropout,l2]",
-    ]
-    return "\n".join(lines)
+def help_text(width: int | None = None) -> str:
+    """The usage, and every option of every group with the first line of its file.
+
+    Args:
+        width: Columns that a line may have; None: as many as the terminal has.
+    """
+    width = width or shutil.get_terminal_size((ENDLESS, 24)).columns
+    known = {group: options(group) for group in groups()}
+    column = 4 + max(len(option) for names in known.values() for option in names)
+    lines = [line for usage in USAGE.items() for line in row(*usage, 56, width)]
+    for group, names in known.items():
+        lines += ["", group]
+        for option in names:
+            lines += row(f"  {option}", card(group, option), column, width)
+    keys = "optimizer.lr=0.01 trainer.max_epochs=50 regularization=[dropout,l2]"
+    return "\n".join([*lines, "", *row("Any key of the configuration:", keys, 30, width)])
+
+
+def row(name: str, text: str, column: int, width: int) -> list[str]:
+    """A name and, from a column on, what it is, in lines of a width; where that is narrow, below
+    the name.
+    """
+    if width - column < NARROW:
+        return [
+            name,
+            *textwrap.wrap(text, width - 6, initial_indent=" " * 6, subsequent_indent=" " * 6),
+        ]
+    first, *more = textwrap.wrap(text, width - column, break_on_hyphens=False) or [""]
+    return [f"{name:<{column}}{first}".rstrip(), *(" " * column + line for line in more)]

@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+RUN = (
+    "a run folder, or last: the one that was started or resumed last"
+    " (a sweep's trials are named by their folder)"
+)
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 

@@ -8,10 +8,11 @@ Legend: N rows of the probe.
 """
 
 import math
+import re
 import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ LIGHT_WORK = (
     10 * SMALL_WORK
 )  # parameters times rows of that batch, up to which one thread learns it
 QUICK = 0.5  # of the first loss, left by the own steps: such a rate is not too small
+SCALING = re.compile(r"data\.(target_)?scaling=standard")  # what is written against scales
 SLOW_S = 0.5  # of a step, above which it uses all threads without a measurement
 
 
@@ -75,7 +77,26 @@ def examine(cfg: DictConfig) -> Iterator[Verdict]:
         raise Refused(
             f"resume={cfg.resume}: the check is for a run that has not begun; leave it out"
         )
-    parts = prepare(cfg, warn=False)
+    yield from scale_first(look(prepare(cfg, warn=False)))
+
+
+def scale_first(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    """The verdicts; behind one that advises to scale, none advises a rate: other scales need
+    another one.
+    """
+    scaling = ""
+    for verdict in verdicts:
+        if found := SCALING.search(verdict.advice):
+            scaling = scaling or found[0]
+        elif scaling and "optimizer.lr" in verdict.advice:
+            verdict = replace(
+                verdict, advice=f"the scale comes first: write {scaling}, then check the rate"
+            )
+        yield verdict
+
+
+def look(parts: Parts) -> Iterator[Verdict]:
+    """The verdicts on what a run would be made of."""
     yield from look_at_configuration(parts)
     for verdict in look_at_data(parts):
         yield verdict
@@ -322,10 +343,10 @@ def mend_first_loss(parts: Parts) -> str:
 def mend_memory(parts: Parts) -> str:
     """What most likely keeps a network from overfitting one batch, and the override against it."""
     settings, task = parts.settings, parts.data.spec.task
-    if settings.data.get("scaling", "standard") == "none":
-        return "features on scales of their own are in the way: write data.scaling=standard"
     if task == "regression" and settings.data.get("target_scaling", "standard") == "none":
         return "a target on a scale of its own is in the way: write data.target_scaling=standard"
+    if settings.data.get("scaling", "standard") == "none":
+        return "features on scales of their own are in the way: write data.scaling=standard"
     if settings.model.get("init", "auto") != "auto":
         return "the first weights are in the way: write model.init=auto"
     if settings.model.get("activation") in ("sigmoid", "tanh"):

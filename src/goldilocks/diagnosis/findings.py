@@ -29,8 +29,9 @@ EARLY, SLOW, HARDLY = (
     0.57,
     0.6,
 )  # of the way (the sum of the rates), of the fall by then, of the loss fallen
-LATE, GAINED = 0.2, 0.03  # of the epochs, the last; what val/loss gained in them, of all it gained
-WORTH = 0.005  # of chance level, that was gained in them
+LATE = 0.2  # of the epochs, the last ones: at least one
+GAINED = 0.03  # by which the best val/loss fell in them, of all from chance level down to it
+WORTH = 0.005  # by which it fell in them, of chance level
 LEFT, LITTLE = (
     0.2,
     0.6,
@@ -222,16 +223,19 @@ def still_improving(evidence: Evidence) -> str | None:
         return None
     count = len(losses) - max(round(LATE * len(losses)), 1)
     before, best = min(losses[:count]), min(losses)
-    gained = (before - best) / max(evidence.val.chance - best, 1e-12)
-    if best >= evidence.val.chance or gained < GAINED or losses.index(best) < count:
+    chance = evidence.val.chance
+    gained = (min(before, chance) - best) / max(chance - best, 1e-12)
+    if best >= chance or gained < GAINED or losses.index(best) < count:
         return None
-    if before - best < WORTH * evidence.val.chance:
+    if before - best < WORTH * chance:
         return None
+    late = counted(len(losses) - count, "epoch")
     text = (
-        f"val/loss fell from {before:.4g} to {best:.4g} in the last"
-        f" {counted(len(losses) - count, 'epoch')}"
+        f"the best val/loss fell from {before:.4g} to {best:.4g} in the last {late} of"
+        f" {len(losses)}"
     )
-    return f"{text} of {len(evidence.history)}, {percent(gained)} of all that was gained"
+    way = f"{percent(gained)} of the way from chance level, {chance:.4g}"
+    return f"{text}, {way}; from {percent(GAINED)} on it is told"
 
 
 def underfitting(evidence: Evidence) -> str | None:

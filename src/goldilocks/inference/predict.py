@@ -23,7 +23,7 @@ from goldilocks.data.tables.dialect import column_names
 from goldilocks.data.tables.preparation import Preparation, StrangeValues
 from goldilocks.data.tables.values import Form
 from goldilocks.errors import Refused, near_miss
-from goldilocks.runs.folder import find_run, read_config
+from goldilocks.runs.folder import find_run, read_config, read_result
 from goldilocks.tasks.task import Task
 from goldilocks.training.checkpoints import evaluated_weights, load_checkpoint, load_weights
 from goldilocks.training.checks import resolved
@@ -67,6 +67,16 @@ class Predictor:
         )
         self.feature_names_in_ = np.array(names, dtype=object)
         self.n_features_in_ = len(names) if preparation else int(np.prod(self.spec.input_shape))
+        self.origin: list[str] = []  # the run's score and folder, where it is of a run
+
+    def __repr__(self) -> str:
+        """What is predicted from what, how well, and by which run."""
+        spec, shape = self.spec, self.spec.input_shape
+        what = f"{len(spec.class_names)} classes"
+        if spec.task == "regression":
+            what = ", ".join(spec.target_names) or f"{spec.num_outputs} numbers"
+        rows = f"{self.n_features_in_} columns" if len(shape) == 1 else f"[{shown(shape)}]"
+        return f"{type(self).__name__}({', '.join([f'{what} from {rows}', *self.origin])})"
 
     def prepared(self, rows: Any) -> NDArray[np.float32]:
         """Inputs of the network, [N, *input_shape].
@@ -224,7 +234,7 @@ def load(
     preparation = Preparation.from_plain(fitted["preparation"]) if "preparation" in fitted else None
     forms = {name: Form(**form) for name, form in fitted.get("target_forms", {}).items()}
     kind = Regressor if spec.task == "regression" else Classifier
-    return kind(
+    predictor = kind(
         network,
         build_task(settings, spec).eval(),
         preparation,
@@ -233,6 +243,18 @@ def load(
         forms,
         strict,
     )
+    predictor.origin = [*score_of(folder), str(folder)]
+    return predictor
+
+
+def score_of(folder: Path) -> list[str]:
+    """The objective of a run in words; nothing where its result cannot be read."""
+    try:
+        objective = read_result(folder).get("objective") or {}
+    except Refused:
+        return []
+    value = objective.get("value")
+    return [] if value is None else [f"{objective['metric']} {value:.4g}"]
 
 
 # --- small ----------------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ def cannot_write(where: object, error: OSError) -> Refused:
 
 
 def find_run(run: str, log_dir: str | Path) -> Path:
-    """The folder of a run, given as a path or as `last`: the newest of `log_dir/runs`.
+    """The folder of a run, given as a path or as `last`: that of `log_dir/runs` which was started
+    or resumed last.
 
     Raises:
         Refused: if there is no such folder, it is not a run's, or a link leads out of it.

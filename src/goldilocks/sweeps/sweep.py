@@ -129,6 +129,7 @@ def begin(
         one = fresh or composer.compose(space.first())[0]
         if fresh or not planned:  # what the sweep knows already was checked when it was planned
             check_problem(one, folder, settings, checker)
+            check_rows(folder, checker)
         if settings.needs_study:
             epochs = one.trainer.max_epochs
             folds = one.data.folds if are_asked(one) else None
@@ -139,6 +140,8 @@ def begin(
             trials = [frozen(folder, number) for number in frozen_numbers(folder)]
         else:
             trials = record.number(planned)
+            if not fresh and any(is_waiting(trial, settings) for trial in trials):
+                check_rows(folder, checker)
         record.write(command, first.config, settings, space, trials)
         if study is not None:
             if settings.learns:
@@ -171,6 +174,20 @@ def check_problem(now: DictConfig, folder: Path, settings: SweepSettings, checke
             raise Refused(
                 f"{key}={shown(new)}: {folder} was started with {shown(old)}; choose another name"
             )
+
+
+def check_rows(folder: Path, checker: Checker) -> None:
+    """Refuses to train further trials on other rows than those before, each of which would fail."""
+    trained = (trial for trial in readable(folder) if (trial.result or {}).get("data_hash"))
+    first = next(trained, None)
+    if first is None or first.result is None:
+        return
+    before, now = first.result["data_hash"], checker.fingerprint(first.config)
+    if now is not None and before != now:
+        raise Refused(
+            f"{folder}: its data have changed since its trials were trained ({before} then, {now}"
+            " now); bring the same rows back, or choose another name"
+        )
 
 
 def differences(

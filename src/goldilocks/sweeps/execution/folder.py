@@ -173,6 +173,7 @@ class Record:
         self.stored["trials"] |= {trial.number: entry_of(trial) for trial in trials}
         with suppress(Refused):  # missing or damaged: it is written again
             if self.stored == read_sweep(self.folder):
+                self.path.touch()  # by its time `last` is found
                 return
         temporary = self.path.with_suffix(".tmp")
         text = yaml.dump(self.stored, Dumper=Dumper, sort_keys=False, allow_unicode=True)

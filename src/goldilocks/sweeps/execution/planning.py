@@ -61,6 +61,7 @@ class Checker:
         self.specs: dict[str, Any] = {}
         self.judged: dict[str, Any] = {}
         self.problems: dict[str, str] = {}  # what is predicted
+        self.fingerprints: dict[str, str | None] = {}  # of all rows
         self.fitting: dict[str, Task] = {}  # by the data, and all that has to go with them
         self.network: tuple[str, nn.Module] | None = None  # the last one, and of what it was built
         self.defined: set[tuple[str, ...]] = set()  # data, and the metrics that they define
@@ -124,8 +125,13 @@ class Checker:
         if key not in self.specs:
             data = build_data(settings)
             self.judged[key], self.problems[key] = data.judged, problem_of(data)
+            self.fingerprints[key] = data.fingerprint
             self.specs[key] = data.spec
         return key
+
+    def fingerprint(self, cfg: DictConfig) -> str | None:
+        """That of the rows of a trial, as they are now."""
+        return self.fingerprints[self.loaded(check(cfg))]
 
     def meaning(self, cfg: DictConfig, sweep: SweepSettings) -> Meaning:
         """What a trial's place in the ranking depends on."""

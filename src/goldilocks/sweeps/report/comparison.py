@@ -11,6 +11,9 @@ from goldilocks.sweeps.report.summary import Configuration, Summary
 from goldilocks.sweeps.report.wording import called, shown, with_deviation
 
 LEVEL = 0.05  # of the paired test
+NO_SPREAD = (
+    1e-9  # a standard deviation by its mean: differences that are all the same cannot be tested
+)
 MOST_SEEDS = 30  # that are worth suggesting
 
 
@@ -70,14 +73,10 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
         return
     first, second = summary.ranked[:2]
     compared = compare(first, second, summary.signs[0])
-    follows = f"Second: {called(second)}, {with_deviation(second.value(), second.deviation())}"
-    leader, tie = "The best", len(summary.alike) > 1
+    tie = len(summary.alike) > 1
+    leader, follows = "The best", f"Second: {with_value(second)}"
     if tie:
-        leader = "The first"
-        follows = (
-            f"First by value: {called(first)}, {with_deviation(first.value(), first.deviation())}."
-            f" {follows}"
-        )
+        leader, follows = "The first", first_by_value(summary)
     if compared is None and tie:
         yield f"{follows}.{more_rows(first)}"
         return
@@ -91,6 +90,13 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
     measured = (
         f"by {shown(compared.gain)} in the mean and in {compared.wins} of {compared.seeds} seeds"
     )
+    if compared.gain > 0 and compared.deviation < NO_SPREAD * compared.gain:
+        more = f"write `sweep.seeds={compared.seeds + 3}`"
+        yield (
+            f"{follows}. {leader} is ahead {measured}, by as much in each: whether that is luck"
+            f" cannot be told; {more}."
+        )
+        return
     if compared.p < LEVEL:
         less = f", but less than that of the validation rows.{more_rows(first)}" if tie else "."
         yield (
@@ -103,6 +109,24 @@ def certainty_sentences(summary: Summary) -> Iterator[str]:
         " t-test,"
         f" p = {compared.p:.2g}): this is no win.{more_seeds(compared)}"
     )
+
+
+def first_by_value(summary: Summary) -> str:
+    """The first two by value where there is no winner; the one that was taken as the best has been
+    named already.
+    """
+    first, second = summary.ranked[:2]
+    if first is summary.best:
+        return f"The one taken is the first by value. Second: {with_value(second)}"
+    rest = (
+        "the one taken is the second" if second is summary.best else f"second: {with_value(second)}"
+    )
+    return f"First by value: {with_value(first)}; {rest}"
+
+
+def with_value(one: Configuration) -> str:
+    """A configuration and its value in a sentence."""
+    return f"{called(one)}, {with_deviation(one.value(), one.deviation())}"
 
 
 def more_rows(first: Configuration) -> str:

@@ -6,8 +6,10 @@ Words between backticks are to be written or are names; nothing else is marked.
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from goldilocks.diagnosis.findings import JUDGED, SEEN
 from goldilocks.machine.clock import duration
 from goldilocks.sweeps.report.comparison import certainty_sentences
 from goldilocks.sweeps.report.edges import Allowed, edge_sentences, range_text
@@ -23,6 +25,8 @@ from goldilocks.sweeps.report.summary import (
 from goldilocks.sweeps.report.wording import called, plural, shown, with_deviation
 from goldilocks.sweeps.search.settings import LEARNING
 
+IMPROVING, LENGTH = "still improving", "trainer.max_epochs"  # the finding, and what ends a run
+
 
 def conclusions(summary: Summary, allowed: Allowed = lambda key, value: True) -> list[str]:
     """All that there is to say, the most important first."""
@@ -32,6 +36,7 @@ def conclusions(summary: Summary, allowed: Allowed = lambda key, value: True) ->
         *certainty_sentences(summary),
         *edge_sentences(summary, allowed),
         *late_sentences(summary),
+        *length_sentences(summary),
         *advice_sentences(summary),
         *failure_sentences(summary),
         *divergence_sentences(summary),
@@ -54,7 +59,7 @@ def best_sentences(summary: Summary) -> Iterator[str]:
     text = f"{called(best)}: `{summary.objective}` {with_deviation(best.value(), best.deviation())}"
     if len(summary.alike) > 1:
         yield f"No winner: {alike_in_words(summary)}; {way} is better."
-        yield f"Taken as the best, as the smallest of them: {text}{origin(summary, best)}. {chosen}"
+        yield f"Taken as the best, as {summary.why_best}: {text}{origin(summary, best)}. {chosen}"
     else:
         yield f"Best: {text}{origin(summary, best)}; {way} is better. {chosen}"
     if best.status != "done":
@@ -66,12 +71,13 @@ def alike_in_words(summary: Summary) -> str:
     and by how much these may be off.
     """
     values = sorted(one.value() or 0.0 for one in summary.alike)
+    count = f"{len(summary.alike)} of {plural(len(summary.ranked), 'configuration')}"
+    text = f"{count} cannot be told apart. Their `{summary.objective}` is"
+    if values[0] == values[-1]:
+        return f"{text} {shown(values[0])}"
     error = noise(summary.alike[0], summary.alike[-1])
     return (
-        f"{len(summary.alike)} of {plural(len(summary.ranked), 'configuration')} cannot be told"
-        " apart. Their"
-        f" `{summary.objective}` is {shown(values[0])} to {shown(values[-1])}, which is within a"
-        " standard error,"
+        f"{text} {shown(values[0])} to {shown(values[-1])}, which is within a standard error,"
         f" {error:.2g}, of the best value"
     )
 
@@ -132,12 +138,49 @@ def late_sentences(summary: Summary) -> Iterator[str]:
         )
 
 
+def length_sentences(summary: Summary) -> Iterator[str]:
+    """Whether the best trial, or all of them, were still improving when their epochs were over."""
+    if summary.best is None or LENGTH in summary.best.varied:
+        return
+    best = summary.best.trials[0].result or {}
+    done = [trial.result or {} for trial in summary.trials if trial.status == "done"]
+    if len(done) > 1 and all(map(is_cut_short, done)):
+        who, them = f"All {plural(len(done), 'trial')} that are done were", "them"
+    elif is_cut_short(best):
+        who, them = "The best was", "it"
+    else:
+        return
+    words = (finding_of(best) or {}).get("overrides") or [f"{LENGTH}={3 * best.get('epochs', 0)}"]
+    yield (
+        f"{who} still improving in the last epoch: write `{' '.join(words)}` and another `name` to"
+        f" train {them} to the end."
+    )
+
+
+def is_cut_short(result: Mapping[str, Any]) -> bool:
+    """Whether a run was still improving at its end: by its diagnosis, of a short one by its best
+    epoch.
+    """
+    epochs = result.get("epochs") or 0
+    if epochs < SEEN or result.get("steps", JUDGED) < JUDGED:
+        return epochs > 1 and result.get("best_epoch") == epochs - 1
+    return finding_of(result) is not None
+
+
+def finding_of(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the diagnosis of a run says about its length."""
+    findings = (result.get("diagnosis") or {}).get("findings", [])
+    return next((finding for finding in findings if finding["name"] == IMPROVING), None)
+
+
 def advice_sentences(summary: Summary) -> Iterator[str]:
-    """What the diagnosis of the best trial found."""
+    """What the diagnosis of the best trial found, beside that it was too short."""
     if summary.best is None:
         return
     diagnosis = (summary.best.trials[0].result or {}).get("diagnosis") or {}
     for finding in diagnosis.get("findings", []):
+        if finding["name"] == IMPROVING and LENGTH not in summary.best.varied:
+            continue
         overrides = f": `{' '.join(finding['overrides'])}`" if finding["overrides"] else ""
         yield (
             f"Diagnosis of the best, {finding['name']}: {finding['measured']};"

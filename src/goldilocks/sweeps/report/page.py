@@ -16,7 +16,13 @@ from goldilocks.runs.failures import summary as summary_of
 from goldilocks.sweeps.execution.trials import Trial, frozen
 from goldilocks.sweeps.report.as_json import as_plain
 from goldilocks.sweeps.report.best import is_allowed, write, write_best
-from goldilocks.sweeps.report.conclusions import best_sentences, command_overrides, conclusions
+from goldilocks.sweeps.report.comparison import certainty_sentences
+from goldilocks.sweeps.report.conclusions import (
+    best_sentences,
+    command_overrides,
+    conclusions,
+    length_sentences,
+)
 from goldilocks.sweeps.report.edges import Allowed
 from goldilocks.sweeps.report.reading import mean_curve, read_summary, validation_curve
 from goldilocks.sweeps.report.rendering import Cell, Section, Table, markdown, page
@@ -33,14 +39,14 @@ WORDS = [
     "The objective is the validation metric of a trial's best epoch. The test set has not been"
     " touched.",
     "`done`: trained to its end, or stopped early since nothing improved. `pruned`: given up by"
-    " the sweep, since it"
-    " lagged behind. `diverged`: the loss was no longer finite. `failed`: an error, which is in"
-    " the trial's folder.",
-    "The test of the best against the second knows nothing of how many configurations there were:"
-    " the best of many is"
-    " partly lucky. Train the best few again with other seeds before you rely on a small"
-    " difference.",
+    " the sweep, since it lagged behind. `diverged`: the loss was no longer finite. `failed`: an"
+    " error, which is in the trial's folder.",
+    "The best of many configurations is partly lucky. Train the best few again with other seeds"
+    " before you rely on a small difference.",
 ]
+OF_THE_TEST = (
+    "The test of the best against the second knows nothing of how many configurations there were."
+)
 
 
 def try_report(folder: Path, trials: Sequence[Trial]) -> None:
@@ -49,11 +55,12 @@ def try_report(folder: Path, trials: Sequence[Trial]) -> None:
     """
     try:
         summary = read_summary(folder, trials)
-        print(*(text.replace("`", "") for text in best_sentences(summary)), sep="\n")
+        told = [*best_sentences(summary), *length_sentences(summary)]
+        print(*(text.replace("`", "") for text in told), sep="\n")
         print(f"report   {write_report(folder, summary)}")
     except Exception as error:  # of whatever library: the sweep is done
-        failure = summary_of(error)
-        reason = f"{failure['type']}: {failure['message']}"
+        cause = summary_of(error)
+        reason = f"{cause['type']}: {cause['message']}"
         print(
             f"warning: no report was written ({reason}); python scripts/report.py {folder}",
             file=sys.stderr,
@@ -82,7 +89,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
             f" {shown(summary.best.value())}"
         )
         if (count := len(summary.alike)) > 1:
-            about += f", the smallest of {count} that cannot be told apart"
+            about += f"; {count} cannot be told apart, and it is {summary.why_best}"
         write_best(
             folder,
             trial,
@@ -140,7 +147,7 @@ def sections_of(
     sections += [
         Section(
             "Trials",
-            ["The best first, then by value; click a column to sort by it."],
+            ["The best first, then by value."],
             tables=[trials_table(summary)],
         ),
         each_parameter(summary, drawn),
@@ -149,12 +156,17 @@ def sections_of(
         *over_epochs(summary, drawn),
         *over_seeds(summary, drawn),
         *trade_off(summary, drawn),
-        Section("Words", WORDS, as_list=True),
+        Section("Words", [*WORDS, *[OF_THE_TEST] * is_tested(summary)], as_list=True),
         Section("How it was run", commands=[quoted(command) for command in summary.commands]),
     ]
     return [
         section for section in sections if section.sentences or section.commands or section.tables
     ]
+
+
+def is_tested(summary: Summary) -> bool:
+    """Whether the first two configurations are compared by a test."""
+    return any("t-test" in text for text in certainty_sentences(summary))
 
 
 def quoted(command: str) -> str:
@@ -308,7 +320,10 @@ def over_seeds(summary: Summary, drawn: dict[str, Any]) -> list[Section]:
         "deviation",
         *(f"seed {seed}" for seed in range(seeds)),
     ]
-    text = "A configuration is better than another only where its points are, not its mean alone."
+    text = (
+        "A configuration is better than another only where it is so with most seeds, not by its"
+        " mean alone."
+    )
     return [
         Section("Over the seeds", [text], [], [Table(head, rows)] if rows else [], drawn["seeds"])
     ]

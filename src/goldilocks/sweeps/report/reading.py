@@ -14,7 +14,8 @@ from goldilocks.sweeps.report.summary import Summary, summarize
 
 
 def find_sweep(sweep: str, log_dir: str | Path) -> Path:
-    """The folder of a sweep, given as a path or as `last`: the newest of `log_dir/sweeps`.
+    """The folder of a sweep, given as a path or as `last`: that of `log_dir/sweeps` which was
+    started or resumed last.
 
     Raises:
         Refused: if there is no such folder, or it is not a sweep's.

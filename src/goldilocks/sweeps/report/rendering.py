@@ -68,9 +68,11 @@ def cell_of(value: str | float | Cell | None) -> Cell:
 
 
 def markdown(title: str, facts: str, sections: Sequence[Section]) -> str:
-    """The report as Markdown."""
+    """The report as Markdown, without the sections that only explain figures."""
     parts = [f"# {title}", facts]
     for section in sections:
+        if section.figures and not section.tables:
+            continue
         parts.append(f"## {section.title}")
         if section.sentences:
             parts.append(

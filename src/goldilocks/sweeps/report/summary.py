@@ -28,7 +28,9 @@ ORDER = (
     "done",
 )  # a configuration has the first
 PAUSE = 60  # seconds without a trial after which a sweep counts as paused
-CLOCK = 1.25  # times the fewest seconds up to which they are taken to be the same
+CLOCK = (
+    1.25  # times the fewest seconds, up to which trials take equally long: a machine is no steadier
+)
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
 RATIO = 4  # the same, of listed numbers that are a constant factor apart
 
@@ -207,7 +209,7 @@ class Summary:
 
         def close(one: Configuration) -> bool:
             gap = sign * ((one.value() or 0.0) - (first.value() or 0.0))
-            return one is first or gap <= noise(first, one)
+            return gap <= max(noise(first, one), 0.0)  # equal values are alike, whatever is known
 
         return list(itertools.takewhile(close, self.ranked))
 
@@ -218,8 +220,13 @@ class Summary:
 
     @cached_property
     def best(self) -> Configuration | None:
-        """The smallest of those that cannot be told from the best value; see `smallest`."""
-        return smallest(self.alike) if self.alike else None
+        """The simplest of those that cannot be told from the best value; see `simplest`."""
+        return simplest(self.alike)[0] if self.alike else None
+
+    @cached_property
+    def why_best(self) -> str:
+        """By what the best was chosen among those that cannot be told apart."""
+        return simplest(self.alike)[1]
 
     @property
     def best_first(self) -> list[Configuration]:
@@ -288,15 +295,32 @@ def noise(first: Configuration, one: Configuration) -> float:
     return math.hypot(*known) if known else -1.0
 
 
-def smallest(alike: Sequence[Configuration]) -> Configuration:
-    """The configuration with the fewest parameters; of several the one with the fewest seconds.
+def simplest(alike: Sequence[Configuration]) -> tuple[Configuration, str]:
+    """The configuration with the fewest parameters; of several the quickest, and of these the one
+    with the best value.
 
-    Seconds that are nearly the same are no reason: of those the first is taken.
+    Seconds that differ by less than CLOCK are no reason.
+
+    Args:
+        alike: At least one, the best value first.
+
+    Returns:
+        The configuration, and what it is among them, in words: `the smallest of them`.
     """
-    fewest = min(one.figure("num_parameters") or math.inf for one in alike)
-    alike = [one for one in alike if (one.figure("num_parameters") or math.inf) == fewest]
-    quickest = min(one.seconds for one in alike)
-    return next(one for one in alike if one.seconds <= CLOCK * quickest)
+    sizes = [one.figure("num_parameters") or math.inf for one in alike]
+    small = [one for one, size in zip(alike, sizes, strict=True) if size == min(sizes)]
+    quickest = min(one.seconds for one in small)
+    quick = [one for one in small if one.seconds <= CLOCK * quickest]
+    if len(small) == 1:
+        return quick[0], "the smallest of them"
+    which = "of the smallest" if len(small) < len(alike) else "of them, all equally large"
+    if min(sizes) == math.inf:
+        which = "of them"
+    if len(quick) == len(small):
+        return quick[0], f"the best by value {which}"
+    return quick[
+        0
+    ], f"{'the quickest' if len(quick) == 1 else 'the best by value of the quickest'} {which}"
 
 
 def number_of(value: str | None) -> float | None:
@@ -392,12 +416,16 @@ def configurations_of(trials: Iterable[Trial], objectives: Sequence[str]) -> lis
 
 
 def error_of(result: Mapping[str, Any], metric: str) -> float | None:
-    """The standard error of a metric of a run, where its result has it:
-    of its objective, or of a mean over folds.
+    """The standard error of a metric of a run, where its result has it: of its objective, or of a
+    mean over folds.
+
+    Folds without any spread, such as those with an accuracy of 1 each, do not tell it.
     """
     if folds := result.get("folds"):
         spread = (result.get("spread") or {}).get(metric)
-        return None if spread is None else spread / math.sqrt(folds)
+        return (
+            spread / math.sqrt(folds) if spread else None
+        )  # folds that agree by chance say nothing
     own = (result.get("objective") or {}).get("metric") == metric
     return (result.get("diagnosis") or {}).get("standard_error") if own else None
 
