@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from goldilocks.machine.clock import duration
+from goldilocks.sweeps.execution.trials import ENDED
 from goldilocks.sweeps.report.comparison import certainty_sentences
 from goldilocks.sweeps.report.edges import Allowed, edge_sentences, range_text
 from goldilocks.sweeps.report.summary import (
-    ENDED,
     Configuration,
     Parameter,
     Summary,
@@ -80,7 +80,7 @@ def origin(summary: Summary, one: Configuration) -> str:
     """What a configuration's value is the mean of, how far it may be off,
     and how large its network is.
     """
-    result = one.trials[0].result or {}
+    result = one.trials[0].outcome
     text = ""
     if one.deviation() is not None:
         text = f", mean ± standard deviation over {plural(len(one.by_seed), 'seed')}"
@@ -136,7 +136,7 @@ def advice_sentences(summary: Summary) -> Iterator[str]:
     """What the diagnosis of the best trial found."""
     if summary.best is None:
         return
-    diagnosis = (summary.best.trials[0].result or {}).get("diagnosis") or {}
+    diagnosis = summary.best.trials[0].outcome.get("diagnosis") or {}
     for finding in diagnosis.get("findings", []):
         overrides = f": `{' '.join(finding['overrides'])}`" if finding["overrides"] else ""
         yield (
