@@ -130,6 +130,7 @@ def make(
     optimizer=nadam,
     schedule=CONSTANT,
     regularization=None,
+    transforms=(),
     seed=3,
     callbacks=(),
     objective=("val/loss", "min"),
@@ -149,6 +150,7 @@ def make(
         ),
         lambda optimizer, **steps: build_schedule(schedule, optimizer, **steps),
         regularization,
+        transforms,
         seed=seed,
     )
     recorder, history, log = Recorder(Objective(*objective)), History(), StepLog()

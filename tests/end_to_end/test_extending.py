@@ -219,3 +219,14 @@ def test_the_own_regularizer_changes_the_weights(clone):
     assert result["choices"]["regularization"] == ["dropout", "outputs"]
     without = json.loads(next((clone / "without" / "runs").glob("*/result.json")).read_text())
     assert without["metrics"]["val/loss"] != result["metrics"]["val/loss"]
+
+
+def test_the_own_transform_of_gradients_is_in_the_run(clone):
+    folder = run_of(
+        clone, "model=deep regularization=[l2,centred] regularization.centred.share=0.5"
+    )
+    result = json.loads((folder / "result.json").read_text())
+    assert result["choices"]["regularization"] == ["l2", "centred"]
+    assert re.search(
+        r"project\.gradients\.Centred\n +share: 0\.5", (folder / "config.yaml").read_text()
+    )

@@ -11,6 +11,7 @@ from fitting import FEATURES, assert_same, make
 from goldilocks.config.options import options
 from goldilocks.models.mlp import MLP
 from goldilocks.optimizers.optimizer import build_optimizer
+from goldilocks.regularization.gradient_noise import GradientNoise
 
 TORCH = "torch.optim."
 LR = TORCH + "lr_scheduler."
@@ -105,6 +106,7 @@ LIMITED = {
     "steps": {},
     "accumulation": {"accumulate_grad_batches": 3},
     "single steps": {"steps_per_execution": 1},
+    "gradient noise": {"transforms": [GradientNoise(0.3, seed=3)]},
     "ema": {"regularization": {"ema": 0.9}},
     "swa": {"regularization": {"swa": 0.5}, "network": {"norm": "batch"}},
     "schedule": {"schedule": {"_target_": LR + "OneCycleLR", "interval": "step", "max_lr": 0.1}},

@@ -417,6 +417,10 @@ class Counting(Callback):
             "sharded weights; write trainer=ddp",
         ),
         (
+            ["trainer=ddp_cpu", "trainer.strategy=fsdp", "regularization=gradient_noise"],
+            "fsdp shards them; write trainer=ddp",
+        ),
+        (
             ["trainer=ddp_cpu", "trainer.precision=16-mixed"],
             r"^trainer\.precision=16-mixed: needs a GPU",
         ),

@@ -118,6 +118,34 @@ def batch_size() -> Measured:
     return f"{counts}; the last of 32: {found[32][-1]} rows", found == expected
 
 
+@proof(
+    "data.sampler",
+    "",
+    "balanced: an epoch draws each class as often as any other, each of its rows alike",
+    "share of the rarer class in 20 epochs, without; balanced; rows of an epoch;"
+    " of the validation rows",
+)
+def sampler() -> Measured:
+    found, sizes, judged = [], [], []
+    for words in ((), ("data.sampler=balanced",)):
+        parts = prepared("data=breast_cancer", *words)
+        loader, epochs = parts.data.loader("train", shuffle_seed=0), []
+        for epoch in range(20):
+            loader.set_epoch(epoch)
+            epochs += [y for item in loader for _, y in item.split()]
+        drawn = torch.cat(epochs).flatten()
+        found.append(float((drawn == 0).float().mean()))
+        sizes.append(len(drawn) // 20)
+        judged.append(float((parts.data.tensors["val"][1] == 0).float().mean()))
+    return (
+        f"{found[0]:.2f}; {found[1]:.2f}; {sizes[1]}, as without; {judged[1]:.2f}",
+        abs(found[0] - 0.37) < 0.01
+        and abs(found[1] - 0.5) < 0.02
+        and sizes[0] == sizes[1]
+        and judged[0] == judged[1],
+    )
+
+
 def batches(*words: str) -> list[int]:
     """Rows of each forward pass in training."""
     parts, seen = prepared(*words), []

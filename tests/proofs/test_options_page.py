@@ -15,6 +15,7 @@ from goldilocks.optimizers import optimizer
 from goldilocks.optimizers.muon import MuonWithAdamW
 from goldilocks.regularization.augmentation import Augmentation
 from goldilocks.regularization.averaging import WeightAverage
+from goldilocks.regularization.gradient_noise import GradientNoise
 from goldilocks.schedulers import schedule
 from goldilocks.tasks import task
 from goldilocks.tasks.task import Task
@@ -148,6 +149,7 @@ BROKEN = {
     "callbacks.best_checkpoint": (Recorder, "is_best", lambda *_: True),
     "callbacks.evaluation": (EvaluationFigures, "draw", nothing),
     "regularization=mixup": (Augmentation, "__call__", lambda self, x, y: (x, y)),
+    "regularization=gradient_noise": (GradientNoise, "__call__", nothing),
     "regularization=ema": (WeightAverage, "update", nothing),
     "regularization=max_norm": (step, "limit_norms", nothing),
     "model=realmlp": (optimizer, "factors_of", lambda network: {}),

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from goldilocks.config.build import check_arguments
+from goldilocks.config.choices import is_on
 from goldilocks.config.options import options
 from goldilocks.errors import Refused
 from goldilocks.regularization.strengths import Regularization, add_penalty_gradients, limit_norms
@@ -100,6 +101,7 @@ def test_strengths_out_of_range_are_refused(key, value):
         check_arguments(Regularization, {key: value}, "regularization")
 
 
+NOISE = {"_target_": "goldilocks.regularization.gradient_noise.GradientNoise", "eta": 0.0}
 STRENGTHS = {
     "none": {},
     "dropout": {"dropout": 0.1},
@@ -115,9 +117,13 @@ STRENGTHS = {
     "shift": {"shift": 1},
     "ema": {"ema": 0.99},
     "swa": {"swa": 0.25},
+    "gradient_noise": {"gradient_noise": {**NOISE, "eta": 0.01}},
     "cocktail": {"dropout": 0.1, "mixup": 0.2, "ema": 0.99},
 }
-ZEROS = dict.fromkeys(inspect.signature(Regularization).parameters, 0)
+ZEROS = {
+    **dict.fromkeys(inspect.signature(Regularization).parameters, 0),
+    "gradient_noise": NOISE,
+}
 
 
 @pytest.mark.parametrize("name", options("regularization"))
@@ -131,7 +137,7 @@ def test_each_option_switches_on_its_own_strengths_only(name, compose):
 def test_several_options_add_up(compose):
     cfg = compose("regularization=[dropout,l2]")
     assert dict(cfg.regularization) == {**ZEROS, "dropout": 0.1, "l2": 1e-4}
-    assert not any(compose().regularization.values())
+    assert not any(map(is_on, compose().regularization.values()))
 
 
 @pytest.mark.parametrize(

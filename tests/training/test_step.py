@@ -11,6 +11,8 @@ from conftest import SMALL
 from fitting import Watcher, fit, make, sgd, vector
 from goldilocks.data.loaders import epoch_seed
 from goldilocks.regularization.averaging import WeightAverage
+from goldilocks.regularization.gradient_noise import GradientNoise
+from goldilocks.regularization.gradient_transforms import GradientTransform
 from goldilocks.regularization.strengths import Regularization
 from goldilocks.runs.run import find_rate
 from goldilocks.training.clipping import Gradients
@@ -27,6 +29,7 @@ CASES = {
     "clip by value": ({}, {**CLIP, "gradient_clip_algorithm": "value"}),
     "penalties": ({"l1": 0.01, "l2": 0.1}, {}),
     "limit": ({"max_norm": 0.5}, {}),
+    "gradient noise": ({"gradient_noise": 0.1}, {}),
     "augmentation": ({"noise": 0.3, "mixup": 0.4}, {}),
     "label smoothing": ({"label_smoothing": 0.2}, {}),
     "accumulation": ({}, {"accumulate_grad_batches": 2}),
@@ -35,9 +38,36 @@ CASES = {
 }
 
 
+class Doubled(GradientTransform):
+    """Twice the gradients; keeps the numbers of the steps."""
+
+    def __init__(self):
+        self.steps = []
+
+    def __call__(self, parameters, step):
+        self.steps.append(step)
+        for parameter in parameters:
+            parameter.grad *= 2
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "wrapped"])
+def test_a_transform_is_told_how_many_steps_were_taken_before(raw, tmp_path):
+    """Of the whole run, over its epochs and after it was resumed."""
+    watchers = [] if raw else [Watcher()]
+    options = {"optimizer": sgd, "callbacks": watchers, "accumulate_grad_batches": 4}
+    kept, resumed = Doubled(), Doubled()
+    run = fit(**options, transforms=[kept], max_epochs=2)
+    assert run.module.raw == raw
+    assert kept.steps == list(range(12))
+    run.trainer.save_checkpoint(tmp_path / "two.ckpt")
+    again = make(**options, transforms=[resumed], max_epochs=3)
+    again.trainer.fit(again.module, again.data, ckpt_path=tmp_path / "two.ckpt", weights_only=True)
+    assert resumed.steps == list(range(12, 18))
+
+
 def test_a_step_by_hand():
-    """Penalties, then clipping, then the optimizer, then the limit, then the mean;
-    no gradient is left.
+    """Penalties, transforms, then clipping, then the optimizer, then the limit,
+    then the mean; no gradient is left.
     """
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
@@ -46,17 +76,24 @@ def test_a_step_by_hand():
     average.begin(network)
     strengths = Regularization(l1=0.1, l2=0.2, max_norm=0.4)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
-    step = OptimizerStep(network, optimizer, strengths, Gradients(0.3, "norm"), average=average)
+    step = OptimizerStep(
+        network,
+        optimizer,
+        strengths,
+        Gradients(0.3, "norm"),
+        transforms=[Doubled()],
+        average=average,
+    )
     x = torch.tensor([[1.0, -2.0, 0.5]])
     step.backward(network(x).sum())
     step.take()
 
-    gradient = x.repeat(2, 1) + 0.2 * weight + 0.1 * weight.sign()
-    norm = torch.cat([gradient.flatten(), torch.ones(2)]).norm()
+    gradient = 2 * (x.repeat(2, 1) + 0.2 * weight + 0.1 * weight.sign())
+    norm = torch.cat([gradient.flatten(), 2 * torch.ones(2)]).norm()
     moved = weight - 0.5 * gradient * 0.3 / (norm + 1e-6)
     moved = moved * (0.4 / moved.norm(dim=1, keepdim=True)).clamp(max=1)
     assert torch.allclose(network.weight, moved, atol=1e-6)
-    assert torch.allclose(network.bias, bias - 0.5 * 0.3 / (norm + 1e-6), atol=1e-6)
+    assert torch.allclose(network.bias, bias - 0.5 * 2 * 0.3 / (norm + 1e-6), atol=1e-6)
     assert torch.allclose(average.network.weight, weight + 0.9 * (moved - weight), atol=1e-6)
     assert all(parameter.grad is None for parameter in network.parameters())
 
@@ -68,6 +105,9 @@ def test_a_rehearsal_takes_the_steps_of_the_run(case, raw):
     by itself or in Lightning's wrapper.
     """
     strengths, options = CASES[case]
+    eta = strengths.get("gradient_noise")
+    strengths = {key: value for key, value in strengths.items() if key != "gradient_noise"}
+    options = {**options, "transforms": [GradientNoise(eta, seed=3)] if eta else []}
     made = make(regularization=strengths, max_steps=3, max_epochs=1, optimizer=sgd, **options)
     rehearsal = Rehearsal(made.module, options, torch.device("cpu"))
     watchers = [] if raw else [Watcher()]

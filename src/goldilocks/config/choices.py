@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from goldilocks.config.places import ROOT
 from goldilocks.config.search_ranges import SWEEP
@@ -62,12 +62,19 @@ def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
     single.pop(SWEEP, None)
     several = {
         "regularization": [
-            key for key, strength in cfg.get("regularization", {}).items() if strength
+            key for key, strength in cfg.get("regularization", {}).items() if is_on(strength)
         ],
         "logger": [key for key, node in cfg.get("logger", {}).items() if node is not None],
         "metrics": [key for key, node in cfg.get("metrics", {}).items() if node is not None],
     }
     return {**single, **several}
+
+
+def is_on(strength: Any) -> bool:
+    """Whether a strength is not zero; of several, or of the keywords of a class, any."""
+    if isinstance(strength, Mapping):
+        return any(is_on(value) for key, value in strength.items() if key != "_target_")
+    return any(strength) if isinstance(strength, list | ListConfig) else bool(strength)
 
 
 def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:

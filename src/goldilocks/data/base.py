@@ -17,6 +17,7 @@ from torch import Tensor
 from goldilocks.data.fingerprint import fingerprint
 from goldilocks.data.loaders import Batches, TensorLoader
 from goldilocks.data.prefetch import PrefetchingLoader
+from goldilocks.data.sampling import Balanced, RowSampler, row_sampler
 from goldilocks.data.scaling import Scaling, apply_scaler, check_finite, fit_scaler
 from goldilocks.data.spec import Spec, TaskName
 from goldilocks.data.splitting import split_folds
@@ -70,6 +71,8 @@ class TableData(pl.LightningDataModule):
             a run trains as many networks, each judged on another fold and trained on the others. In
             place of `val_fraction`.
         fold: The one fold to train for, from 0; null: a run trains for all.
+        sampler: Draws the training rows of an epoch: `balanced`, each class as often as any
+            other, or a class of your own; null: all rows, each once.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class TableData(pl.LightningDataModule):
         seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
         folds: Annotated[int, Field(ge=2)] | None = None,
         fold: Annotated[int, Field(ge=0)] | None = None,
+        sampler: Literal["balanced"] | RowSampler | None = None,
     ) -> None:
         super().__init__()
         if fold is not None and fold >= (folds or 0):
@@ -95,6 +99,7 @@ class TableData(pl.LightningDataModule):
             None  # of the rows, [N], where a split has kept them together
         )
         self.batch_size, self.task, self.seed = batch_size, task, seed
+        self.row_sampler = row_sampler(sampler)
         self.scaling, self.target_scaling = scaling, target_scaling
         self.fractions = {"val": 0.0 if folds else val_fraction, "test": test_fraction}
         if sum(self.fractions.values()) >= 1:
@@ -133,6 +138,11 @@ class TableData(pl.LightningDataModule):
                 f"data.target_scaling={self.target_scaling}: scales the target of a regression,"
                 " and these data are"
                 f" {task}; leave it out"
+            )
+        if task == "regression" and isinstance(self.row_sampler, Balanced):
+            raise Refused(
+                "data.sampler=balanced: draws classes alike, and these data are a regression;"
+                " leave it out"
             )
         target, classes = encode_target(table.target, task)
         self.unscaled = target
@@ -306,6 +316,8 @@ class TableData(pl.LightningDataModule):
             fraction: Of the free memory of a GPU, that the rows may take.
             options: Of the `TensorLoader`.
         """
+        if stage == "train":
+            options["row_sampler"] = self.row_sampler
         if self.fit is None or self.fit[0] != device:
             self.fit = device, self.fits_on(device, fraction)
         if not self.fit[1]:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from goldilocks.data.sampling import RowSampler, drawn_rows
+
 # Rows gathered by one indexing operation:
 # enough to make its cost small, few enough to stay in the processor's cache.
 GATHERED_BYTES = 2**19
@@ -60,6 +62,7 @@ class TensorLoader:
         batch_size: Rows in a batch, from 1.
         batches_per_item: Batches in an item, from 1.
         shuffle_seed: Seed of the order; None keeps the rows in theirs.
+        row_sampler: Draws the rows of a shuffled epoch; None: all, each once.
         max_batches: Batches in an epoch at most; None: all.
         rank: Of this process among those that train together. Each takes its share of every batch.
         world: How many they are. A batch then has `world * batch_size` rows.
@@ -75,6 +78,7 @@ class TensorLoader:
         batch_size: int,
         batches_per_item: int = 1,
         shuffle_seed: int | None = None,
+        row_sampler: RowSampler | None = None,
         max_batches: int | None = None,
         rank: int = 0,
         world: int = 1,
@@ -84,6 +88,7 @@ class TensorLoader:
         self.x, self.y = x, y
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
+        self.row_sampler = row_sampler
         self.epoch = 0
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
         self.rank, self.world, self.least = rank, world, least
@@ -139,12 +144,12 @@ class TensorLoader:
         )
 
     def order(self) -> Tensor | None:
-        """The epoch's permutation of the rows, on the data's device;
-        None for the rows' own order.
-        """
+        """The epoch's rows, on the data's device; None for all in their own order."""
         if self.shuffle_seed is None:
             return None
         generator = torch.Generator().manual_seed(epoch_seed(self.shuffle_seed, self.epoch))
+        if self.row_sampler is not None:
+            return drawn_rows(self.row_sampler, self.y, generator).to(self.x.device)
         return torch.randperm(len(self.x), generator=generator).to(self.x.device)
 
 

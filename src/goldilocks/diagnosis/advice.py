@@ -7,6 +7,7 @@ that the run had, so nothing is advised that the network does not have or that i
 import shlex
 from collections.abc import Callable, Mapping
 
+from goldilocks.config.choices import is_on
 from goldilocks.diagnosis.evidence import Evidence
 from goldilocks.diagnosis.findings import PEAK, Finding, rate_too_high
 from goldilocks.training.checks import SMALL_BATCH, adapts
@@ -158,7 +159,7 @@ def learn_more(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     """What a plain network has and this one has not:
     no penalties, enough units, an optimizer that finds its way.
     """
-    if any(settings.regularization.values()):
+    if any(is_on(strength) for strength in settings.regularization.values()):
         return "let it learn what is there, without what holds it back", ["regularization=[]"]
     if evidence.ran_out and evidence.steps < FEW_STEPS:
         return train_longer(evidence, settings)

@@ -260,6 +260,7 @@ def own_steps(parts: Parts, x: Tensor, y: Tensor, rate: float | None) -> Trial:
         *(tensor.to(x.device) for tensor in parts.data.tensors["train"]),
         batch_size=parts.data.batch_size * plan(options).size,  # of all devices together
         shuffle_seed=settings.seed,
+        row_sampler=parts.data.row_sampler,
         max_batches=options.get("limit_train_batches"),
     )
     steps, most = (

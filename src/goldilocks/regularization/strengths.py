@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from goldilocks.config.choices import is_on
 from goldilocks.errors import Refused
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -79,11 +80,6 @@ class Regularization:
                     f"regularization: {one} and {other} are both on and do the same in two ways;"
                     " leave one of them out"
                 )
-
-
-def is_on(strength: float | list[float]) -> bool:
-    """Whether a strength, or any of a list of them, is not zero."""
-    return any(strength) if isinstance(strength, list) else bool(strength)
 
 
 @torch.no_grad()

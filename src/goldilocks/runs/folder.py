@@ -4,7 +4,7 @@
 
 import errno
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -191,10 +191,23 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: if it is missing or damaged.
     """
-    where = f"{folder}: its result.json"
-    found = read_json(folder / "result.json", where)
+    return read_checked(folder / "result.json", f"{folder}: its result.json", result_keys)
+
+
+def read_checked(path: Path, where: str, schema: Callable[..., None]) -> dict[str, Any]:
+    """What a file of JSON says whose keys are the arguments of `schema`.
+
+    Args:
+        path: Of the file.
+        where: What the file is, for the message.
+        schema: Its signature says what each key may hold.
+
+    Raises:
+        Refused: if it is missing or damaged, or a value is not what the annotation says.
+    """
+    found = read_json(path, where)
     try:
-        return {**found, **check_arguments(result_keys, found, "")}
+        return {**found, **check_arguments(schema, found, "")}
     except Refused as refusal:
         raise Refused(f"{where} cannot be read ({refusal})") from refusal
 

@@ -1,10 +1,10 @@
 """What a sweep's trials are ranked by, and which of them no other beats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def objectives_of(result: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
+def objectives_of(result: Mapping[str, Any], names: Iterable[str]) -> list[float | None]:
     """The value of each objective: the run's own one, another metric of its best epoch,
     or a figure of the result.
     """

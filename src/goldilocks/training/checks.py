@@ -16,12 +16,19 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from goldilocks.config.build import check_arguments, find_class
+from goldilocks.config.choices import is_on
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, missing
 from goldilocks.machine.devices import plan
 from goldilocks.optimizers.optimizer import try_optimizer
-from goldilocks.regularization.strengths import Regularization, is_on
+from goldilocks.regularization.gradient_transforms import LIVE as LIVE_OF_TRANSFORMS
+from goldilocks.regularization.gradient_transforms import (
+    GradientTransform,
+    strengths_in,
+    transforms_in,
+)
+from goldilocks.regularization.strengths import Regularization
 from goldilocks.schedulers.schedule import has_length, try_schedule
 from goldilocks.tasks.losses import try_loss
 from goldilocks.tasks.metrics import check_metrics
@@ -38,6 +45,7 @@ LIVE = {
     "data": (),
     "model": ("input_shape", "num_outputs"),
     "loss": ("reduction",),
+    "regularization": LIVE_OF_TRANSFORMS,
     "callbacks": ("dirpath", "save_dir", "is_trial"),
     "logger": ("save_dir", "resume_step"),
 }  # what the run adds to an option's own keywords
@@ -59,7 +67,7 @@ def check_values(values: dict[str, Any]) -> Settings:
     """Checks a configuration that is resolved already; see `check`."""
     settings = Settings(**check_arguments(Settings, values, ""))
     packages = settings.packages
-    Regularization(**check_arguments(Regularization, settings.regularization, "regularization"))
+    check_regularization(settings.regularization, packages)
     check_node(settings.data, TableData, "data", packages)
     check_node(settings.model, nn.Module, "model", packages)
     check_node(settings.loss, nn.Module, "loss", packages)
@@ -77,16 +85,36 @@ def check_values(values: dict[str, Any]) -> Settings:
             f"regularization.{name}: a mean in 16 bits stands still; write"
             " trainer.precision=bf16-mixed"
         )
-    if settings.regularization["max_norm"] and plan(settings.trainer).strategy == "fsdp":
-        raise Refused(
-            "regularization.max_norm: torch does not limit the norms of sharded weights; write"
-            " trainer=ddp"
-        )
+    if plan(settings.trainer).strategy == "fsdp":
+        check_sharded(settings.regularization)
     for group, base in (("callbacks", pl.Callback), ("logger", Logger)):
         for key, node in getattr(settings, group).items():
             if node is not None:
                 check_node(node, base, f"{group}.{key}", packages)
     return settings
+
+
+def check_regularization(node: Node, packages: Iterable[str]) -> None:
+    """Refuses strengths out of range, and transforms of gradients that their classes reject."""
+    strengths = strengths_in(node)
+    Regularization(**check_arguments(Regularization, strengths, "regularization"))
+    for name, own in transforms_in(node).items():
+        check_node(own, GradientTransform, f"regularization.{name}", packages)
+
+
+def check_sharded(node: Node) -> None:
+    """Refuses what cannot be done where each device has a share of every weight."""
+    if node["max_norm"]:
+        raise Refused(
+            "regularization.max_norm: torch does not limit the norms of sharded weights; write"
+            " trainer=ddp"
+        )
+    for name, own in transforms_in(node).items():
+        if is_on(own):
+            raise Refused(
+                f"regularization.{name}: is for whole gradients, and fsdp shards them;"
+                " write trainer=ddp"
+            )
 
 
 def check_task(node: Node) -> None:

@@ -22,6 +22,7 @@ from goldilocks.machine import devices
 from goldilocks.machine.compilation import set_matmul
 from goldilocks.models.embedding import CategoryVectors, WithVectors
 from goldilocks.optimizers.optimizer import build_optimizer
+from goldilocks.regularization.gradient_transforms import build_transforms, strengths_in
 from goldilocks.regularization.strengths import Regularization
 from goldilocks.schedulers.schedule import build_schedule
 from goldilocks.tasks.objective import Objective, check_defined
@@ -90,14 +91,16 @@ def prepare(
     network = build_network(settings, spec)
     for warning in warnings_for(settings, network) if warn and devices.is_first() else []:
         print(f"warning: {warning}", file=sys.stderr)
-    regularization = Regularization(**settings.regularization)
     packages = settings.packages
+    strengths = Regularization(**strengths_in(settings.regularization))
+    transforms = build_transforms(settings.regularization, settings.seed, packages)
     module = TrainingModule(
         network,
         task,
         partial(make_optimizer, settings),
         partial(build_schedule, settings.scheduler, packages=packages),
-        regularization,
+        strengths,
+        transforms,
         seed=settings.seed,
     )
     return Parts(settings, data, module, Objective(**settings.objective, metrics=settings.metrics))

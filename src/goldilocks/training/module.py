@@ -8,7 +8,8 @@ never to Lightning's trainer.
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,12 +26,13 @@ from goldilocks.optimizers.flat_parameters import FlatParameters, flattened
 from goldilocks.optimizers.optimizer import rates
 from goldilocks.regularization.augmentation import Augmentation
 from goldilocks.regularization.averaging import WeightAverage, share_statistics
+from goldilocks.regularization.gradient_transforms import GradientTransform
 from goldilocks.regularization.strengths import Regularization
 from goldilocks.schedulers.schedule import Schedule, steps_in_epoch
 from goldilocks.tasks.task import Task
 from goldilocks.training.clipping import Gradients
 from goldilocks.training.sharding import is_sharded, shard
-from goldilocks.training.step import OptimizerStep
+from goldilocks.training.step import OptimizerStep, WrappedStep
 from goldilocks.training.trainer import Trainer
 
 
@@ -49,6 +51,7 @@ class TrainingModule(pl.LightningModule):
         make_optimizer: Builds the optimizer on a network, at a rate; None: at the option's.
         make_schedule: Builds the schedule from the optimizer, the steps in an epoch and the epochs.
         regularization: Strengths of penalties, augmentation and averaging.
+        gradient_transforms: What is done to a step's gradients before they are clipped.
         seed: Every epoch draws its randomness from (seed, epoch),
             so a resumed run repeats it without saved states.
     """
@@ -62,6 +65,7 @@ class TrainingModule(pl.LightningModule):
         make_optimizer: MakeOptimizer,
         make_schedule: Callable[..., Schedule],
         regularization: Regularization | None = None,
+        gradient_transforms: Sequence[GradientTransform] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -71,6 +75,7 @@ class TrainingModule(pl.LightningModule):
         self.make_optimizer = make_optimizer
         self.make_schedule = make_schedule
         self.regularization = regularization or Regularization()
+        self.gradient_transforms = gradient_transforms
         self.augmentation = Augmentation(self.regularization, task.spec)
         self.average = self.make_average()
         self.seed = seed
@@ -157,18 +162,20 @@ class TrainingModule(pl.LightningModule):
         self.swa_start = epochs - math.ceil(self.regularization.swa * epochs)
 
     def make_step(self) -> OptimizerStep:
-        """What moves the weights.
+        """What moves the weights, by itself or within Lightning's wrappers.
 
         Lightning leaves unscaling to an optimizer whose fused step does it by itself: too late for
         penalties and clipping.
         """
         optimizer = self.trainer.optimizers[0]
         unscales = getattr(optimizer, "_step_supports_amp_scaling", False)
-        return OptimizerStep(
+        make: Any = OptimizerStep if self.raw else partial(WrappedStep, self)
+        return make(
             self.network,
             optimizer,
             self.regularization,
             self.gradients,
+            transforms=self.gradient_transforms,
             flat=self.flat,
             schedule=self.schedule,
             average=self.average if self.regularization.ema else None,
@@ -184,6 +191,7 @@ class TrainingModule(pl.LightningModule):
         self.rates: list[tuple[int, dict[str, float]]] = []
         self.epoch_metrics = {}
         self.gradients.begin()
+        self.step.taken = self.trainer.global_step
         self.task.reset_metrics("train")
 
     def training_step(self, item: Any, batch_idx: int) -> None:
@@ -194,7 +202,7 @@ class TrainingModule(pl.LightningModule):
         task = self.task
         compiled = self.compiled
         network: Any = self.network if compiled is None else compiled
-        backward = self.step.backward if self.raw else self.manual_backward
+        backward = self.step.backward
         augment = self.augmentation if self.augmentation.active else None
         weights = getattr(item, "weights", None)
         plain = not trainer.channels_last
@@ -226,7 +234,7 @@ class TrainingModule(pl.LightningModule):
                 compiled.after_backward()
             index += 1
             if index % accumulate == 0 or index == in_epoch:
-                self.take_step()
+                self.step.take()
                 steps += 1
                 if steps == steps_left:  # the epoch ends here, wherever it is cut
                     break
@@ -242,18 +250,6 @@ class TrainingModule(pl.LightningModule):
             share_statistics(self.networks)
         if outputs:
             task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
-
-    def take_step(self) -> None:
-        """One optimizer step: by itself, or within Lightning's wrapper."""
-        if self.raw:
-            self.step.take()
-            return
-        optimizer: Any = self.optimizers()
-        optimizer.step()
-        # Lightning calls this hook in automatic optimization only.
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            callback.on_before_zero_grad(self.trainer, self, self.step.optimizer)
-        self.step.after_optimizer()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Called by Lightning's wrapper within the step, after its unscaling."""

@@ -55,6 +55,7 @@ class Rehearsal:
             self.optimizer,
             module.regularization,
             Gradients(clip_value, clip_algorithm),
+            transforms=module.gradient_transforms,
             flat=flattened(self.optimizer),
             scaler=torch.amp.GradScaler(device.type) if halved else None,
         )

@@ -34,7 +34,6 @@ from goldilocks.sweeps.execution.trials import (
     readable,
     trial_result,
 )
-from goldilocks.sweeps.objectives import objectives_of
 from goldilocks.sweeps.search.settings import SweepSettings
 from goldilocks.sweeps.search.space import Space
 
@@ -312,14 +311,13 @@ def write_trials(folder: Path, trials: Sequence[Trial], objectives: Iterable[str
 
 
 def trial_row(trial: Trial, objectives: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """What trials.csv says of a trial."""
-    result = trial.result or {"status": "waiting"}
-    error = result.get("error")
-    yield from {"trial": trial.number, "status": result["status"]}.items()
-    yield "objective", objectives_of(result, list(objectives))[0]
+    """What trials.csv and report.json say of a trial."""
+    yield "trial", trial.number
+    yield "status", trial.status
+    yield "objective", trial.values(objectives)[0]
     yield from trial.varied.items()
-    yield from (result.get("metrics") or {}).items()
+    yield from (trial.outcome.get("metrics") or {}).items()
     for key in ("best_epoch", "epochs", "steps", "num_parameters", "learning_rate"):
-        yield key, result.get(key)
-    yield "seconds", (result.get("seconds") or {}).get("total")
-    yield "error", f"{error['type']}: {error['message']}" if error else None
+        yield key, trial.outcome.get(key)
+    yield "seconds", trial.seconds
+    yield "error", trial.error

@@ -16,7 +16,6 @@ from goldilocks.runs.failures import in_words
 from goldilocks.sweeps.execution.plugin_launchers import run_elsewhere
 from goldilocks.sweeps.execution.processes import run_in_processes
 from goldilocks.sweeps.execution.trials import Trial, run_trial
-from goldilocks.sweeps.objectives import objectives_of
 from goldilocks.sweeps.search.settings import SweepSettings
 
 OURS = ("BasicLauncher", "ProcessLauncher")
@@ -90,7 +89,7 @@ class Launch:
         self.in_a_row = self.in_a_row + 1 if trial.status == "failed" else 0
         if self.settings.max_failures is not None and self.in_a_row >= self.settings.max_failures:
             self.stopped = self.in_a_row
-        value = objectives_of(trial.result, self.objectives)[0]
+        value = trial.values(self.objectives)[0]
         if trial.finished and value is not None and self.is_best(value):
             self.best = trial
         self.outcomes[trial.status] += 1
@@ -100,7 +99,7 @@ class Launch:
     def is_best(self, value: float) -> bool:
         if self.best is None or self.best.result is None:
             return True
-        before = objectives_of(self.best.result, self.objectives)[0]
+        before = self.best.values(self.objectives)[0]
         sign = 1 if self.modes[self.objectives[0]] == "min" else -1
         return before is None or sign * value < sign * before
 
@@ -109,8 +108,7 @@ class Launch:
         parts = []
         if self.best is not None and self.best.result is not None:
             parts.append(
-                f"best {objectives_of(self.best.result, self.objectives)[0]:.4g} of trial"
-                f" {self.best.number}"
+                f"best {self.best.values(self.objectives)[0]:.4g} of trial {self.best.number}"
             )
         parts += [
             f"{count} {status}" for status, count in self.outcomes.items() if status != "done"
@@ -122,10 +120,9 @@ class Launch:
 
 def outcome_of(trial: Trial, objectives: Sequence[str]) -> str:
     """A trial that has ended, in a line."""
-    result = trial.result or {}
-    value = objectives_of(result, objectives)[0]
+    value = trial.values(objectives)[0]
     outcome = f"{value:.4g}" if value is not None else ""
-    if result.get("error"):
-        outcome = in_words(result["error"])
+    if error := trial.outcome.get("error"):
+        outcome = in_words(error)
     varied = " ".join(f"{key}={value}" for key, value in trial.varied.items())
     return f"trial {trial.number}  {varied}  {trial.status} {outcome}"

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from goldilocks.runs.printing import rounded
-from goldilocks.sweeps.objectives import objectives_of, pareto_front
+from goldilocks.sweeps.execution.trials import Trial
+from goldilocks.sweeps.objectives import pareto_front
 
 MOST_COLUMNS = 5  # of what varies in a sweep; more do not fit on a screen
 MOST_ROWS = 50  # that are printed
 
 
-def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) -> Table:
+def trials_table(folder: Path, trials: Sequence[Trial], modes: Mapping[str, str]) -> Table:
     """The trials of a sweep, best first;
     those without a value last, and those that were given up after the others.
 
@@ -22,12 +22,12 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
 
     Args:
         folder: Of the sweep.
-        trials: With `varied` and `result`.
+        trials: In any order.
         modes: Min or max by objective; the first one sorts.
             With several, a star marks what no other trial beats.
     """
     names, signs = list(modes), [1 if mode == "min" else -1 for mode in modes.values()]
-    values = {trial.number: objectives_of(trial.result or {}, names) for trial in trials}
+    values = {trial.number: trial.values(names) for trial in trials}
     front = pareto_front(values, signs) if len(names) > 1 else set()
     columns = varied_columns(trials)
     table = Table(
@@ -35,31 +35,29 @@ def trials_table(folder: Path, trials: Sequence[Any], modes: Mapping[str, str]) 
     )
     table.title = escape(f"{folder} (best value first{'; * is best in its way' if front else ''})")
 
-    def place(trial: Any) -> tuple[bool, bool, float]:
+    def place(trial: Trial) -> tuple[bool, bool, float]:
         value = values[trial.number][0]
         return (
             value is None,
-            (trial.result or {}).get("status") != "done",
+            trial.status != "done",
             signs[0] * (value or 0.0),
         )
 
     if len(trials) > MOST_ROWS:
         table.caption = f"the other {len(trials) - MOST_ROWS:,} trials are in trials.csv"
     for trial in sorted(trials, key=place)[:MOST_ROWS]:
-        result = trial.result or {"status": "waiting"}
-        seconds = (result.get("seconds") or {}).get("total")
         table.add_row(
             f"{trial.number}{'*' * (trial.number in front)}",
             *("" if value is None else f"{value:.4g}" for value in values[trial.number]),
             *(escape(cell(trial.varied)) for cell in columns.values()),
-            result["status"],
-            str(result.get("epochs", "")),
-            "" if seconds is None else f"{seconds:.1f}",
+            trial.status,
+            str(trial.outcome.get("epochs", "")),
+            "" if trial.seconds is None else f"{trial.seconds:.1f}",
         )
     return table
 
 
-def varied_columns(trials: Sequence[Any]) -> dict[str, Callable[[Mapping[str, str]], str]]:
+def varied_columns(trials: Sequence[Trial]) -> dict[str, Callable[[Mapping[str, str]], str]]:
     """The columns that show what varies between trials:
     one for each key, or one for all where they are many.
     """

@@ -9,7 +9,7 @@ once.
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +17,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from goldilocks.config.build import check_arguments
 from goldilocks.config.choices import chosen
 from goldilocks.config.strangers import judged, judged_choices, judged_overrides, settled
 from goldilocks.errors import Refused
-from goldilocks.machine.files import read_json, write_json
+from goldilocks.machine.files import write_json
 from goldilocks.machine.locks import held
 from goldilocks.runs import failures
-from goldilocks.runs.folder import can_resume, read_result, write_result
+from goldilocks.runs.folder import can_resume, read_checked, read_result, write_result
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
+from goldilocks.sweeps.objectives import objectives_of
 from goldilocks.sweeps.search import study
 
 FINISHED = ("done", "diverged", "pruned")
@@ -57,6 +57,28 @@ class Trial:
     def finished(self) -> bool:
         return self.status in FINISHED
 
+    # --- what the tables of trials say of it: the screen's, trials.csv and the report's
+
+    @property
+    def outcome(self) -> Mapping[str, Any]:
+        """Its result; of one without, nothing."""
+        return self.result or {}
+
+    def values(self, objectives: Iterable[str]) -> list[float | None]:
+        """The value of each objective, None where it has none."""
+        return objectives_of(self.outcome, objectives)
+
+    @property
+    def seconds(self) -> float | None:
+        """That it took, None where that is not known."""
+        return (self.outcome.get("seconds") or {}).get("total")
+
+    @property
+    def error(self) -> str | None:
+        """What it failed with, in a line."""
+        error = self.outcome.get("error")
+        return f"{error['type']}: {error['message']}" if error else None
+
 
 def freeze(folder: Path, trial: Trial) -> None:
     """Writes what a trial is, if the sweep does not know it yet."""
@@ -75,12 +97,7 @@ def frozen(folder: Path, number: int) -> Trial:
         Refused: if its file is missing or damaged.
     """
     path = folder / "trials" / f"{number}.json"
-    where = f"{folder}: what trial {number} is"
-    known = read_json(path, where)
-    try:
-        known = check_arguments(frozen_keys, known, "")
-    except Refused as refusal:
-        raise Refused(f"{where} cannot be read ({refusal})") from refusal
+    known = read_checked(path, f"{folder}: what trial {number} is", frozen_keys)
     place = f"{folder}/trials/{number}.json"
     judged_overrides(known["overrides"], place)
     judged_choices(known["choices"], place)

@@ -131,7 +131,7 @@ def with_value(one: Configuration) -> str:
 
 def more_rows(first: Configuration) -> str:
     """What shows a difference that is smaller than the noise of the validation rows."""
-    if (first.trials[0].result or {}).get("folds"):
+    if first.trials[0].outcome.get("folds"):
         return " Only more rows would show a difference of this size."
     return (
         " To show a smaller difference write `data.folds=5` and another `name`, with fewer values:"

@@ -11,10 +11,10 @@ from typing import Any
 
 from goldilocks.diagnosis.findings import JUDGED, SEEN
 from goldilocks.machine.clock import duration
+from goldilocks.sweeps.execution.trials import ENDED
 from goldilocks.sweeps.report.comparison import certainty_sentences
 from goldilocks.sweeps.report.edges import Allowed, edge_sentences, range_text
 from goldilocks.sweeps.report.summary import (
-    ENDED,
     Configuration,
     Parameter,
     Summary,
@@ -86,7 +86,7 @@ def origin(summary: Summary, one: Configuration) -> str:
     """What a configuration's value is the mean of, how far it may be off,
     and how large its network is.
     """
-    result = one.trials[0].result or {}
+    result = one.trials[0].outcome
     text = ""
     if one.deviation() is not None:
         text = f", mean ± standard deviation over {plural(len(one.by_seed), 'seed')}"
@@ -177,7 +177,7 @@ def advice_sentences(summary: Summary) -> Iterator[str]:
     """What the diagnosis of the best trial found, beside that it was too short."""
     if summary.best is None:
         return
-    diagnosis = (summary.best.trials[0].result or {}).get("diagnosis") or {}
+    diagnosis = summary.best.trials[0].outcome.get("diagnosis") or {}
     for finding in diagnosis.get("findings", []):
         if finding["name"] == IMPROVING and LENGTH not in summary.best.varied:
             continue

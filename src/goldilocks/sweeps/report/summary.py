@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from goldilocks.sweeps.execution.trials import Trial
-from goldilocks.sweeps.objectives import objectives_of, pareto_front
+from goldilocks.sweeps.objectives import pareto_front
 
 SEED = "seed"  # trials that differ in nothing else are one configuration
 INFEASIBLE = ("failed", "diverged")
-ENDED = ("done", "pruned", *INFEASIBLE)
 ORDER = (
     "failed",
     "diverged",
@@ -85,13 +84,11 @@ class Configuration:
     @property
     def seconds(self) -> float:
         """Of its trials, together."""
-        return sum(
-            (trial.result or {}).get("seconds", {}).get("total") or 0.0 for trial in self.trials
-        )
+        return sum(trial.seconds or 0.0 for trial in self.trials)
 
     def figure(self, name: str) -> float | None:
         """A figure of result.json, of the first trial."""
-        return (self.trials[0].result or {}).get(name)
+        return self.trials[0].outcome.get(name)
 
 
 @dataclass
@@ -254,9 +251,7 @@ class Summary:
     @property
     def seconds(self) -> float:
         """Of all trials together."""
-        return sum(
-            (trial.result or {}).get("seconds", {}).get("total") or 0.0 for trial in self.trials
-        )
+        return sum(trial.seconds or 0.0 for trial in self.trials)
 
     @property
     def wall_time(self) -> float | None:
@@ -264,7 +259,7 @@ class Summary:
         spans = []
         for trial in self.trials:
             if trial.number in self.ended:
-                took = (trial.result or {}).get("seconds", {}).get("total") or 0.0
+                took = trial.seconds or 0.0
                 spans.append((self.ended[trial.number] - took, self.ended[trial.number]))
         return time_at_work(spans) if spans else None
 
@@ -276,7 +271,7 @@ class Summary:
         lengths = {status: [] for status in ("done", "pruned")}  # type: dict[str, list[int]]
         for trial in self.trials:
             if trial.status in lengths:
-                lengths[trial.status].append((trial.result or {}).get("epochs") or 0)
+                lengths[trial.status].append(trial.outcome.get("epochs") or 0)
         usual = round(statistics.median(lengths["done"])) if lengths["done"] else 0
         saved = sum(max(usual - epochs, 0) for epochs in lengths["pruned"])
         return saved, saved + sum(lengths["done"]) + sum(lengths["pruned"])
@@ -357,7 +352,7 @@ def reasons_of(trials: Iterable[Trial]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for trial in trials:
         if trial.status == "failed":
-            error = (trial.result or {}).get("error") or {"type": "unknown", "message": ""}
+            error = trial.outcome.get("error") or {"type": "unknown", "message": ""}
             reason = f"{error['type']}: {re.sub(r'[0-9]+(?:[.][0-9]+)?', '#', error['message'])}"
             reason += f"; to try: {' or '.join(error['advice'])}" if error.get("advice") else ""
             found.setdefault(reason.rstrip(".: "), []).append(trial.number)
@@ -406,11 +401,11 @@ def configurations_of(trials: Iterable[Trial], objectives: Sequence[str]) -> lis
         varied = {key: value for key, value in trial.varied.items() if key != SEED}
         one = found.setdefault(frozenset(varied.items()), Configuration(varied, [], {}))
         one.trials.append(trial)
-        values = objectives_of(trial.result or {}, objectives)
+        values = trial.values(objectives)
         if trial.status in ("done", "pruned") and None not in values:
             seed = trial.varied.get(SEED, "0")
             one.by_seed[seed] = [float(value or 0.0) for value in values]
-            if (error := error_of(trial.result or {}, objectives[0])) is not None:
+            if (error := error_of(trial.outcome, objectives[0])) is not None:
                 one.errors[seed] = error
     return list(found.values())
 

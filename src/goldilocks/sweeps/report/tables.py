@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from goldilocks.runs.printing import rounded
-from goldilocks.sweeps.execution.trials import Trial
-from goldilocks.sweeps.objectives import objectives_of
+from goldilocks.sweeps.execution.trials import ENDED, Trial
 from goldilocks.sweeps.report.rendering import Cell, Table
-from goldilocks.sweeps.report.summary import ENDED, INFEASIBLE, SEED, Configuration, Summary
+from goldilocks.sweeps.report.summary import INFEASIBLE, SEED, Configuration, Summary
 from goldilocks.sweeps.report.wording import with_deviation
 
 
@@ -18,10 +17,10 @@ def trials_table(summary: Summary) -> Table:
     order = {
         id(trial): place for place, one in enumerate(summary.best_first) for trial in one.trials
     }
-    failed = any((trial.result or {}).get("error") for trial in summary.trials)
+    failed = any(trial.error for trial in summary.trials)
 
     def place(trial: Trial) -> tuple[float, ...]:
-        value = objectives_of(trial.result or {}, names)[0]
+        value = trial.values(names)[0]
         given_up = value is None, summary.signs[0] * (value or 0.0)
         return order.get(id(trial), len(order)), trial.status not in ENDED, *given_up, trial.number
 
@@ -38,17 +37,14 @@ def trial_row(
     trial: Trial, names: Sequence[str], keys: Sequence[str], figures: Sequence[str], failed: bool
 ) -> list[str | float | Cell | None]:
     """What the table says of a trial."""
-    result = trial.result or {}
-    error = result.get("error")
-    message = f"{error['type']}: {error['message']}" if error else ""
     return [
         Cell(str(trial.number), trial.number, f"{trial.number}/" if trial.result else ""),
         Cell(trial.status, kind=trial.status),
-        *objectives_of(result, names),
+        *trial.values(names),
         *(value_cell(trial.varied.get(key)) for key in keys),
-        *(result.get(key) for key in figures),
-        (result.get("seconds") or {}).get("total"),
-        *[Cell(message, kind="wide")] * failed,
+        *(trial.outcome.get(key) for key in figures),
+        trial.seconds,
+        *[Cell(trial.error or "", kind="wide")] * failed,
     ]
 
 

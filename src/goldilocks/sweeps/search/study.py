@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from goldilocks.config.build import check_arguments
 from goldilocks.config.privacy import without_passwords
 from goldilocks.config.strangers import STORAGE
 from goldilocks.errors import Refused, missing, one_line
-from goldilocks.machine.files import read_json, write_json
+from goldilocks.machine.files import write_json
 from goldilocks.runs import failures
+from goldilocks.runs.folder import read_checked
 from goldilocks.sweeps.objectives import objectives_of
 from goldilocks.sweeps.search.settings import LEARNING, SweepSettings
 from goldilocks.sweeps.search.space import Dimension, Space
@@ -95,12 +95,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: if it is missing or damaged.
     """
-    where = f"{folder}: its {FILE}"
-    known = read_json(folder / FILE, where)
-    try:
-        return {**known, **check_arguments(study_keys, known, "")}
-    except Refused as refusal:
-        raise Refused(f"{where} cannot be read ({refusal})") from refusal
+    return read_checked(folder / FILE, f"{folder}: its {FILE}", study_keys)
 
 
 def study_keys(

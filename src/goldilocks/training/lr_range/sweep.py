@@ -64,6 +64,8 @@ def description(
         repr(module.network),
         repr(module.make_optimizer(copy.deepcopy(module.network))),
         vars(module.regularization),
+        facts_of(data.row_sampler),
+        [facts_of(transform) for transform in module.gradient_transforms],
         (
             task.spec,
             task.criterion.facts(),
@@ -78,6 +80,11 @@ def description(
     for tensor in (*data.tensors["train"], *module.network.state_dict().values()):
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()
+
+
+def facts_of(part: Any) -> tuple[str, dict[str, Any]]:
+    """What an object without state is told by: its class and its arguments."""
+    return type(part).__qualname__, vars(part) if part is not None else {}
 
 
 def measure(
