@@ -23,7 +23,7 @@ def main() -> int:
         from goldilocks.runs.folder import find_run, read_result
         from goldilocks.runs.printing import print_result
 
-        folder = find_run(given.run, given.log_dir)
+        folder = find_run(given.run, given.log_dir, ensembles=True)
         before = tested_before(read_result(folder)["metrics"] or {})
         result = evaluate_run(folder)
         if before:

@@ -27,7 +27,7 @@ def main() -> int:
         from goldilocks.inference.predict import load
         from goldilocks.runs.folder import find_run
 
-        folder = find_run(given.run, given.log_dir)
+        folder = find_run(given.run, given.log_dir, ensembles=True)
         done = export(load(folder), given.output or folder / "export", given.format)
         rows = (
             f"{done.rows:,}"

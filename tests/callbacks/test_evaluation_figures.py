@@ -17,6 +17,7 @@ from goldilocks.data.sources.synthetic import SyntheticData
 from goldilocks.figures import charts
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
+from goldilocks.training import outcome
 from goldilocks.training.checkpoints import load_checkpoint, load_weights
 from goldilocks.training.components import prepare
 from pictures import is_drawn, pixels
@@ -260,7 +261,7 @@ def test_the_best_weights_are_shown_if_there_are_any_else_the_last(averaging, tr
     path = folder / "checkpoints" / "best.ckpt"
     x, _ = parts.data.tensors["val"]
     best, last = (
-        evaluation.best_network(parts.module, where)(x) for where in (path, folder / "none.ckpt")
+        outcome.best_network(parts.module, where)(x) for where in (path, folder / "none.ckpt")
     )
     assert (
         result["best_epoch"] < 15 or averaging != "swa"
@@ -322,8 +323,8 @@ def test_of_many_classes_the_ten_most_frequent_have_curves(train, given_to, monk
 
 
 def test_a_class_without_rows_has_no_curve():
-    outcome = evaluation.Outcome(np.array([0, 2, 2]), np.eye(3), np.zeros(3))
-    assert [name for name, _, _ in evaluation.curves(outcome, ("a", "b", "c"))] == ["a", "c"]
+    some = outcome.Outcome(np.arange(3), np.array([0, 2, 2]), np.eye(3), np.zeros(3))
+    assert [name for name, _, _ in evaluation.curves(some, ("a", "b", "c"))] == ["a", "c"]
 
 
 def test_only_the_rows_that_are_validated_are_shown(train, given_to):

@@ -7,6 +7,7 @@ from goldilocks.callbacks.evaluation import EvaluationFigures
 from goldilocks.callbacks.health import Histograms, NetworkHealth
 from goldilocks.callbacks.importance import FeatureImportance
 from goldilocks.callbacks.learning_rate import LearningRateMonitor
+from goldilocks.callbacks.predictions import KeptPredictions
 from goldilocks.callbacks.progress import ProgressBar
 from goldilocks.callbacks.recorder import Recorder, recorder_of
 
@@ -17,6 +18,7 @@ __all__ = [
     "EvaluationFigures",
     "FeatureImportance",
     "Histograms",
+    "KeptPredictions",
     "LastCheckpoint",
     "LearningRateMonitor",
     "NetworkGraph",

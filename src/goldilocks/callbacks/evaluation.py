@@ -3,10 +3,8 @@
 Legend: N rows, C classes, T targets.
 """
 
-import copy
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
+from goldilocks.callbacks.predictions import can_inspect, predictions_of
 from goldilocks.callbacks.recorder import recorder_of
 from goldilocks.config.metric_directions import FIRST
 from goldilocks.data.scaling import undo_scaling
@@ -23,32 +21,15 @@ from goldilocks.data.spec import Spec
 from goldilocks.errors import one_line
 from goldilocks.figures import charts
 from goldilocks.loggers import takers
-from goldilocks.machine import devices
 from goldilocks.machine.interrupts import uninterrupted
-from goldilocks.training.checkpoints import evaluated_weights, load_checkpoint
-from goldilocks.training.module import TrainingModule, batches_of
-from goldilocks.training.sharding import is_sharded
+from goldilocks.training.module import TrainingModule
+from goldilocks.training.outcome import Outcome
 
 Array = NDArray[Any]
 
 MOST_WRONG = 25  # rows that are shown
 MOST_CURVES = 10  # of precision and recall: the classes with the most rows
 MOST_TARGETS = 4
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The validation rows, in their order, and what the network makes of them.
-
-    Attributes:
-        true: [N] class indices, or [N, T] values in the target's own units.
-        predicted: [N, C] probabilities, or [N, T] values, as the targets.
-        losses: [N], of each row; a regression's is that of all its targets.
-    """
-
-    true: Array
-    predicted: Array
-    losses: Array
 
 
 class EvaluationFigures(pl.Callback):
@@ -77,11 +58,7 @@ class EvaluationFigures(pl.Callback):
         try:
             with uninterrupted():
                 self.draw_curves(trainer)
-            outcome = evaluate(
-                trainer,
-                pl_module,
-                best_network(pl_module, self.folder / "checkpoints" / "best.ckpt"),
-            )
+            outcome = predictions_of(trainer, pl_module)
             if outcome is not None:
                 with uninterrupted():  # half a picture, or an event that is never written out
                     self.draw(trainer, pl_module, outcome)
@@ -117,10 +94,10 @@ class EvaluationFigures(pl.Callback):
         order = np.argsort(-outcome.losses, kind="stable")[:MOST_WRONG]
         if spec.task == "regression":
             drawn = regression_figures(outcome, spec)
-            table = wrong_values(outcome, order, data.row_numbers["val"], spec)
+            table = wrong_values(outcome, order, spec)
         else:
             drawn = class_figures(outcome, spec.class_names)
-            table = wrong_classes(outcome, order, data.row_numbers["val"], spec.class_names)
+            table = wrong_classes(outcome, order, spec.class_names)
             for name, positive, scores in curves(outcome, spec.class_names):
                 for logger in takers(trainer.loggers, "log_precision_recall"):
                     logger.log_precision_recall(f"precision_recall/{name}", positive, scores, step)
@@ -134,51 +111,6 @@ class EvaluationFigures(pl.Callback):
             logger.log_text("most_wrong", table, step)
         for name, figure in drawn.items():
             charts.save_figure(figure, self.folder, f"evaluation/{name}", trainer.loggers, step)
-
-
-def can_inspect(module: TrainingModule) -> bool:
-    """Whether this process looks at the network that several have trained,
-    and can do so without the others.
-    """
-    return devices.is_first() and not is_sharded(module)
-
-
-# --- what the network makes of the rows -----------------------------------------------------------
-
-
-def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
-    """A copy, in evaluation mode, of the network that is tested:
-    of the checkpoint, where there is one.
-    """
-    network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
-    if checkpoint.exists():
-        network.load_state_dict(evaluated_weights(load_checkpoint(checkpoint)["state_dict"]))
-    return network
-
-
-@torch.no_grad()
-def evaluate(trainer: Any, module: TrainingModule, network: nn.Module) -> Outcome | None:
-    """What a network makes of the validation rows;
-    None without any, or where it gives no numbers.
-    """
-    task, plugin = module.task, trainer.precision_plugin
-    loader = trainer.datamodule.evaluation_loader("val", "limit_val_batches", rank=0, world=1)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    with plugin.val_step_context():
-        for x, y in (batch for item in loader for batch in batches_of(item)):
-            output = network(plugin.convert_input(x)).float()
-            true = task.unscale(y) if task.spec.task == "regression" else y.reshape(-1)
-            parts.append((true, task.predict(output), task.row_losses(task.combine(output), y)))
-    if not parts:
-        return None
-    true, predicted, losses = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    if not predicted.isfinite().all():
-        return None
-    if task.spec.task != "regression":
-        true = true.long()
-    if task.spec.task == "binary":
-        predicted = torch.cat([1 - predicted, predicted], 1)
-    return Outcome(true.numpy(), predicted.numpy(), losses.numpy())
 
 
 # --- classes --------------------------------------------------------------------------------------
@@ -223,13 +155,12 @@ def curves(outcome: Outcome, names: tuple[str, ...]) -> Iterator[tuple[str, Arra
             yield names[index], outcome.true == index, outcome.predicted[:, index]
 
 
-def wrong_classes(outcome: Outcome, order: Array, numbers: Array, names: tuple[str, ...]) -> str:
+def wrong_classes(outcome: Outcome, order: Array, names: tuple[str, ...]) -> str:
     """A table of rows.
 
     Args:
         outcome: Of all rows.
         order: The rows to be shown, in their order.
-        numbers: Of all rows, their places in the whole data, from 0.
         names: Of the classes.
     """
     lines = [("row", "true", "predicted", "probability", "loss")]
@@ -237,7 +168,13 @@ def wrong_classes(outcome: Outcome, order: Array, numbers: Array, names: tuple[s
         said = outcome.predicted[row].argmax()
         sure, loss = outcome.predicted[row, said], outcome.losses[row]
         lines.append(
-            (str(numbers[row]), names[outcome.true[row]], names[said], f"{sure:.3f}", f"{loss:.3f}")
+            (
+                str(outcome.rows[row]),
+                names[outcome.true[row]],
+                names[said],
+                f"{sure:.3f}",
+                f"{loss:.3f}",
+            )
         )
     return aligned(lines)
 
@@ -279,7 +216,7 @@ def regression_figures(outcome: Outcome, spec: Spec) -> dict[str, Any]:
     }
 
 
-def wrong_values(outcome: Outcome, order: Array, numbers: Array, spec: Spec) -> str:
+def wrong_values(outcome: Outcome, order: Array, spec: Spec) -> str:
     """A table of rows with up to four targets; see `wrong_classes`."""
     names = shown_targets(spec)
     lines = [
@@ -291,7 +228,7 @@ def wrong_values(outcome: Outcome, order: Array, numbers: Array, spec: Spec) -> 
             for target in range(len(names))
             for of in (outcome.true, outcome.predicted)
         ]
-        lines.append((str(numbers[row]), *values, f"{outcome.losses[row]:.3f}"))
+        lines.append((str(outcome.rows[row]), *values, f"{outcome.losses[row]:.3f}"))
     return aligned(lines)
 
 

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from goldilocks.callbacks.evaluation import best_network, can_inspect
+from goldilocks.callbacks.predictions import can_inspect
 from goldilocks.callbacks.recorder import recorder_of
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
 from goldilocks.errors import one_line
 from goldilocks.figures import charts
 from goldilocks.machine.interrupts import uninterrupted
 from goldilocks.tasks.task import Task
+from goldilocks.training.outcome import best_network
 
 Array = NDArray[Any]
 

@@ -12,7 +12,7 @@ from goldilocks.config.places import ROOT
 from goldilocks.config.search_ranges import SWEEP
 
 # What does not change the numbers.
-NOT_HASHED = ("name", "log_dir", "resume", "record_changes", "packages")
+NOT_HASHED = ("name", "log_dir", "resume", "record_changes", "kept_predictions", "packages")
 
 
 def plain_overrides(overrides: Any) -> list[str]:

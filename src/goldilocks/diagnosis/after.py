@@ -10,7 +10,6 @@ import torch
 import yaml
 
 from goldilocks.callbacks import recorder_of
-from goldilocks.callbacks.evaluation import best_network
 from goldilocks.callbacks.probe import probe
 from goldilocks.data.tables.card import cell
 from goldilocks.diagnosis import evidence, reference
@@ -22,6 +21,7 @@ from goldilocks.errors import one_line
 from goldilocks.schedulers.schedule import steps_in_epoch
 from goldilocks.tasks.losses import is_squared
 from goldilocks.tasks.task import Task
+from goldilocks.training.outcome import best_network
 from goldilocks.training.settings import Settings
 from goldilocks.training.trainer import Trainer
 

@@ -31,7 +31,7 @@ from goldilocks.data.tables.preparation import (
 )
 from goldilocks.data.tables.values import MARKS, TRUTH
 from goldilocks.errors import Refused, missing, one_line
-from goldilocks.inference.graph import Graph
+from goldilocks.inference.graph import Graph, OwnInput, Together, merged
 from goldilocks.inference.predict import Predictor
 from goldilocks.machine.files import write_json
 
@@ -76,7 +76,7 @@ def export(predictor: Predictor, folder: Path, form: Format) -> Exported:
     """
     rows, real = some_rows(predictor)
     inputs, expected = graph_inputs(predictor, rows), predictor.outputs(rows)
-    graph = Graph(predictor.network, predictor.task, predictor.preparation, predictor.scaler).eval()
+    graph = graph_of(predictor).eval()
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +105,29 @@ def export(predictor: Predictor, folder: Path, form: Format) -> Exported:
     return Exported(file if kept else None, difference, len(expected), real)
 
 
+def graph_of(predictor: Predictor) -> Graph | Together:
+    """One graph of all networks that predict."""
+    graphs = [
+        Graph(one.network, one.task, one.preparation, one.scaler) for one in predictor.members
+    ]
+    if len(graphs) == 1:
+        return graphs[0]
+    own = [one.preparation for one in predictor.members if one.preparation is not None]
+    common = common_preparation(predictor)
+    same = common is predictor.preparation
+    assert same or common is not None
+    adapted = (
+        [] if same or common is None else [OwnInput(common.columns, one.columns) for one in own]
+    )
+    return Together(graphs, predictor.weights, adapted)
+
+
+def common_preparation(predictor: Predictor) -> Preparation | None:
+    """What makes the graph's input from a table's columns; None for a source that loads numbers."""
+    own = [one.preparation for one in predictor.members if one.preparation is not None]
+    return merged(own) if own else None
+
+
 @contextmanager
 def quiet_exporters() -> Iterator[None]:
     """Without what the exporters say about themselves."""
@@ -118,7 +141,9 @@ def quiet_exporters() -> Iterator[None]:
             logging.disable(before)
 
 
-def save_onnx(graph: Graph, inputs: NDArray[np.float64], file: Path) -> Callable[[Any], Any]:
+def save_onnx(
+    graph: Graph | Together, inputs: NDArray[np.float64], file: Path
+) -> Callable[[Any], Any]:
     """Writes ONNX by torch's own exporter; returns what runs it in onnxruntime."""
     try:
         import onnx  # noqa: F401 - torch says less clearly what is missing
@@ -149,7 +174,9 @@ def save_onnx(graph: Graph, inputs: NDArray[np.float64], file: Path) -> Callable
     return lambda rows: session.run([output], {"x": rows})[0]
 
 
-def save_program(graph: Graph, inputs: NDArray[np.float64], file: Path) -> Callable[[Any], Any]:
+def save_program(
+    graph: Graph | Together, inputs: NDArray[np.float64], file: Path
+) -> Callable[[Any], Any]:
     """Writes a program of torch.export; returns what runs it, read from the file."""
     rows = {"x": {0: torch.export.Dim("rows")}}
     try:
@@ -205,7 +232,7 @@ def drawn_rows(predictor: Predictor) -> Any:
     random, preparation = np.random.default_rng(0), predictor.preparation
     if preparation is None:
         values = random.normal(size=(ROWS, *predictor.spec.input_shape))
-        return spread(values, predictor.scaler)
+        return spread(values, predictor.members[0].scaler)
     import pandas as pd
 
     wide = sum(len(number_names(column)) for column in preparation.columns)
@@ -256,9 +283,10 @@ def spread(values: NDArray[Any], scaler: Any) -> NDArray[Any]:
 
 def graph_inputs(predictor: Predictor, rows: Any) -> NDArray[np.float64]:
     """The numeric matrix that the graph takes, [N, M]; images and other numbers as they are."""
-    if predictor.preparation is None:
+    preparation = common_preparation(predictor)
+    if preparation is None:
         return np.ascontiguousarray(rows, dtype=np.float64)
-    return matrix_of(predictor.preparation, predictor.framed(rows))
+    return matrix_of(preparation, predictor.framed(rows))
 
 
 def matrix_of(preparation: Preparation, frame: Any) -> NDArray[np.float64]:
@@ -285,8 +313,8 @@ def description(predictor: Predictor) -> dict[str, Any]:
     """
     spec = predictor.spec
     schema: dict[str, Any] = {"format": 1, "input": {"name": "x", "type": "float64"}}
-    if predictor.preparation is not None:
-        columns = column_rules(predictor.preparation.columns)
+    if (preparation := common_preparation(predictor)) is not None:
+        columns = column_rules(preparation.columns)
         schema["input"]["shape"] = ["rows", sum(column.get("width", 1) for column in columns)]
         schema["missing"] = sorted(MARKS)
         schema["columns"] = columns

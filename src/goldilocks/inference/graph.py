@@ -4,21 +4,27 @@ for exporters that know tensors only.
 Legend: N rows, M inputs, F features, Q quantiles.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from goldilocks.data.tables.preparation import (
+    MISSING,
+    OTHER,
     PIECE_CENTRE,
+    Fitted,
     Preparation,
     flag_names,
     gap_names,
     number_names,
 )
-from goldilocks.inference.predict import both_classes
+from goldilocks.errors import Refused
 from goldilocks.tasks.task import Task
+from goldilocks.training.outcome import both_classes
 
 # Of scikit-learn's QuantileTransformer: the least probability, and how near to an end is at it.
 EDGE = 1e-7
@@ -102,6 +108,111 @@ class Graph(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return both_classes(self.task.predict(self.network(self.prepare(x))), self.spec)
+
+
+class Together(nn.Module):
+    """The weighted mean of several networks' predictions.
+
+    **Shape**: as of `Graph`; a table's input is as `merged` says.
+
+    Args:
+        graphs: Of the networks.
+        weights: Whose sum is 1.
+        inputs: What makes each network's own input; () where all have the same.
+    """
+
+    def __init__(
+        self, graphs: Sequence[Graph], weights: Sequence[float], inputs: Sequence[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.spec = graphs[0].spec
+        self.graphs = nn.ModuleList(graphs)
+        self.inputs = nn.ModuleList(inputs)
+        self.weights = list(weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = [adapt(x) for adapt in self.inputs] or [x] * len(self.graphs)
+        parts = [
+            weight * graph(each)
+            for graph, weight, each in zip(self.graphs, self.weights, own, strict=True)
+        ]
+        return torch.stack(parts).sum(0)
+
+
+class OwnInput(nn.Module):
+    """From the input of several networks to that of one.
+
+    **Shape**: input [N, M] as `merged` says; output [N, M'] as the network's own preparation says.
+
+    Args:
+        common: The columns of all.
+        own: Those of the network.
+    """
+
+    def __init__(self, common: Sequence[Fitted], own: Sequence[Fitted]) -> None:
+        super().__init__()
+        names = [name for column in common for name in number_names(column)]
+        wanted = [name for column in own for name in number_names(column)]
+        self.first = len(names)
+        self.register_buffer("numbers", torch.tensor([names.index(name) for name in wanted]).long())
+        worded = [column for column in common if column.categories]
+        at = {column.name: place for place, column in enumerate(worded)}
+        self.columns = [at[column.name] for column in own if column.categories]
+        for column in own:
+            if column.categories:
+                place = at[column.name]
+                places = places_in(column, worded[place].categories)
+                self.register_buffer(f"places_{place}", torch.tensor(places).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        numbers: Any = self.numbers
+        parts = [x[:, numbers]]
+        for place in self.columns:
+            theirs = x[:, self.first + place].long()
+            parts.append(getattr(self, f"places_{place}")[theirs][:, None])
+        return torch.cat(parts, dim=1)
+
+
+def places_in(column: Fitted, categories: Sequence[str]) -> list[int]:
+    """The places that a column has for categories, of which it may not know some; -1: zeros."""
+    known = {word: place for place, word in enumerate(column.categories)}
+    unseen = known.get(OTHER, -1)
+    return [known.get(word, -1 if word == MISSING else unseen) for word in categories]
+
+
+def merged(preparations: Sequence[Preparation]) -> Preparation:
+    """What makes the input of several networks from a table's columns.
+
+    They differ where training rows did: a column may be constant there, a category missing.
+
+    Raises:
+        Refused: if they read the columns differently.
+    """
+    first = preparations[0]
+    if all(one.columns == first.columns for one in preparations):
+        return first
+    by_name: dict[str, list[Fitted]] = {}
+    for one in preparations:
+        for column in one.columns:
+            by_name.setdefault(column.name, []).append(column)
+    joined = copy.copy(first)
+    joined.columns = [merged_column(same) for same in by_name.values()]
+    return joined
+
+
+def merged_column(same: Sequence[Fitted]) -> Fitted:
+    """A column as several networks know it."""
+    lead = same[0]
+    if len({(bool(one.categories) or one.kind, one.form) for one in same}) > 1:
+        raise Refused(
+            f"the networks read the column {lead.name} differently, so one graph cannot hold them;"
+            " export one of them"
+        )
+    words = dict.fromkeys(word for one in same for word in one.categories)
+    words |= dict.fromkeys([MISSING, OTHER] if words else [])
+    kind = lead.kind if all(one.kind == lead.kind for one in same) else "categorical"
+    times = any(one.times for one in same)
+    return replace(lead, kind=kind, categories=list(words), times=times)
 
 
 class TableFeatures(nn.Module):

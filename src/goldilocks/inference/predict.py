@@ -6,68 +6,57 @@ Legend: N rows, F features, C classes, T targets.
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from goldilocks.config.build import check_arguments
 from goldilocks.data.base import EVALUATION_ROWS_ON_CPU
 from goldilocks.data.scaling import apply_scaler, check_finite
-from goldilocks.data.spec import Spec
 from goldilocks.data.tables.dialect import column_names
-from goldilocks.data.tables.preparation import Preparation, StrangeValues
-from goldilocks.data.tables.values import Form
+from goldilocks.data.tables.preparation import Strange, StrangeValues
 from goldilocks.errors import Refused, near_miss
-from goldilocks.runs.folder import find_run, read_config, read_result
-from goldilocks.tasks.task import Task
-from goldilocks.training.checkpoints import evaluated_weights, load_checkpoint, load_weights
-from goldilocks.training.checks import resolved
-from goldilocks.training.components import build_network
-from goldilocks.training.settings import Settings, build_task
+from goldilocks.runs.ensembles import members_of
+from goldilocks.runs.folder import find_run, read_result
+from goldilocks.runs.trained import TrainedNetwork, load_network
+from goldilocks.training.outcome import both_classes
 
 Array = NDArray[Any]
 
 
 class Predictor:
-    """A finished run's network: rows in, predictions out, on the CPU.
+    """What a run has learnt: rows in, predictions out, on the CPU.
+
+    Several networks predict together: the weighted mean of their probabilities or values.
 
     Args:
-        network: In evaluation mode, with the weights that were tested.
-        task: What was learnt.
-        preparation: Of a table's columns; None for a source that loads numbers.
-        scaler: Of those numbers.
-        settings: Of the run.
-        target_forms: How the words of a table's targets are read, by name.
-        strict: Whether values that the training rows did not have are refused,
-            in place of a warning.
+        members: The networks and their weights, whose sum is 1; the first one with the greatest.
+        folder: Of the run.
+        strict: Whether values that the training rows did not have are refused, in place of a
+            warning.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        task: Task,
-        preparation: Preparation | None,
-        scaler: Mapping[str, Tensor],
-        settings: Settings,
-        target_forms: Mapping[str, Form],
-        strict: bool = False,
+        self, members: Sequence[tuple[TrainedNetwork, float]], folder: Path, strict: bool = False
     ) -> None:
-        self.target_forms, self.strict = target_forms, strict
-        self.network, self.task, self.spec, self.settings = network, task, task.spec, settings
-        self.preparation, self.scaler = preparation, scaler
-        names = (
-            [column.name for column in preparation.columns]
-            if preparation
-            else list(self.spec.feature_names)
-        )
+        self.members = [member for member, _ in members]
+        self.weights = [weight for _, weight in members]
+        self.folder = folder
+        self.strict = strict
+        lead = self.members[0]
+        self.task = lead.task
+        self.spec = lead.spec
+        self.settings = lead.settings
+        self.preparation = lead.preparation
+        self.target_forms = lead.target_forms
+        names = list(dict.fromkeys(name for member in self.members for name in columns_of(member)))
         self.feature_names_in_ = np.array(names, dtype=object)
-        self.n_features_in_ = len(names) if preparation else int(np.prod(self.spec.input_shape))
-        self.origin: list[str] = []  # the run's score and folder, where it is of a run
+        self.n_features_in_ = (
+            len(names) if self.preparation else int(np.prod(self.spec.input_shape))
+        )
 
     def __repr__(self) -> str:
         """What is predicted from what, how well, and by which run."""
@@ -76,10 +65,12 @@ class Predictor:
         if spec.task == "regression":
             what = ", ".join(spec.target_names) or f"{spec.num_outputs} numbers"
         rows = f"{self.n_features_in_} columns" if len(shape) == 1 else f"[{shown(shape)}]"
-        return f"{type(self).__name__}({', '.join([f'{what} from {rows}', *self.origin])})"
+        networks = [f"{len(self.members)} networks"] if len(self.members) > 1 else []
+        parts = [f"{what} from {rows}", *networks, *score_of(self.folder), str(self.folder)]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
-    def prepared(self, rows: Any) -> NDArray[np.float32]:
-        """Inputs of the network, [N, *input_shape].
+    def prepared(self, rows: Any) -> list[NDArray[np.float32]]:
+        """Inputs of each network, [N, *input_shape].
 
         Args:
             rows: A pandas DataFrame, whose other columns are ignored; or an array: of a table [N,
@@ -90,7 +81,8 @@ class Predictor:
             Refused: a ValueError, for rows that lack a column or have another shape.
         """
         if self.preparation is not None:
-            return self.preparation.transform(self.framed(rows))
+            frame = self.framed(rows)
+            return [one.preparation.transform(frame) for one in self.members if one.preparation]
         if hasattr(rows, "columns"):
             from goldilocks.data.tables.columns import numbers_of
 
@@ -110,7 +102,7 @@ class Predictor:
         if values.dtype.kind not in "fiub":
             values = values.astype(np.float64)
         check_finite(values, self.spec.feature_names)
-        return apply_scaler(values, self.scaler)
+        return [apply_scaler(values, member.scaler) for member in self.members]
 
     def tell(self, rows: Any) -> None:
         """Warns of values that the training rows did not have, a line a column.
@@ -120,11 +112,21 @@ class Predictor:
         """
         if self.preparation is None:
             return
-        strange = self.preparation.strange(self.framed(rows))
+        strange = self.strange(self.framed(rows))
         if strange and self.strict:
             raise Refused(f"rows: {'; '.join(map(str, strange))}")
         for found in strange:
             warnings.warn(str(found), StrangeValues, stacklevel=3)
+
+    def strange(self, frame: Any) -> list[Strange]:
+        """Values of a table, by column, that none of the networks has had in training."""
+        found = [
+            {(each.column, each.what): each for each in one.preparation.strange(frame)}
+            for one in self.members
+            if one.preparation is not None
+        ]
+        everywhere = [key for key in found[0] if all(key in of for of in found)]
+        return [min((of[key] for of in found), key=lambda each: each.rows) for key in everywhere]
 
     def framed(self, rows: Any) -> Any:
         """Rows as a pandas DataFrame that has all columns that are needed."""
@@ -143,27 +145,35 @@ class Predictor:
             )
         return pd.DataFrame(values, columns=names).infer_objects()
 
-    @torch.no_grad()
-    def raw_outputs(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:
-        """What the network gives for prepared rows, batch by batch."""
-        for first in range(0, len(inputs), EVALUATION_ROWS_ON_CPU):
-            yield self.network(torch.from_numpy(inputs[first : first + EVALUATION_ROWS_ON_CPU]))
-
-    @torch.no_grad()
     def outputs(self, rows: Any) -> NDArray[np.float32]:
-        """Probabilities of the classes, [N, C], or values in the targets' own units, [N,
-        T], without warnings.
+        """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T];
+        nothing is told.
         """
-        width = len(self.spec.class_names) or self.spec.num_outputs
-        return np.concatenate(
-            [np.empty((0, width), np.float32), *self.batches(self.prepared(rows))]
-        )
+        total: Any = 0.0
+        for member, weight, inputs in zip(
+            self.members, self.weights, self.prepared(rows), strict=True
+        ):
+            total = total + weight * predictions(member, inputs)
+        return np.asarray(total, np.float32)
 
-    @torch.no_grad()
-    def batches(self, inputs: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """`outputs` of prepared rows, batch by batch."""
-        for output in self.raw_outputs(inputs):
-            yield both_classes(self.task.predict(output), self.spec).numpy()
+
+def columns_of(member: TrainedNetwork) -> list[str]:
+    """Names of the columns that a network needs; none of images."""
+    if member.preparation is None:
+        return list(member.spec.feature_names)
+    return [column.name for column in member.preparation.columns]
+
+
+@torch.no_grad()
+def predictions(member: TrainedNetwork, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What one network predicts for prepared rows, batch by batch: [N, C] or [N, T]."""
+    width = len(member.spec.class_names) or member.spec.num_outputs
+    found = [np.empty((0, width), np.float32)]
+    for first in range(0, len(inputs), EVALUATION_ROWS_ON_CPU):
+        x = torch.from_numpy(inputs[first : first + EVALUATION_ROWS_ON_CPU])
+        predicted = member.task.predict(member.network(x))
+        found.append(both_classes(predicted, member.spec).numpy())
+    return np.concatenate(found)
 
 
 class Regressor(Predictor):
@@ -197,54 +207,24 @@ class Classifier(Predictor):
 def load(
     run: str | Path, log_dir: str | Path = "logs", strict: bool = False
 ) -> Regressor | Classifier:
-    """The best network of a run, from its folder alone:
-    neither the data nor the folder's place are needed.
+    """The best network of a run, or the networks of an ensemble, from the folder alone.
 
     Rows of a table are read as a file's are. Values that the training rows did not have, numbers
     that cannot be read, categories, numbers out of range, are warned of by column.
 
     Args:
-        run: A run folder, or `last`.
+        run: A run folder, that of a cross-validation, a sweep or an ensemble; or `last`.
         log_dir: Where `last` looks.
         strict: Refuses such rows.
 
     Raises:
         Refused: if there is no such run, or no checkpoint of it that can be read.
     """
-    folder = find_run(str(run), log_dir)
-    path = folder / "checkpoints" / "best.ckpt"
-    if not path.exists():
-        raise Refused(f"{folder}: has no checkpoints/best.ckpt to predict with")
-    checkpoint = load_checkpoint(path)
-    settings = Settings(**check_arguments(Settings, resolved(read_config(folder)), ""))
-    if settings.model["_target_"].startswith("goldilocks.models.pretrained."):
-        settings.model["weights"] = (
-            False  # those of the run replace the library's, which would be downloaded
-        )
-    spec = Spec.from_plain(checkpoint["spec"])
-    with torch.random.fork_rng(devices=[]):
-        network = build_network(settings, spec)
-    load_weights(network, {"state_dict": evaluated_weights(checkpoint["state_dict"])}, path)
-    network.requires_grad_(False).eval()
-    fitted = checkpoint.get(settings.data["_target_"].rpartition(".")[2])
-    if fitted is None:
-        raise Refused(
-            f"{path}: does not hold how the rows of {settings.data['_target_']} are prepared"
-        )
-    preparation = Preparation.from_plain(fitted["preparation"]) if "preparation" in fitted else None
-    forms = {name: Form(**form) for name, form in fitted.get("target_forms", {}).items()}
-    kind = Regressor if spec.task == "regression" else Classifier
-    predictor = kind(
-        network,
-        build_task(settings, spec).eval(),
-        preparation,
-        fitted["scaler"],
-        settings,
-        forms,
-        strict,
-    )
-    predictor.origin = [*score_of(folder), str(folder)]
-    return predictor
+    folder = find_run(str(run), log_dir, ensembles=True)
+    members = [(load_network(own), weight) for own, weight in members_of(folder)]
+    members.sort(key=lambda member: -member[1])
+    kind = Regressor if members[0][0].spec.task == "regression" else Classifier
+    return kind(members, folder, strict)
 
 
 def score_of(folder: Path) -> list[str]:
@@ -258,13 +238,6 @@ def score_of(folder: Path) -> list[str]:
 
 
 # --- small ----------------------------------------------------------------------------------------
-
-
-def both_classes(predictions: Tensor, spec: Spec) -> Tensor:
-    """Predictions of a task, with those of two classes, [N, 1], as a column for each."""
-    return (
-        torch.cat([1 - predictions, predictions], dim=1) if spec.task == "binary" else predictions
-    )
 
 
 def classes_of(names: Sequence[str]) -> Array:

@@ -22,7 +22,8 @@ from goldilocks.data.tables.preparation import Strange
 from goldilocks.data.tables.values import MARKS, NUMBERS, classes_of, numbers_of
 from goldilocks.data.targets import OTHER_CLASSES
 from goldilocks.errors import Refused
-from goldilocks.inference.predict import Classifier, Predictor, both_classes, check_columns
+from goldilocks.inference.predict import Classifier, Predictor, check_columns
+from goldilocks.training.outcome import values_of
 
 PIECE_ROWS, FEWEST_ROWS = 2**14, 2**9
 PIECE_INPUTS = 2**24  # of the network, in all
@@ -121,14 +122,14 @@ def write_pieces(
     ):
         values = stream.values(piece, needed)
         if predictor.preparation is not None:
-            done.add(predictor.preparation.strange(values))
-        raw = torch.cat([*predictor.raw_outputs(predictor.prepared(values))])
-        predictions = both_classes(predictor.task.predict(raw), spec).numpy()
+            done.add(predictor.strange(predictor.framed(values)))
+        predictions = predictor.outputs(values)
         if known:
             rows, truth = truth_of(predictor, values[targets])
             done.compared += len(truth)
             if len(truth):
-                predictor.task.update_metrics("test", raw[rows], truth)
+                own = values_of(predictor.task, predictions[rows])
+                predictor.task.update_metrics("test", own, truth, combined=True)
         columns = list(predictions.T)
         if isinstance(predictor, Classifier):
             columns.insert(0, predictor.classes_[predictions.argmax(1)])

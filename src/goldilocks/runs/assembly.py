@@ -1,18 +1,35 @@
 """Loggers, callbacks and the trainer, built around a run folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
-from goldilocks.callbacks import Recorder
+from goldilocks.callbacks import KeptPredictions, Recorder
 from goldilocks.callbacks.pruning import Pruning, Report
 from goldilocks.config.build import build
 from goldilocks.machine import devices
 from goldilocks.runs.folder import is_trial
 from goldilocks.training.components import Parts
+from goldilocks.training.settings import Settings
 from goldilocks.training.trainer import Trainer
+
+
+def build_loggers(settings: Settings, offered: Mapping[str, Any]) -> list[Logger]:
+    """Builds the loggers of a configuration, in the first process."""
+    return [
+        build(
+            node,
+            cast("Any", Logger),
+            f"logger.{key}",
+            packages=settings.packages,
+            offered=dict(offered),
+        )
+        for key, node in settings.logger.items()
+        if node is not None and devices.is_first()
+    ]
 
 
 def build_trainer(
@@ -27,12 +44,9 @@ def build_trainer(
         "dirpath": str(folder / "checkpoints"),
         "is_trial": is_trial(folder),
     }
-    loggers = [
-        build(node, cast("Any", Logger), f"logger.{key}", packages=packages, offered=offered)
-        for key, node in settings.logger.items()
-        if node is not None and devices.is_first()
-    ]
-    callbacks: list[pl.Callback] = [Recorder(parts.objective)]
+    loggers = build_loggers(settings, offered)
+    kept = KeptPredictions(folder, settings.kept_predictions)
+    callbacks: list[pl.Callback] = [Recorder(parts.objective), kept]
     callbacks += [Pruning(report, parts.objective.metric)] if report else []
     callbacks += [
         build(node, pl.Callback, f"callbacks.{key}", packages=packages, offered=offered)

@@ -3,7 +3,9 @@ folded into one result.
 
 `fold_0/`, `fold_1/` and so on are in the run's folder. Each is an ordinary run with `data.fold`
 set; the run's own `result.json` has the metrics' means over the folds and, as `spread`, their
-standard deviations.
+standard deviations. From then on the networks predict together, as one: the run's
+`predictions/val.npz` has every row's by the network that was not trained on it, and on the test
+rows, which are the same for all, they are judged together.
 """
 
 import copy
@@ -17,14 +19,18 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from goldilocks.callbacks.predictions import FOLDER as PREDICTIONS
 from goldilocks.callbacks.pruning import Report
 from goldilocks.config.choices import config_hash
-from goldilocks.errors import Refused
+from goldilocks.errors import Refused, one_line
 from goldilocks.machine import devices
 from goldilocks.runs import failures
+from goldilocks.runs.ensembles import Member, pooled, together, write_members
 from goldilocks.runs.folder import can_resume, read_result, write_result, write_start
 from goldilocks.runs.request import RunRequest
+from goldilocks.runs.trained import task_of
 from goldilocks.training.components import Parts
+from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
 
 FINISHED = ("done", "diverged", "pruned")
 Train = Callable[[RunRequest, Parts | None], dict[str, Any]]  # run.train_one
@@ -80,8 +86,70 @@ def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> 
         result["status"] = "interrupted"
     except Exception as error:  # before a network is trained: the data are gone
         result |= {"status": "failed", "error": failures.summary(error)}
+    if result["status"] == "done" and devices.is_first():
+        join(folder, found, result)
     write_result(folder, result)
     return result
+
+
+def join(folder: Path, found: Sequence[Mapping[str, Any]], result: dict[str, Any]) -> None:
+    """Makes one predictor of all networks; the result gets its metrics of the test rows.
+
+    `alone` of the result then has what a single network reaches there, in the mean.
+
+    Args:
+        folder: Of the run.
+        found: The results of the folds.
+        result: Of the run.
+    """
+    folds = [folder / f"fold_{number}" for number in range(len(found))]
+    if not all((fold / "checkpoints" / "best.ckpt").exists() for fold in folds):
+        return  # callbacks=none
+    write_members(folder, [Member(fold, 1 / len(folds)) for fold in folds], "mean")
+    try:
+        keep_joined(folder, folds, result)
+    except (Refused, OSError) as error:
+        print(f"warning: no predictions were kept: {one_line(error)}", file=sys.stderr)
+
+
+def keep_joined(folder: Path, folds: Sequence[Path], result: dict[str, Any]) -> None:
+    """Writes the predictions of all networks, if they have kept theirs, and judges those of the
+    test rows.
+    """
+    known = {stage: kept_by(folds, stage) for stage in ("val", "test")}
+    if known["val"]:
+        save(folder, "val", pooled(known["val"]))
+    if not known["test"]:
+        return
+    task = task_of(folds[0])
+    joined = together(task, known["test"], [1 / len(folds)] * len(folds))
+    save(folder, "test", joined)
+    if len(joined.rows) < task.spec.num_rows["test"]:
+        return  # only some were kept
+    result["metrics"] |= metrics_of(task, joined, "test")
+    result["alone"] = mean_and_spread([metrics_of(task, one, "test") for one in known["test"]])
+    for name in result["alone"]["metrics"]:
+        result["spread"].pop(name, None)
+
+
+def mean_and_spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Of several networks, in the target's scale of the first: each has one of its own."""
+    values = {name: [of[name] for of in metrics] for name in metrics[0]}
+    return {
+        "metrics": {name: statistics.fmean(of) for name, of in values.items()},
+        "spread": {name: statistics.stdev(of) for name, of in values.items()},
+    }
+
+
+def kept_by(folds: Sequence[Path], stage: str) -> list[Outcome]:
+    """The predictions of a stage that the networks have kept; [] if not all have."""
+    paths = [fold / PREDICTIONS / f"{stage}.npz" for fold in folds]
+    return [read_outcome(path) for path in paths] if all(map(Path.exists, paths)) else []
+
+
+def save(folder: Path, stage: str, outcome: Outcome) -> None:
+    """Writes the predictions of the run as a whole."""
+    save_outcome(outcome, folder / PREDICTIONS / f"{stage}.npz", len(outcome.rows))
 
 
 def is_given_up(result: dict[str, Any], done: int, report: Report | None) -> bool:

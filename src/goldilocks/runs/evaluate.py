@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from goldilocks.callbacks.predictions import FOLDER as PREDICTIONS
 from goldilocks.config.compose import compose, composed_differently
 from goldilocks.data.fingerprint import check_same
 from goldilocks.errors import Refused
@@ -11,10 +12,13 @@ from goldilocks.machine.devices import ONE_DEVICE
 from goldilocks.machine.interrupts import passed_on
 from goldilocks.machine.progress import shown_progress
 from goldilocks.runs.assembly import build_trainer
+from goldilocks.runs.ensembles import is_ensemble, members_of, together
 from goldilocks.runs.folder import read_config, read_overrides, read_result, write_result
 from goldilocks.runs.run import start, test_metrics
+from goldilocks.runs.trained import task_of
 from goldilocks.training.checkpoints import load_checkpoint, load_weights
 from goldilocks.training.components import prepare
+from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
 
 
 def evaluate_run(folder: Path) -> dict[str, Any]:
@@ -28,23 +32,59 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
             or the checkpoint is damaged or of another network.
     """
     result = read_result(folder)
+    if is_ensemble(folder):
+        return evaluate_together(folder, result)
     path = folder / "checkpoints" / "best.ckpt"
     if result["status"] == "running" and not path.exists():
         raise Refused(
             f"{folder}: has no checkpoint yet; resume it with: python train.py resume={folder}"
         )
+    metrics, outcome = tested(folder, result.get("data_hash"))
+    if outcome is not None:
+        save_outcome(outcome, folder / PREDICTIONS / "test.npz", len(outcome.rows))
+    result["metrics"] = {**(result.get("metrics") or {}), **metrics}
+    write_result(folder, result)
+    return result
+
+
+def tested(folder: Path, rows: str | None) -> tuple[dict[str, float], Outcome | None]:
+    """The metrics and the predictions of the test rows, of a run's best checkpoint; nothing is
+    written.
+
+    Args:
+        folder: Of the run.
+        rows: The fingerprint that the data must have, if it is known.
+    """
+    path = folder / "checkpoints" / "best.ckpt"
     checkpoint = load_checkpoint(path)
     parts = prepare(read_config(folder), fitted=checkpoint)
-    check_same(result.get("data_hash"), parts.data.fingerprint, folder)
+    check_same(rows, parts.data.fingerprint, folder)
     if not parts.data.spec.num_rows["test"]:
         raise Refused(f"{folder}: data.test_fraction=0 leaves no test set")
     load_weights(parts.module, checkpoint, path)
     parts.settings.logger.clear()
     parts.settings.callbacks.clear()
     parts.settings.trainer |= ONE_DEVICE
-    trainer = build_trainer(parts, folder)
-    trainer.test(parts.module, parts.data, verbose=False)
-    result["metrics"] = {**(result.get("metrics") or {}), **test_metrics(parts.module)}
+    with TemporaryDirectory() as scratch:
+        trainer = build_trainer(parts, Path(scratch))
+        trainer.test(parts.module, parts.data, verbose=False)
+        kept = Path(scratch) / PREDICTIONS / "test.npz"
+        return test_metrics(parts.module), read_outcome(kept) if kept.exists() else None
+
+
+def evaluate_together(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Tests networks that predict together; see `evaluate_run`."""
+    members = members_of(folder)
+    outcomes = []
+    for own, _ in shown_progress(members, len(members), "networks"):
+        outcome = tested(own, result.get("data_hash"))[1]
+        if outcome is None:
+            raise Refused(f"{own}: kept_predictions=0 leaves nothing to take the mean of")
+        outcomes.append(outcome)
+    task = task_of(members[0][0])
+    joined = together(task, outcomes, [weight for _, weight in members])
+    save_outcome(joined, folder / PREDICTIONS / "test.npz", len(joined.rows))
+    result["metrics"] = {**(result.get("metrics") or {}), **metrics_of(task, joined, "test")}
     write_result(folder, result)
     return result
 
@@ -64,6 +104,8 @@ def rerun(folder: Path, overrides: list[str], log_dir: str = "logs") -> tuple[Pa
             or the options have changed since.
     """
     before = read_result(folder)
+    if before.get("ensemble"):
+        raise Refused(f"{folder}: is an ensemble, which is not trained; rerun the runs in it")
     cfg, settled, choices = (
         read_config(folder),
         read_overrides(folder),

@@ -79,20 +79,23 @@ def cannot_write(where: object, error: OSError) -> Refused:
     return Refused(f"{where}: cannot be written to ({error.strerror}); write another")
 
 
-def find_run(run: str, log_dir: str | Path) -> Path:
+def find_run(run: str, log_dir: str | Path, *, ensembles: bool = False) -> Path:
     """The folder of a run, given as a path or as `last`: that of `log_dir/runs` which was started
     or resumed last.
+
+    Args:
+        run: The path, or `last`.
+        log_dir: Where `last` looks.
+        ensembles: Whether a sweep's ensemble counts as a run, and a sweep's folder as its ensemble.
 
     Raises:
         Refused: if there is no such folder, it is not a run's, or a link leads out of it.
     """
     runs = Path(log_dir) / "runs"
     if run == "last":
-        folders = [
-            path.parent
-            for path in runs.glob("*/result.json")
-            if (path.parent / "config.yaml").exists()
-        ]
+        found = list(runs.glob("*/result.json"))
+        found += Path(log_dir).glob("sweeps/*/ensemble/result.json") if ensembles else []
+        folders = [path.parent for path in found if (path.parent / "config.yaml").exists()]
         if not folders:
             raise Refused(f"last: there is no run in {runs}; train one with: python train.py")
         return sealed(max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns))
@@ -101,6 +104,8 @@ def find_run(run: str, log_dir: str | Path) -> Path:
     folder = Path(run)
     if not folder.is_dir():
         raise Refused(f"{run}: no such run folder; write a folder of {runs}, or last")
+    if ensembles and (folder / "trials").is_dir() and (folder / "ensemble").is_dir():
+        folder = folder / "ensemble"
     missing = [name for name in ("config.yaml", "result.json") if not (folder / name).is_file()]
     if missing:
         raise Refused(
@@ -295,7 +300,8 @@ def forget_training(folder: Path) -> None:
     """
     if not is_first():
         return
-    for path in (*folder.glob("events.out.tfevents.*"), folder / "metrics.csv"):
+    predictions = (folder / "predictions").glob("*.npz")
+    for path in (*folder.glob("events.out.tfevents.*"), folder / "metrics.csv", *predictions):
         path.unlink(missing_ok=True)
     (folder / "checkpoints" / "best.ckpt").unlink(missing_ok=True)
 

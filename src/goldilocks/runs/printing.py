@@ -38,6 +38,8 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
             f"   seconds {times(seconds)}   examples/s {result['examples_per_second'] or 0:,.0f}"
             f"   parameters {result['num_parameters']:,}"
         )
+    if alone := result.get("alone"):
+        console.print(alone_in_words(alone, result["folds"]), markup=False)
     diagnosis = result.get("diagnosis") or {"summary": "", "findings": []}
     if diagnosis["summary"]:
         console.print(diagnosis["summary"], markup=False)
@@ -49,6 +51,24 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
     print_board(folder, console)
     if result["status"] == "interrupted":
         console.print(f"python train.py resume={shlex.quote(str(folder))}", markup=False)
+
+
+def alone_in_words(alone: Mapping[str, Any], folds: int) -> str:
+    """What a single network of a cross-validation reaches on the test rows, beside all of them
+    together.
+
+    >>> alone_in_words({"metrics": {"test/loss": 0.5}, "spread": {"test/loss": 0.02}}, 5)
+    'test: of the 5 networks together, the mean of their predictions; one alone: loss 0.5000 ±
+    0.0200'
+    """
+    values = [
+        f"{name.removeprefix('test/')} {with_spread(value, alone['spread'].get(name))}"
+        for name, value in alone["metrics"].items()
+    ]
+    return (
+        f"test: of the {folds} networks together, the mean of their predictions;"
+        f" one alone: {', '.join(values[:2])}"
+    )
 
 
 def times(seconds: Mapping[str, float]) -> str:

@@ -165,6 +165,8 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
             " data.path may be given"
         )
     before = read_result(folder)
+    if before.get("ensemble"):
+        raise Refused(f"{folder}: is an ensemble, which is not trained; resume the runs in it")
     own = read_config(folder)
     move_data(own, cfg, moved)
     cross_validation.check_longer(own, list(longer.values()), folder)

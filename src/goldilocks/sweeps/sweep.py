@@ -24,6 +24,7 @@ from goldilocks.machine import devices
 from goldilocks.machine.locks import held
 from goldilocks.runs.cross_validation import are_asked
 from goldilocks.runs.printing import print_board
+from goldilocks.sweeps.ensemble import try_ensemble
 from goldilocks.sweeps.execution.folder import (
     Record,
     all_trials,
@@ -101,7 +102,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
             launch.run(waiting, proposals)
     finally:
         mine = [*trials, *(proposals.made if proposals else [])]
-        finish(folder, mine, modes)
+        finish(folder, mine, modes, settings.ensemble if waiting or fresh or proposals else 0)
     end(mine, launch)
 
 
@@ -246,8 +247,8 @@ def interrupt(launch: Launch) -> None:
     _thread.interrupt_main()
 
 
-def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
-    """Writes and prints the tables, and writes the report, however the sweep ended."""
+def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str], members: int) -> None:
+    """Writes and prints the tables, and writes ensemble and report, however the sweep ended."""
     everything = all_trials(folder, mine)
     console = Console(highlight=False, soft_wrap=True)
     console.print(trials_table(folder, everything, modes))
@@ -256,6 +257,7 @@ def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str]) -> None:
     except OSError as error:  # a full disk: each trial has its result
         print(f"warning: trials.csv was not written: {one_line(error)}", file=sys.stderr)
     print_board(folder, console)
+    try_ensemble(folder, everything, modes, members)
     try_report(folder, everything)
 
 

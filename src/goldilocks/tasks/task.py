@@ -160,6 +160,14 @@ class Task(nn.Module):
         values = values * self.target_scale + self.target_shift
         return torch.where(self.target_log, values.exp(), values) if self.logged else values
 
+    def scale(self, values: Tensor) -> Tensor:
+        """The inverse of `unscale`: values in the target's own units, [B, C], as the network gives
+        them.
+        """
+        if self.logged:
+            values = torch.where(self.target_log, values.log(), values)
+        return (values - self.target_shift) / self.target_scale
+
     def centre(self, values: Tensor) -> Tensor:
         """A regression's scaled values, [B, C], around zero,
         in proportion to the target's own units.
@@ -172,9 +180,13 @@ class Task(nn.Module):
         )
 
     @torch.no_grad()
-    def update_metrics(self, stage: str, output: Tensor, target: Tensor) -> None:
-        """Takes raw outputs, [B, C] or [B, K, C], and targets of a stage into its metrics."""
-        self.update(self.metrics[stage].values(), output, target)
+    def update_metrics(
+        self, stage: str, output: Tensor, target: Tensor, *, combined: bool = False
+    ) -> None:
+        """Takes raw outputs, [B, C] or [B, K, C], and targets of a stage into its metrics; see
+        `score`.
+        """
+        self.update(self.metrics[stage].values(), output, target, combined)
 
     def score(self, name: str, output: Tensor, target: Tensor, *, combined: bool = False) -> float:
         """One metric, or the loss, of raw outputs, [B, C] or [B, K, C], and targets;

@@ -51,6 +51,7 @@ class Settings:
         lr_range: Node | None = None,  # runs of before it was there have none
         logger: Node | None = None,  # Hydra composes nothing from logger=[]
         metrics: Node | None = None,  # the same
+        kept_predictions: Annotated[int, Field(ge=0)] = 200_000,
         record_changes: bool = True,  # is for environment.json alone
     ) -> None:
         self.data = data
@@ -76,6 +77,7 @@ class Settings:
         self.seed = seed
         self.name = name
         self.log_dir = log_dir
+        self.kept_predictions = kept_predictions
         self.resume = resume
         self.packages = packages
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from goldilocks.sweeps.ensemble import ensemble_of
 from goldilocks.sweeps.execution.folder import trial_row
 from goldilocks.sweeps.report.summary import Configuration, Summary
 
@@ -26,6 +27,7 @@ def as_plain(
         "best": summary.best.number if summary.best is not None else None,
         "alike": [one.number for one in summary.alike],
         "front": [one.number for one in summary.front],
+        "ensemble": (ensemble_of(summary.folder) or {}).get("ensemble"),
         "importances": dict(importances),
         "seconds": summary.seconds,
         "wall_time": summary.wall_time,

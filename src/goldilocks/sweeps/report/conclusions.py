@@ -11,6 +11,7 @@ from typing import Any
 
 from goldilocks.diagnosis.findings import JUDGED, SEEN
 from goldilocks.machine.clock import duration
+from goldilocks.sweeps.ensemble import ensemble_sentences
 from goldilocks.sweeps.execution.trials import ENDED
 from goldilocks.sweeps.report.comparison import certainty_sentences
 from goldilocks.sweeps.report.edges import Allowed, edge_sentences, range_text
@@ -33,6 +34,7 @@ def conclusions(summary: Summary, allowed: Allowed = lambda key, value: True) ->
     return [
         *best_sentences(summary),
         *front_sentences(summary),
+        *ensemble_sentences(summary.folder),
         *certainty_sentences(summary),
         *edge_sentences(summary, allowed),
         *late_sentences(summary),

@@ -40,6 +40,7 @@ class SweepSettings:
         retry_failed: bool,
         skip_refused: bool,
         dry_run: bool,
+        ensemble: Annotated[int, Field(ge=0)],
         seed: Annotated[int, Field(ge=0, lt=2**32)],
         storage: str | None,
         metrics: Mapping[str, Any] | None = None,
@@ -50,6 +51,7 @@ class SweepSettings:
         self.pruner, self.min_epochs, self.reduction_factor = pruner, min_epochs, reduction_factor
         self.timeout = None if timeout is None else seconds(timeout)
         self.max_failures, self.retry_failed, self.dry_run = max_failures, retry_failed, dry_run
+        self.ensemble = ensemble
         self.storage, self.skip_refused = storage, skip_refused
         self.modes = {metric: better(metric, "sweep.objectives", metrics) for metric in objectives}
         self.check()

@@ -1,0 +1,232 @@
+"""An ensemble is made of finished runs: chosen by their kept predictions, left in a run folder like
+any other.
+
+runs -> kept predictions -> selection -> ensemble.json, result.json, predictions, figures
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from goldilocks.callbacks.evaluation import class_figures, regression_figures
+from goldilocks.callbacks.predictions import FOLDER as PREDICTIONS
+from goldilocks.config.choices import config_hash
+from goldilocks.errors import Refused
+from goldilocks.figures.charts import save_figure
+from goldilocks.loggers import takers
+from goldilocks.runs.assembly import build_loggers
+from goldilocks.runs.ensembles import (
+    Member,
+    copy_members,
+    kept,
+    members_of,
+    together,
+    write_members,
+)
+from goldilocks.runs.folder import read_config, read_overrides, read_result, write_start
+from goldilocks.runs.selection import Selection, select
+from goldilocks.runs.trained import settings_of, task_of
+from goldilocks.tasks.task import Task
+from goldilocks.training.outcome import Outcome, metrics_of, save_outcome, scores
+
+
+def make_ensemble(
+    runs: Sequence[Path], into: Path, members: int = 8, *, copy: bool = False
+) -> dict[str, Any]:
+    """Chooses among finished runs and leaves an ensemble in a folder, in place of one that was
+    there.
+
+    Args:
+        runs: Their folders, all of one problem. Of other rows than most are left out.
+        into: The folder.
+        members: Runs to choose at most.
+        copy: Whether what predicting needs of the members is copied into the folder.
+
+    Returns:
+        What its result.json holds.
+
+    Raises:
+        Refused: if fewer than two of the runs have kept predictions of the same rows.
+    """
+    began = time.perf_counter()
+    known = comparable(runs)
+    results = [read_result(run) for run, _ in known]
+    objective = common_objective(results)
+    task = task_of(members_of(known[0][0])[0][0])
+    outcomes = [outcome for _, outcome in known]
+    selection = choose(task, outcomes, objective, members)
+    chosen = [Member(known[place][0], weight) for place, weight in selection.weights.items()]
+    chosen.sort(key=lambda member: -member.weight)
+    joined = together(
+        task, [outcomes[place] for place in selection.weights], list(selection.weights.values())
+    )
+    temporary = into.with_name(f".{into.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        result = summary(known, chosen, selection, task, joined, objective)
+        lead = known[selection.best][0]
+        cfg = read_config(lead)
+        # Of the same depth, so that the paths are those of the folder that it becomes.
+        write_members(temporary, copy_members(temporary, chosen) if copy else chosen, selection.how)
+        result["config_hash"] = config_hash(cfg)
+        result["seconds"]["total"] = round(time.perf_counter() - began, 3)
+        save_outcome(joined, temporary / PREDICTIONS / "val.npz", len(joined.rows))
+        write_start(temporary, cfg, read_overrides(lead), result)
+        draw(temporary, task, joined, result)
+        shutil.rmtree(into, ignore_errors=True)
+        os.replace(temporary, into)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return result
+
+
+def comparable(runs: Sequence[Path]) -> list[tuple[Path, Outcome]]:
+    """The runs that are done and have kept predictions of the same rows as most, with these."""
+    known: list[tuple[Path, Outcome]] = []
+    for run in runs:
+        try:
+            if read_result(run)["status"] == "done":
+                known.append((run, kept(run)))
+        except Refused:
+            continue
+    sets = Counter(one.rows.tobytes() for _, one in known)
+    if not sets or sets.most_common(1)[0][1] < 2:
+        raise Refused(
+            "an ensemble needs two finished runs that have kept predictions of the same rows;"
+            f" there {'is' if len(known) == 1 else 'are'} {len(known)} with any"
+        )
+    same = sets.most_common(1)[0][0]
+    if left_out := len(known) - sets[same]:
+        print(
+            f"warning: {left_out} runs have predictions of other validation rows and are left out",
+            file=sys.stderr,
+        )
+    return [(run, one) for run, one in known if one.rows.tobytes() == same]
+
+
+def common_objective(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The objective of runs, which must be the same, and one of validation rows."""
+    objective = results[0]["objective"]
+    for result in results[1:]:
+        if result["objective"]["metric"] != objective["metric"]:
+            raise Refused(
+                f"objective.metric={result['objective']['metric']}: another run has"
+                f" {objective['metric']}; choose runs of one objective"
+            )
+    if not objective["metric"].startswith("val/"):
+        raise Refused(
+            f"objective.metric={objective['metric']}: an ensemble is chosen by validation rows;"
+            " train with an objective.metric of val/..."
+        )
+    return {"metric": objective["metric"], "mode": objective["mode"]}
+
+
+def choose(
+    task: Task, outcomes: Sequence[Outcome], objective: Mapping[str, Any], members: int
+) -> Selection:
+    """Which of the candidates predict together."""
+    predicted = np.stack([one.predicted for one in outcomes])
+    true = outcomes[0].true
+    name = objective["metric"].partition("/")[2]
+    return select(
+        predicted,
+        lambda values, places: scores(task, name, values, true[places]),
+        objective["mode"],
+        members,
+    )
+
+
+def summary(
+    known: Sequence[tuple[Path, Outcome]],
+    chosen: Sequence[Member],
+    selection: Selection,
+    task: Task,
+    joined: Outcome,
+    objective: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What result.json says of an ensemble: the keys of any run's, and how it was chosen."""
+    metrics = metrics_of(task, joined, "val")
+    results = [read_result(member.folder) for member in chosen]
+    best = read_result(known[selection.best][0])
+    return {
+        "status": "done",
+        "objective": {**objective, "value": metrics[objective["metric"]]},
+        "metrics": metrics,
+        "best_epoch": None,
+        "epochs": sum(result["epochs"] for result in results),
+        "steps": sum(result["steps"] for result in results),
+        "seconds": {"total": 0.0, "train": 0.0},
+        "examples_per_second": None,
+        "num_parameters": sum(
+            (result["num_parameters"] or 0) * len(members_of(member.folder))
+            for result, member in zip(results, chosen, strict=True)
+        ),
+        "learning_rate": None,
+        "lr_range": None,
+        "choices": best.get("choices", {}),
+        "data_hash": best.get("data_hash"),
+        "diagnosis": None,
+        "error": None,
+        "ensemble": {
+            "how": selection.how,
+            "members": [
+                {"run": member.folder.name, "weight": round(member.weight, 4)} for member in chosen
+            ],
+            "candidates": len(known),
+            "rows": selection.rows,
+            "value": selection.value,
+            "single": known[selection.best][0].name,
+            "single_value": selection.best_value,
+            "gain": selection.gain,
+            "gain_error": selection.error,
+        },
+    }
+
+
+def draw(folder: Path, task: Task, outcome: Outcome, result: Mapping[str, Any]) -> None:
+    """The figures of any run, and its metrics, in its folder and its loggers."""
+    settings = settings_of(folder)
+    offered = {"save_dir": str(folder), "is_trial": False, "resume_step": None}
+    settings.logger = {
+        key: node for key, node in settings.logger.items() if key in ("tensorboard", "csv")
+    }
+    loggers = build_loggers(settings, offered)
+    for logger in loggers:
+        logger.log_metrics(dict(result["metrics"]), step=0)
+    if task.spec.task == "regression":
+        figures = regression_figures(outcome, task.spec)
+    else:
+        figures = class_figures(outcome, task.spec.class_names)
+    for name, figure in figures.items():
+        save_figure(figure, folder, f"evaluation/{name}", loggers, step=0)
+    for ours in takers(loggers, "close"):
+        ours.close(result["status"], result["metrics"])
+
+
+def in_words(result: Mapping[str, Any]) -> str:
+    """What an ensemble gains, and how sure that is, in a sentence."""
+    known = result["ensemble"]
+    metric = result["objective"]["metric"]
+    ways = {
+        "mean": "the plain mean of the best",
+        "shrunk": "the mean of the best half and greedy additions",
+        "greedy": "a greedy selection",
+    }
+    gain, error = known["gain"], known["gain_error"]
+    sure = "more" if abs(gain) > 2 * error else "no more"
+    side = "better" if gain >= 0 else "worse"
+    return (
+        f"{len(known['members'])} of {known['candidates']} networks predict together, chosen as"
+        f" {ways[known['how']]}: {metric} {known['value']:.4g}, {abs(gain):.2g} ± {error:.2g}"
+        f" {side} than that of the best single network ({known['single_value']:.4g}; the optimism of"
+        f" choosing by these rows is taken off both), {sure} than luck"
+    )

@@ -1,0 +1,200 @@
+"""What the best network of a run predicts for rows that it was not trained on.
+
+Legend: N rows, C classes or targets.
+"""
+
+import copy
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from goldilocks.data.spec import Spec
+from goldilocks.errors import Refused, one_line
+from goldilocks.tasks.task import Task
+from goldilocks.training.checkpoints import evaluated_weights, load_checkpoint
+from goldilocks.training.module import TrainingModule, batches_of
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Rows of a stage and what a network predicts for them.
+
+    Attributes:
+        rows: [N] numbers of the rows in the whole data, from 0.
+        true: [N] class indices, or [N, C] values in the target's own units.
+        predicted: [N, C] probabilities of all classes, or [N, C] values in the target's own units.
+        losses: [N], of each row; a regression's is the mean over its targets.
+    """
+
+    rows: Array
+    true: Array
+    predicted: Array
+    losses: Array
+
+    def take(self, places: Array) -> "Outcome":
+        """Some of the rows, by their places in these arrays."""
+        return Outcome(*(getattr(self, name)[places] for name in FIELDS))
+
+
+FIELDS = ("rows", "true", "predicted", "losses")
+
+
+def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
+    """A copy, in evaluation mode, of the network that is tested: of the checkpoint, where there is
+    one.
+    """
+    network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
+    if checkpoint.exists():
+        network.load_state_dict(evaluated_weights(load_checkpoint(checkpoint)["state_dict"]))
+    return network
+
+
+@torch.no_grad()
+def outcome_of(
+    trainer: Any, module: TrainingModule, network: nn.Module, stage: str = "val"
+) -> Outcome | None:
+    """What a network predicts for the rows of a stage; None without any, or if it is not finite."""
+    task = module.task
+    plugin = trainer.precision_plugin
+    data = trainer.datamodule
+    loader = data.evaluation_loader(stage, f"limit_{stage}_batches", rank=0, world=1)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with plugin.val_step_context():
+        for x, y in (batch for item in loader for batch in batches_of(item)):
+            output = network(plugin.convert_input(x)).float()
+            true = task.unscale(y) if task.spec.task == "regression" else y.reshape(-1)
+            parts.append((true, task.predict(output), task.row_losses(task.combine(output), y)))
+    if not parts:
+        return None
+    true, predicted, losses = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    if not predicted.isfinite().all():
+        return None
+    if task.spec.task != "regression":
+        true = true.long()
+    rows = np.asarray(data.row_numbers[stage])[: len(true)]
+    predicted = both_classes(predicted, task.spec)
+    return Outcome(rows, true.numpy(), predicted.numpy(), losses.numpy())
+
+
+def both_classes(predictions: Tensor, spec: Spec) -> Tensor:
+    """Predictions of a task, with those of two classes, [N, 1], as a column for each."""
+    if spec.task != "binary":
+        return predictions
+    return torch.cat([1 - predictions, predictions], dim=1)
+
+
+# --- together -------------------------------------------------------------------------------------
+
+
+def values_of(task: Task, predicted: Array) -> Tensor:
+    """The logits, or scaled values, [N, C], that a task makes these predictions from.
+
+    Args:
+        task: Which has `predict`, whose inverse this is.
+        predicted: [N, C] as an Outcome has them.
+    """
+    predictions = torch.from_numpy(np.asarray(predicted)).float()
+    if task.spec.task == "regression":
+        return task.scale(predictions)
+    smallest = torch.finfo(torch.float32).tiny
+    logs = predictions.clamp(min=smallest).log()
+    return logs[:, 1:] - logs[:, :1] if task.spec.task == "binary" else logs
+
+
+def targets_of(task: Task, true: Array) -> Tensor:
+    """Targets of an Outcome as the loss takes them."""
+    target = torch.from_numpy(np.asarray(true))
+    if task.spec.task == "regression":
+        return task.scale(target.float())
+    return target.float()[:, None] if task.spec.task == "binary" else target.long()
+
+
+@torch.no_grad()
+def with_losses(task: Task, rows: Array, true: Array, predicted: Array) -> Outcome:
+    """An Outcome of predictions that several networks have made together."""
+    losses = task.row_losses(values_of(task, predicted), targets_of(task, true))
+    return Outcome(rows, true, predicted.astype(np.float32), losses.numpy())
+
+
+@torch.no_grad()
+def scores(task: Task, name: str, predicted: Array, true: Array) -> NDArray[np.float64]:
+    """A metric, or the loss, of several predictions of the same rows, [K].
+
+    Args:
+        task: Whose metric it is.
+        name: Without its stage, such as `loss` or `accuracy`.
+        predicted: [K, N, C], each as an Outcome has them.
+        true: As an Outcome has it.
+    """
+    target = targets_of(task, true)
+    values = values_of(task, predicted.reshape(-1, predicted.shape[-1]))
+    if name == "loss":
+        losses = task.row_losses(values, target.repeat(len(predicted), *[1] * (target.ndim - 1)))
+        return losses.reshape(len(predicted), -1).double().mean(1).numpy()
+    each = values.reshape(len(predicted), len(true), -1)
+    return np.array([task.score(name, one, target, combined=True) for one in each])
+
+
+def metrics_of(task: Task, outcome: Outcome, stage: str) -> dict[str, float]:
+    """All metrics of a stage, by `stage/name`, from its predictions."""
+    names = ["loss", *task.names(stage)]
+    return {
+        f"{stage}/{name}": float(scores(task, name, outcome.predicted[None], outcome.true)[0])
+        for name in names
+    }
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def save_outcome(outcome: Outcome, path: Path, max_rows: int) -> None:
+    """Writes rows and predictions, in single precision; of too many rows some that are evenly
+    spread.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    if len(outcome.rows) > max_rows:
+        outcome = outcome.take(np.linspace(0, len(outcome.rows) - 1, max_rows).round().astype(int))
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    arrays: dict[str, Any] = {name: smaller(getattr(outcome, name)) for name in FIELDS}
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def smaller(values: Array) -> Array:
+    """Whole numbers as they are, others in single precision."""
+    return values if values.dtype.kind in "iu" else values.astype(np.float32)
+
+
+def read_outcome(path: Path) -> Outcome:
+    """What `save_outcome` has written.
+
+    Raises:
+        Refused: if it is missing or damaged.
+    """
+    if not path.is_file():
+        raise Refused(
+            f"{path}: there are no predictions; kept_predictions=0 or a run before they were kept"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            outcome = Outcome(*(arrays[name] for name in FIELDS))
+        lengths = {len(getattr(outcome, name)) for name in FIELDS}
+        assert len(lengths) == 1 and outcome.predicted.ndim == 2
+    except Exception as error:  # zipfile's, numpy's and ours have no common base
+        raise Refused(f"{path}: cannot be read ({one_line(error)})") from error
+    return outcome
