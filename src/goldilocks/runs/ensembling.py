@@ -227,6 +227,6 @@ def in_words(result: Mapping[str, Any]) -> str:
     return (
         f"{len(known['members'])} of {known['candidates']} networks predict together, chosen as"
         f" {ways[known['how']]}: {metric} {known['value']:.4g}, {abs(gain):.2g} ± {error:.2g}"
-        f" {side} than that of the best single network ({known['single_value']:.4g}; the optimism of"
+        f" {side} than the best single network ({known['single_value']:.4g}; the optimism of"
         f" choosing by these rows is taken off both), {sure} than luck"
     )

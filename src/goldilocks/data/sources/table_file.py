@@ -244,15 +244,16 @@ class TableFile(TableData):
         """What the columns are, by all rows, those without a target too;
         numbers and dates are read once.
         """
+        known: list[Any] = []
         if self.preparation is not None:
             self.columns = []
-            return
-        self.columns = describe_columns(frame, self.kinds, self.roles())
-        for column in self.columns:
-            if not column.used:
-                continue
-            if column.odd:
-                self.said.append(f"{column.name}: {column.odd}")
+            known = self.preparation.columns
+        else:
+            self.columns = describe_columns(frame, self.kinds, self.roles())
+            known = [column for column in self.columns if column.used]
+            odd = [f"{column.name}: {column.odd}" for column in known if column.odd]
+            self.said += odd
+        for column in known:
             if column.kind == "numeric":
                 frame[column.name] = numbers_of(frame[column.name], column.form)
             elif column.kind == "date" and column.name != self.time_column:
