@@ -130,7 +130,7 @@ def test_the_hash_takes_a_path_in_either_way(tmp_path, monkeypatch):
 
 
 def test_what_was_fitted_changes_no_fingerprint(tmp_path, compose):
-    """Dates were hashed as words where a checkpoint knew how to read them: no test of such a run."""
+    """Dates were hashed as words where a checkpoint knew how to read them."""
     path = write(tmp_path / "cars.csv", cars(60))
     cfg = compose("data=table", f"data.path={path}", "data.target=price")
     first = build_data(check(cfg))

@@ -93,7 +93,7 @@ def test_what_was_loaded_says_what_it_is(runs, tmp_path):
 def test_the_mean_of_the_weights_predicts_where_there_is_one(runs):
     for name in ("colour", "fuel"):
         state = load_checkpoint(runs[name] / "checkpoints" / "best.ckpt")["state_dict"]
-        network = goldilocks.load(runs[name]).network.state_dict()
+        network = goldilocks.load(runs[name]).members[0].network.state_dict()
         assert state["average.updates"] > 0
         assert all(
             torch.equal(value, state[f"average.network.{key}"]) for key, value in network.items()

@@ -24,7 +24,14 @@ from goldilocks.runs.run import run
 from goldilocks.training.components import Parts, prepare
 from goldilocks.training.trainer import Trainer
 
-QUIET = ("data=iris", "trainer=cpu", "callbacks=none", "logger=none", "trainer.max_epochs=1")
+QUIET = (
+    "data=iris",
+    "trainer=cpu",
+    "callbacks=none",
+    "logger=none",
+    "trainer.max_epochs=1",
+    "kept_predictions=0",
+)
 
 
 def composed(*words: str) -> DictConfig:

@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from goldilocks.cli.main import cli
 from goldilocks.config.places import CONF
 from goldilocks.runs import folder as run_folder
+from goldilocks.training.outcome import read_outcome
 from proofs.drive import prepared, train, vector
 from proofs.table import Measured, proof
 
@@ -114,6 +115,22 @@ def resume() -> Measured:
 
 
 @proof(
+    "kept_predictions",
+    "",
+    "how many rows' predictions a run keeps",
+    "validation rows kept of 30, with the default, 7 and 0",
+)
+def kept_predictions() -> Measured:
+    kept = []
+    for words in ((), ("kept_predictions=7",), ("kept_predictions=0",)):
+        with empty_folder() as folder:
+            command(*TINY, *words)
+            files = list(folder.glob("logs/runs/*/predictions/val.npz"))
+            kept += [len(read_outcome(path).rows) for path in files] or [0]
+    return " ".join(map(str, kept)), kept == [30, 7, 0]
+
+
+@proof(
     "record_changes",
     "",
     "whether environment.json keeps the uncommitted changes of tracked files",
@@ -166,7 +183,7 @@ def sweep() -> Measured:
         done = command(
             "-m", *TINY, "model.depth=0,2", "optimizer=sgd,adam", "model=deep", "name=four"
         )
-        runs = sorted((folder / "logs" / "sweeps" / "four").glob("*/result.json"))
+        runs = sorted((folder / "logs" / "sweeps" / "four").glob("[0-9]/result.json"))
         results = [json.loads(path.read_text()) for path in runs]
         with (folder / "logs" / "sweeps" / "four" / "trials.csv").open() as file:
             pairs = {(row["model.depth"], row["optimizer"]) for row in csv.DictReader(file)}
@@ -198,12 +215,12 @@ def processes() -> Measured:
             "logger=tensorboard",
         ]
         code = command(*words).code
-        runs = sorted((folder / "logs" / "sweeps" / "two").glob("*/result.json"))
+        runs = sorted((folder / "logs" / "sweeps" / "two").glob("[0-9]/result.json"))
         statuses = [json.loads(path.read_text())["status"] for path in runs]
         # events.out.tfevents.TIME.HOST.PROCESS.COUNT
         ids = {
             path.name.split(".")[-2]
-            for path in (folder / "logs" / "sweeps" / "two").glob("*/events.out.*")
+            for path in (folder / "logs" / "sweeps" / "two").glob("[0-9]/events.out.*")
         }
     return f"{statuses.count('done')}; {len(ids)}", (code, statuses, len(ids)) == (
         0,

@@ -379,6 +379,24 @@ def skip_refused() -> Measured:
 
 
 @proof(
+    "sweep.ensemble",
+    "",
+    "networks of a sweep that predict together at most; 0: none",
+    "members of the ensemble of four trials, with the default, 2 and 0",
+)
+def ensemble() -> Measured:
+    found = []
+    for words in ((), ("sweep.ensemble=2",), ("sweep.ensemble=0",)):
+        with empty_folder() as folder:
+            keeps = ("callbacks=default", "callbacks.progress_bar=null")
+            four = ("data=diabetes", "trainer.max_epochs=20", "seed=0,1,2,3")
+            command("-m", *QUICK, *keeps, "name=s", *four, *words)
+            path = folder / "logs/sweeps/s/ensemble/ensemble.json"
+            found.append(len(json.loads(path.read_text())["members"]) if path.exists() else 0)
+    return " ".join(map(str, found)), found == [4, 2, 0]
+
+
+@proof(
     "sweep.dry_run",
     "G27",
     "says what would be trained, and trains nothing",

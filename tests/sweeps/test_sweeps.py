@@ -35,6 +35,7 @@ def test_a_grid_runs_every_combination(command, tmp_path: Path) -> None:
     ]
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [
         *"012345",
+        "ensemble",
         "experiment",
         "trials",
     ]
