@@ -149,6 +149,17 @@ def place_of_a_callback(world):
     return world.resume()
 
 
+def place_of_a_callback_by_a_reference(world):
+    node = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "filename": "${resume}"}
+
+    def change(content):
+        content["callbacks"]["theirs"] = {**node, "dirpath": f"{world.run}/x", "monitor": None}
+        content["resume"] = str(world.outside / "new")
+
+    edit(world.run / "config.yaml", change)
+    return world.resume()
+
+
 def place_of_a_logger(world):
     edit(world.run / "config.yaml", lambda c: c["logger"]["csv"].update(save_dir="outside"))
     return world.resume()
@@ -369,6 +380,7 @@ ROUTES = {
     "run": [
         packages_of_a_run,
         place_of_a_callback,
+        place_of_a_callback_by_a_reference,
         place_of_a_logger,
         place_of_a_library_logger,
         file_behind_a_link,
@@ -505,7 +517,7 @@ def test_links_and_places_inside_a_folder_are_allowed(tmp_path: Path):
     servers = {"logger": {"mlflow": {"tracking_uri": "https://runs.example.org"}}}
     watch = {"callbacks": {"stop": {"monitor": "val/loss", "mode": "min", "filename": "{epoch}"}}}
     for content in (inside, servers, watch):
-        strangers.refuse_paths(content, "config.yaml", tmp_path)
+        strangers.refuse_paths(content, "config.yaml", tmp_path, None)
 
 
 @pytest.mark.parametrize(
@@ -522,12 +534,15 @@ def test_links_and_places_inside_a_folder_are_allowed(tmp_path: Path):
         ("dirpath", r"C:\x"),
         ("dirpath", r"\\server\x"),
         ("exclude_batches_path", "x"),
+        ("artifacts", "x"),
+        ("filename", "${name}"),
+        ("tracking_uri", "https://${name}"),
     ],
 )
 def test_a_place_outside_is_refused(key, value, tmp_path: Path):
     for where in ({"a": {key: value}}, {"a": {"b": [{key: value}]}}):
         with pytest.raises(Refused, match="leads out of the run folder"):
-            strangers.refuse_paths({"logger": where}, "config.yaml", tmp_path)
+            strangers.refuse_paths({"logger": where}, "config.yaml", tmp_path, "logs")
 
 
 def test_what_conf_says_itself_is_allowed(tmp_path: Path, monkeypatch):
@@ -537,11 +552,38 @@ def test_what_conf_says_itself_is_allowed(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(strangers, "CONF", conf)
     strangers.own_values.cache_clear()
     content = {"logger": {"x": {"save_dir": "/scratch", "name": "${oc.env:ME}"}}}
-    strangers.refuse_paths(content, "config.yaml", tmp_path)
+    strangers.refuse_paths(content, "config.yaml", tmp_path, None)
     strangers.refuse_references(content, "config.yaml")
+    other = {"logger": {"x": {"dirpath": "/scratch"}}}
     with pytest.raises(Refused):
-        strangers.refuse_paths({"logger": {"x": {"dirpath": "/scratch"}}}, "config.yaml", tmp_path)
+        strangers.refuse_paths(other, "config.yaml", tmp_path, None)
     strangers.own_values.cache_clear()
+
+
+def with_store(log_dir: str, filled: bool) -> dict:
+    """What a run with logger=mlflow has in config.yaml, and a trial in its file."""
+    known = yaml.safe_load((ROOT / "conf" / "logger" / "mlflow.yaml").read_text())["mlflow"]
+    said = {k: v.replace("${log_dir}", log_dir) if filled else v for k, v in known.items()}
+    return {"log_dir": log_dir, "logger": {"mlflow": said}}
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_the_store_of_an_option_of_conf_is_allowed_where_the_run_lies(filled, tmp_path: Path):
+    for kind in ("runs/a", "sweeps/s/0"):
+        config = with_store(str(tmp_path / "mine"), filled)
+        strangers.judged(config, "config.yaml", tmp_path / "mine" / kind)
+    strangers.judged(with_store("logs", filled), "config.yaml", tmp_path / "a")
+
+
+@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize("log_dir", ["elsewhere", "${name}", None])
+def test_the_store_of_an_option_of_conf_is_refused_in_another_log_dir(
+    log_dir, filled, tmp_path: Path
+):
+    said = log_dir and str(tmp_path / log_dir) if log_dir == "elsewhere" else log_dir
+    config = with_store(said or "logs", filled) | {"log_dir": said}
+    with pytest.raises(Refused, match="leads out of the run folder"):
+        strangers.judged(config, "config.yaml", tmp_path / "logs" / "runs" / "a")
 
 
 def test_a_trial_keeps_the_value_of_a_variable_that_its_command_names(

@@ -1,12 +1,13 @@
 """Loggers of services, which are extras:
 each keeps options, metrics, figures and the end of a run, resumed ones too.
 
-They run where their package is installed, without a network: pip install -e '.[wandb]' and so on.
+They run where their package is installed, without a network; docs/extending.md has the commands.
 """
 
 import json
 import struct
 import sys
+import time
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -137,18 +138,28 @@ def read_wandb(folder, monkeypatch):
     """What is in the run folder to be sent: the records of all parts of the run."""
     from wandb.proto import wandb_internal_pb2
 
+    def written(path):
+        """Another process writes them, and goes on when wandb's finish has returned."""
+        for _ in range(300):
+            records = [wandb_internal_pb2.Record.FromString(data) for data in records_in(path)]
+            if any(record.WhichOneof("record_type") == "exit" for record in records):
+                return records
+            time.sleep(0.1)
+        raise AssertionError(f"{path}: has no end")
+
     def read(items):
         return {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
 
     found = SimpleNamespace(options={}, curves={}, last={}, pictures=set(), ids=set(), ended=None)
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         found.ids.add(path.stem)
-        for data in records_in(path):
-            record = wandb_internal_pb2.Record.FromString(data)
+        for record in written(path):
             found.options |= read(record.run.config.update) | read(record.config.update)
             found.last |= read(record.summary.update)
             row = read(record.history.item)
-            found.pictures |= {name for name, value in row.items() if isinstance(value, dict)}
+            found.pictures |= {
+                name.removesuffix("/_type") for name in row if row[name] == "image-file"
+            }
             for name, value in row.items():
                 found.curves.setdefault(name, {})[row.get("optimizer_step")] = value
             if record.WhichOneof("record_type") == "exit":
@@ -215,7 +226,8 @@ def test_a_service_has_options_curves_figures_and_the_end_and_of_a_resumed_run(
     monkeypatch.setenv("HOME", str(tmp_path))
     first = command(*SMALL, "data=breast_cancer", f"logger=[csv,{service}]")
     assert first.code == 0, first.err
-    assert command(f"resume={first.folder}", "trainer.max_epochs=4").code == 0
+    resumed = command(f"resume={first.folder}", "trainer.max_epochs=4")
+    assert resumed.code == 0, resumed.err
     result, found = read_result(first.folder), READ[service](first.folder, monkeypatch)
     assert len(found.ids) == 1
     assert found.options["optimizer"] == "nadam"
@@ -232,6 +244,21 @@ def test_a_service_has_options_curves_figures_and_the_end_and_of_a_resumed_run(
         assert found.last[tag] == pytest.approx(value), tag
     assert {"evaluation/confusion", "evaluation/calibration"} <= found.pictures
     assert found.ended == "done"
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("service", SERVICES)
+def test_trials_of_a_sweep_are_at_a_service_too(service, command, monkeypatch, tmp_path):
+    pytest.importorskip(service, reason=f"needs the extra {service}, which dev does not have")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["-m", *SMALL, "name=s", f"logger=[csv,{service}]"]
+    for seeds in ("0,1", "0,1,2"):  # the second command goes on
+        ended = command(*words, f"seed={seeds}")
+        assert ended.code == 0, ended.err
+    for number in range(3):
+        assert read_result(tmp_path / "logs" / "sweeps" / "s" / str(number))["status"] == "done"
 
 
 @pytest.mark.parametrize(

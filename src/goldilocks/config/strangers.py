@@ -20,8 +20,9 @@ from goldilocks.errors import Refused
 OURS = ("hydra", "packages", "log_dir", "resume")  # only conf/ and the command line set these
 RESOLVERS = {"direction"}  # which look at nothing but their arguments
 PLACE = re.compile(  # arguments that are places
-    r"(?:^|_)(?:dir|dirpath|directory|path|folder|root|uri|url|location)s?(?:_|$)", re.I
+    r"(?:^|_)(?:dir|dirpath|directory|path|folder|root|uri|url|location|artifact)s?(?:_|$)", re.I
 )
+LOG_DIR = "${log_dir}"  # in a file of conf/
 NAME = re.compile(r"(?!\.)[\w .+@-]+(?:/(?!\.)[\w .+@-]+)*")  # of an option: no `..`, no line break
 # For the processes of a sweep: what its command says, and no file in its folder can.
 STORAGE, PACKAGES = "GOLDILOCKS_STORAGE", "GOLDILOCKS_PACKAGES"
@@ -75,7 +76,7 @@ def judged(config: Mapping[Any, Any], where: str, folder: Path) -> dict[str, Any
         Refused: if it refers to this machine's environment, or would write out of the folder.
     """
     refuse_references(config, where)
-    refuse_paths(config, where, folder)
+    refuse_paths(config, where, folder, log_dir_of(config, folder))
     return {**config, "packages": own_packages()}
 
 
@@ -84,7 +85,7 @@ def refuse_references(config: Mapping[Any, Any], where: str) -> None:
     they would be written into the folder, or sent to a server.
     """
     for key, value in leaves(config):
-        if looks_elsewhere(value) and not is_own(key, value):
+        if looks_elsewhere(value) and not is_own(key, value, LOG_DIR):
             raise Refused(
                 f"{where}: {key}={value}: only references to other keys are followed there; write"
                 " the value"
@@ -110,13 +111,29 @@ def settled(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def refuse_paths(config: Mapping[Any, Any], where: str, folder: Path | None) -> None:
-    """Refuses callbacks and loggers that would write out of a folder;
-    None: that have any place of their own.
+def log_dir_of(config: Mapping[Any, Any], folder: Path) -> str | None:
+    """The `log_dir` of a configuration from a folder, if it is conf/'s or the folder lies in it."""
+    said = config.get("log_dir")
+    if not isinstance(said, str) or said == own_log_dir():
+        return said
+    kept = {Path(said).resolve() / kind for kind in ("runs", "sweeps")}
+    return said if kept & {folder.resolve(), *folder.resolve().parents} else None
+
+
+def refuse_paths(
+    config: Mapping[Any, Any], where: str, folder: Path | None, log_dir: str | None
+) -> None:
+    """Refuses callbacks and loggers that would write out of a folder.
+
+    Args:
+        config: What has them.
+        where: The file, for messages.
+        folder: None: they must not have any place of their own.
+        log_dir: What `${log_dir}` in a file of conf/ means; None: no place to write to.
     """
     watchers = {group: config.get(group) for group in ("callbacks", "logger")}
     for key, value in leaves(watchers):
-        if leads_out(key, value, folder) and not is_own(key, value):
+        if leads_out(key, value, folder) and not is_own(key, value, log_dir):
             raise Refused(
                 f"{where}: {key}={value}: leads out of the run folder; leave it out, or set it in"
                 " a file of conf/"
@@ -124,12 +141,17 @@ def refuse_paths(config: Mapping[Any, Any], where: str, folder: Path | None) -> 
 
 
 def leads_out(key: str, value: Any, folder: Path | None) -> bool:
-    """Whether an argument names a place outside of a folder.
-    Addresses of servers are not places.
+    """Whether an argument names a place outside of a folder, or what another key says.
+
+    Addresses of servers are no places.
     """
-    if not isinstance(value, str) or re.match(r"https?://", value):
+    if not isinstance(value, str) or re.match(r"https?://[^$]*$", value):
         return False
-    if ".." in re.split(r"[\\/]", value) or re.match(r"~|\\|[\w+.-]+:[\\/]|file:", value):
+    if (
+        "${" in value
+        or ".." in re.split(r"[\\/]", value)
+        or re.match(r"~|\\|[\w+.-]+:[\\/]|file:", value)
+    ):
         return True
     if not value.startswith("/") and not PLACE.search(key.rpartition(".")[2]):
         return False
@@ -148,9 +170,12 @@ def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, node
 
 
-def is_own(key: str, value: str) -> bool:
-    """Whether a file of conf/ says the same of an argument of this name."""
-    return (key.rpartition(".")[2], value) in own_values()
+def is_own(key: str, value: str, log_dir: str | None) -> bool:
+    """Whether a file of conf/ says the same of an argument, perhaps of a place in `log_dir`."""
+    said = (word for name, word in own_values() if name == key.rpartition(".")[2])
+    if log_dir is None:
+        return any(word == value for word in said if LOG_DIR not in word)
+    return any(value in (word, word.replace(LOG_DIR, log_dir)) for word in said)
 
 
 @cache
@@ -176,6 +201,14 @@ def packages_of_conf() -> tuple[str, ...]:
     import yaml
 
     return tuple(yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["packages"])
+
+
+@cache
+def own_log_dir() -> str:
+    """The `log_dir` of conf/train.yaml."""
+    import yaml
+
+    return str(yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["log_dir"])
 
 
 # --- overrides and names --------------------------------------------------------------------------
@@ -263,12 +296,12 @@ def judge_file(loaded: Any, name: str) -> None:
             f"{file}: sets {key}, which only conf/ and the command line may; leave it out"
         )
     refuse_references(content, str(file))
-    refuse_paths(content, str(file), None)
+    refuse_paths(content, str(file), None, LOG_DIR)
 
 
 def take_ours(config: Any) -> None:
     """Takes Hydra's settings out of a composed file,
-    and puts conf/'s packages in place of its own.
+    and puts conf/'s packages and log_dir in place of its own.
     """
     from omegaconf import open_dict
 
@@ -276,6 +309,8 @@ def take_ours(config: Any) -> None:
         config.pop("hydra", None)
         if "packages" in config:
             config.packages = own_packages()
+        if "log_dir" in config:
+            config.log_dir = own_log_dir()
 
 
 # --- what a command says to its processes ---------------------------------------------------------

@@ -43,13 +43,15 @@ class WandbLogger(RunLogger):
             project=project,
             entity=entity,
             mode=None if mode == "auto" else mode,
-            dir=save_dir,
+            dir=str(folder.absolute()),  # its process may have been started in another directory
             id=remembered(folder, "wandb"),
             name=title,
             group=title.rpartition("/")[0] or None,
             resume=None if mode == "offline" else "allow",
             settings=wandb.Settings(silent=True, console="off", disable_git=True),
         )
+        # A link out of the run folder, which would be refused when the run is resumed.
+        (Path(self.run.dir).parent / "logs" / "debug-core.log").unlink(missing_ok=True)
         self.run.define_metric("*", step_metric=STEP)
 
     @property

@@ -62,8 +62,8 @@ def packages() -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        if name := distribution.metadata["Name"]:
-            found.setdefault(name, distribution.version)
+        if "Name" in distribution.metadata:
+            found.setdefault(distribution.metadata["Name"], distribution.version)
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -80,7 +80,7 @@ class Checker:
         values = resolved(trial.config)
         config_hash = hash_of(values)
         settings = check_values(values)
-        refuse_paths({"callbacks": settings.callbacks, "logger": settings.logger}, "a sweep", None)
+        refuse_paths(values, "a sweep", None, values["log_dir"])
         if not self.own_process and devices.plan(settings.trainer).strategy != "single":
             raise Refused(
                 "hydra/launcher: a trial on several devices would end the sweep where one of them"
