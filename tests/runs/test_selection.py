@@ -29,8 +29,10 @@ def test_equal_candidates_are_averaged_plainly():
     assert chosen.value == pytest.approx(0.25, rel=0.2)
 
 
-def test_where_most_are_bad_greedy_selection_leaves_them_out():
+def test_where_most_are_bad_greedy_selection_leaves_them_out(monkeypatch):
     candidates = noisy(0.3, 0.3, *[5.0] * 6)
+    assert select(candidates, squares, "min", members=6).how == "shrunk"  # there are few rows
+    monkeypatch.setattr(selection, "MANY_ROWS", 400)
     chosen = select(candidates, squares, "min", members=6)
     assert chosen.how == "greedy"
     assert set(chosen.weights) == {0, 1}

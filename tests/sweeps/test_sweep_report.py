@@ -4,8 +4,10 @@ import builtins
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -32,6 +34,7 @@ from goldilocks.sweeps.report.reading import (
 from goldilocks.sweeps.report.rendering import Cell, Section, Table, markdown, page
 from goldilocks.sweeps.report.summary import Summary, summarize
 from goldilocks.sweeps.report.tables import best_per_value
+from goldilocks.training.outcome import Outcome, save_outcome
 
 LR = {"key": "optimizer.lr", "low": 1e-4, "high": 1.0, "log": True}
 WIDTH = {"key": "model.width", "low": 8, "high": 128, "log": False}
@@ -217,6 +220,25 @@ def test_nine_within_a_standard_error_have_no_winner():
     assert [table_row[0].text for table_row in trials_table(summary).rows[:2]] == ["6", "8"]
     clear = summary_of(judged(*NINE, error=0.0001), LR, WIDTH)
     assert "Best: trial 8" in conclusions(clear)[0] and said(clear, "`optimizer.lr`, 0.9, lies at")
+
+
+@pytest.mark.parametrize(("noise", "alike"), [(0.001, 1), (0.3, 3)])
+def test_trials_that_kept_their_predictions_are_compared_row_by_row(noise, alike, tmp_path):
+    """Values known to within 0.1 differ by 0.01: by rows that all find hard that is much."""
+    draws = np.random.default_rng(0)
+    hard = draws.exponential(size=100)
+    rows = [(0.1, 8 * (3 - number), 1 + 0.01 * number, 30 - number, 1.0) for number in range(3)]
+    trials = judged(*rows, error=0.1)
+    for number in range(3):
+        own = (np.arange(100), np.zeros(100, int), np.full((100, 2), 0.5))
+        outcome = Outcome(*own, hard + noise * draws.normal(size=100))
+        (tmp_path / str(number)).mkdir()
+        save_outcome(outcome, tmp_path / str(number) / "predictions" / "val.npz", 100)
+    summary = replace(summary_of(trials, LR, WIDTH), folder=tmp_path)
+    assert len(summary.alike) == alike
+    assert summary.best.number == alike - 1  # the smallest of them
+    if alike > 1:
+        assert "compared row by row" in said(summary, "No winner")
 
 
 def test_the_importance_of_noise_is_not_told():
@@ -742,7 +764,7 @@ def test_a_sweep_does_not_fail_because_of_its_report(tmp_path: Path, capsys, mon
 
 
 def test_what_cannot_be_told_apart_is_told_alike_everywhere(command, tmp_path: Path, capfd):
-    words = ["-m", *SMALL, "name=s", "logger=none", "model.width=16,8,32"]
+    words = ["-m", *SMALL, "name=s", "logger=none", "model.width=16,8,32", "kept_predictions=0"]
     assert command(*words).code == 0
     folder = tmp_path / "logs/sweeps/s"
     for number in range(3):

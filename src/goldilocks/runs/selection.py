@@ -24,6 +24,7 @@ Places = NDArray[np.intp]
 Scores = Callable[[Predictions, Places], NDArray[np.float64]]
 
 DRAWS = 20  # of the bootstrap
+MANY_ROWS = 1000  # below which greedy selection may end with the single luckiest network
 SHOWN = 2  # standard errors from which on a difference counts as shown
 GROUPS = 20  # of rows, that a jackknife leaves out in turn
 MOST_CANDIDATES = 50  # the best ones
@@ -78,7 +79,7 @@ def select(predicted: Predictions, scores: Scores, mode: str, members: int) -> S
     order = np.argsort(alone, kind="stable")[:MOST_CANDIDATES]
     library = Library(predicted, costs, order, members)
     chosen = judged = library.judge("mean", rows)
-    for how in ("shrunk", "greedy"):
+    for how in ("shrunk", "greedy") if len(rows) >= MANY_ROWS else ("shrunk",):
         judged = library.judge(how, rows)
         error = difference(costs, chosen.predictions, judged.predictions, rows)
         if chosen.cost - judged.cost > SHOWN * error:

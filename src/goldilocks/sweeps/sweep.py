@@ -23,8 +23,9 @@ from goldilocks.errors import Refused, one_line
 from goldilocks.machine import devices
 from goldilocks.machine.locks import held
 from goldilocks.runs.cross_validation import are_asked
+from goldilocks.runs.ensembles import is_ensemble
 from goldilocks.runs.printing import print_board
-from goldilocks.sweeps.ensemble import try_ensemble
+from goldilocks.sweeps.ensemble import FOLDER, try_ensemble
 from goldilocks.sweeps.execution.folder import (
     Record,
     all_trials,
@@ -102,7 +103,8 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
             launch.run(waiting, proposals)
     finally:
         mine = [*trials, *(proposals.made if proposals else [])]
-        finish(folder, mine, modes, settings.ensemble if waiting or fresh or proposals else 0)
+        unchanged = not (waiting or proposals) and is_ensemble(folder / FOLDER)
+        finish(folder, mine, modes, 0 if unchanged else settings.ensemble)
     end(mine, launch)
 
 

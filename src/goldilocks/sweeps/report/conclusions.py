@@ -19,7 +19,6 @@ from goldilocks.sweeps.report.summary import (
     Configuration,
     Parameter,
     Summary,
-    noise,
     number_of,
     reasons_of,
 )
@@ -77,7 +76,12 @@ def alike_in_words(summary: Summary) -> str:
     text = f"{count} cannot be told apart. Their `{summary.objective}` is"
     if values[0] == values[-1]:
         return f"{text} {shown(values[0])}"
-    error = noise(summary.alike[0], summary.alike[-1])
+    if summary.is_paired:
+        return (
+            f"{text} {shown(values[0])} to {shown(values[-1])}; compared row by row, the best value"
+            " is no more than a standard error of the difference ahead of any"
+        )
+    error = summary.noise(summary.alike[0], summary.alike[-1])
     return (
         f"{text} {shown(values[0])} to {shown(values[-1])}, which is within a standard error,"
         f" {error:.2g}, of the best value"

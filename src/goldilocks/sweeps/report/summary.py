@@ -14,6 +14,7 @@ from typing import Any
 
 from goldilocks.sweeps.execution.trials import Trial
 from goldilocks.sweeps.objectives import pareto_front
+from goldilocks.sweeps.report.paired import Paired
 
 SEED = "seed"  # trials that differ in nothing else are one configuration
 INFEASIBLE = ("failed", "diverged")
@@ -27,9 +28,8 @@ ORDER = (
     "done",
 )  # a configuration has the first
 PAUSE = 60  # seconds without a trial after which a sweep counts as paused
-CLOCK = (
-    1.25  # times the fewest seconds, up to which trials take equally long: a machine is no steadier
-)
+FAR = 3  # standard errors of the best value, beyond which nothing is alike
+CLOCK = 1.25  # times the fewest seconds, up to which trials take as long: no machine is steadier
 WIDE = 30  # times the smallest value from which on an axis is logarithmic
 RATIO = 4  # the same, of listed numbers that are a constant factor apart
 
@@ -58,6 +58,10 @@ class Configuration:
     def status(self) -> str:
         """The worst of its trials'."""
         return min((trial.status for trial in self.trials), key=ORDER.index)
+
+    def trial_of(self, seed: str) -> int:
+        """The number of the trial with a seed."""
+        return next(one.number for one in self.trials if one.varied.get(SEED, "0") == seed)
 
     def value(self, objective: int = 0) -> float | None:
         """The mean over the seeds, None if there is no value."""
@@ -194,10 +198,9 @@ class Summary:
 
     @cached_property
     def alike(self) -> list[Configuration]:
-        """What cannot be told from the best value:
-        down to the first that is more than a standard error worse.
+        """What the best value is not shown to beat: is no more than a standard error worse.
 
-        This is the rule of one standard error (Breiman et al. 1984).
+        The rule of one standard error (Breiman et al. 1984), of the difference.
         With several objectives there is one alone.
         """
         first, sign = self.ranked[0] if self.ranked else None, self.signs[0]
@@ -206,9 +209,36 @@ class Summary:
 
         def close(one: Configuration) -> bool:
             gap = sign * ((one.value() or 0.0) - (first.value() or 0.0))
-            return gap <= max(noise(first, one), 0.0)  # equal values are alike, whatever is known
+            if first.error is not None and gap > FAR * first.error:
+                return False  # its predictions need not be read
+            # Equal values are alike, whatever is known.
+            return gap <= max(self.noise(first, one), 0.0)
 
-        return list(itertools.takewhile(close, self.ranked))
+        return [one for one in self.ranked if close(one)]
+
+    def noise(self, first: Configuration, one: Configuration) -> float:
+        """The standard error of the difference between two configurations: by their rows, and by
+        the seeds they share.
+
+        That of the rows is of the paired differences, where both have kept their predictions, else
+        the first one's own. It is below zero where nothing is known of either.
+        """
+        shared = [seed for seed in first.by_seed if seed in one.by_seed]
+        gains = [one.by_seed[seed][0] - first.by_seed[seed][0] for seed in shared]
+        seeds = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+        rows = self.paired.error([(first.trial_of(seed), one.trial_of(seed)) for seed in shared])
+        known = [e for e in (first.error if rows is None else rows, seeds) if e is not None]
+        return math.hypot(*known) if known else -1.0
+
+    @cached_property
+    def paired(self) -> Paired:
+        """Differences between trials, row by row."""
+        return Paired(self.folder, self.objective)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether those that are alike were compared row by row."""
+        return all(self.paired.rows_of(one.number) is not None for one in self.alike)
 
     @property
     def nothing_differs(self) -> bool:
@@ -275,19 +305,6 @@ class Summary:
         usual = round(statistics.median(lengths["done"])) if lengths["done"] else 0
         saved = sum(max(usual - epochs, 0) for epochs in lengths["pruned"])
         return saved, saved + sum(lengths["done"]) + sum(lengths["pruned"])
-
-
-def noise(first: Configuration, one: Configuration) -> float:
-    """The standard error of the difference between two configurations:
-    by their rows, and by the seeds they share.
-
-    That of the rows is the first one's own. It is below zero where nothing is known of either.
-    """
-    shared = [seed for seed in first.by_seed if seed in one.by_seed]
-    gains = [one.by_seed[seed][0] - first.by_seed[seed][0] for seed in shared]
-    seeds = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
-    known = [error for error in (first.error, seeds) if error is not None]
-    return math.hypot(*known) if known else -1.0
 
 
 def simplest(alike: Sequence[Configuration]) -> tuple[Configuration, str]:
