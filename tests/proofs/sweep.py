@@ -379,6 +379,20 @@ def skip_refused() -> Measured:
 
 
 @proof(
+    "sweep.folds=auto",
+    "",
+    "judges the trials of few rows by cross-validation",
+    "networks of a trial judged by 30 validation rows; without it",
+)
+def folds() -> Measured:
+    found = []
+    for words in (("sweep.folds=auto",), ()):
+        done = swept("model.width=4", *words)
+        found.append(sum("/fold_" in path and path.endswith("result.json") for path in done.files))
+    return f"{found[0]}; {found[1] or 1}", found == [5, 0]
+
+
+@proof(
     "sweep.ensemble",
     "",
     "networks of a sweep that predict together at most; 0: none",

@@ -39,6 +39,7 @@ from goldilocks.sweeps.execution.planning import MOST_REASONS, Checker, Proposal
 from goldilocks.sweeps.execution.plugin_launchers import launcher_of
 from goldilocks.sweeps.execution.printing import trials_table
 from goldilocks.sweeps.execution.trials import Trial, frozen, frozen_numbers, readable
+from goldilocks.sweeps.folds import folds_of
 from goldilocks.sweeps.report.page import try_report
 from goldilocks.sweeps.report.summary import reasons_of
 from goldilocks.sweeps.search.comparable import DATA, check_comparable
@@ -72,6 +73,8 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     space = space_of(composer, arguments, settings)
     launcher = launcher_of(sweeper)  # or a refusal
     checker = Checker(type(launcher).__name__ == "ProcessLauncher", settings.objectives)
+    more = folds_of(settings.folds, composer.compose(space.fixed)[0], checker)
+    space.fixed.extend(more)
     first = Trial(space.fixed, {}, *composer.compose(space.fixed))
     modes = settings.modes or {first.config.objective.metric: first.config.objective.mode}
     if settings.needs_study:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from goldilocks.machine.clock import duration
+from goldilocks.runs.cross_validation import are_asked
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.sweeps.execution.planning import Checker
@@ -83,13 +84,16 @@ def estimates(trials: Sequence[Trial], checker: Checker) -> list[float]:
         ordered[min(round(place * step), len(ordered) - 1)] for place in range(MOST_PROBES)
     )
     print(f"timing {len(probed)} of {len(kinds)} kinds of trials", file=sys.stderr)
-    seconds = {kind: probe(kinds[kind], checker.rows(kinds[kind])) for kind in probed}
+    seconds = {
+        kind: probe(kinds[kind], checker.num_rows(kinds[kind].config)["train"]) for kind in probed
+    }
     found = []
     for trial in trials:
         size, batch = kind_of(trial, checker)
         nearest = min(seconds, key=lambda kind: (abs(kind[1] - batch), abs(kind[0] - size)))
         epoch, start = seconds[nearest]
-        found.append(epoch * trial.config.trainer.max_epochs + start)
+        networks = trial.config.data.folds if are_asked(trial.config) else 1
+        found.append(networks * epoch * trial.config.trainer.max_epochs + start)
     return found
 
 

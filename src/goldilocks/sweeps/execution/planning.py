@@ -153,9 +153,9 @@ class Checker:
         check_defined(metrics, task, self.judged[key])
         self.defined.add(known)
 
-    def rows(self, trial: Trial) -> int:
-        """Training rows of a trial that was checked."""
-        return self.specs[str(check(trial.config).data)].num_rows["train"]
+    def num_rows(self, cfg: DictConfig) -> dict[str, int]:
+        """Rows of a trial by stage."""
+        return self.specs[self.loaded(check(cfg))].num_rows
 
 
 def plan(

@@ -40,6 +40,7 @@ class SweepSettings:
         retry_failed: bool,
         skip_refused: bool,
         dry_run: bool,
+        folds: Literal["auto"] | None,
         ensemble: Annotated[int, Field(ge=0)],
         seed: Annotated[int, Field(ge=0, lt=2**32)],
         storage: str | None,
@@ -51,7 +52,7 @@ class SweepSettings:
         self.pruner, self.min_epochs, self.reduction_factor = pruner, min_epochs, reduction_factor
         self.timeout = None if timeout is None else seconds(timeout)
         self.max_failures, self.retry_failed, self.dry_run = max_failures, retry_failed, dry_run
-        self.ensemble = ensemble
+        self.ensemble, self.folds = ensemble, folds
         self.storage, self.skip_refused = storage, skip_refused
         self.modes = {metric: better(metric, "sweep.objectives", metrics) for metric in objectives}
         self.check()
