@@ -140,7 +140,8 @@ def test_a_real_disk_that_is_full(size, sweep, tmp_path):
         words = ["-m", "seed=0,1", "name=s"] if sweep else []
         command = [sys.executable, str(ROOT / "train.py"), *words, *QUICK, f"log_dir={disk}"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode in (1, 2)
+        roomy = size in ("64k", "128k")  # for the result; figures and predictions are best effort
+        assert done.returncode in ((0, 1, 2) if roomy else (1, 2))
         assert "Traceback" not in done.stderr, done.stderr
         for path in disk.glob("*/*/**/result.json"):
             assert json.loads(path.read_text())["status"] in ("failed", "done")
