@@ -154,7 +154,8 @@ def coverage(
 def in_words(entry: Mapping[str, Any]) -> str:
     """What was asked for and what came, in a line.
 
-    >>> in_words({"level": 0.9, "rows": 100, "kept": 80, "reached": 0.88, "size": 1.25})
+    >>> known = {"level": 0.9, "rows": 100, "kept": 80, "reached": 0.88, "size": 1.25}
+    >>> in_words(known)  # doctest: +NORMALIZE_WHITESPACE
     'sets of 90 %: 0.880 ± 0.030 of the 100 test rows have their class in them, 1.25 classes in
     the mean'
     """

@@ -60,7 +60,8 @@ def alone_in_words(alone: Mapping[str, Any], folds: int) -> str:
     """What a single network of a cross-validation reaches on the test rows, beside all of them
     together.
 
-    >>> alone_in_words({"metrics": {"test/loss": 0.5}, "spread": {"test/loss": 0.02}}, 5)
+    >>> known = {"metrics": {"test/loss": 0.5}, "spread": {"test/loss": 0.02}}
+    >>> alone_in_words(known, 5)  # doctest: +NORMALIZE_WHITESPACE
     'test: of the 5 networks together, the mean of their predictions; one alone: loss 0.5000 ±
     0.0200'
     """
