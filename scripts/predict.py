@@ -2,7 +2,8 @@
 `python scripts/predict.py RUN new.csv --output predictions.csv`.
 
 RUN is a run folder or `last`. The rows are kept as they are; `predicted_TARGET` comes after them,
-and for classes `probability_CLASS` for each. Where the file has the target too, the metrics are
+and for classes `probability_CLASS` for each; with `--interval 0.9` `lower_TARGET` and
+`upper_TARGET`, with `--set 0.9` `set_CLASS`. Where the file has the target too, the metrics are
 printed. Values that the training rows did not have are listed by column: numbers and dates that
 cannot be read or are out of range, unseen categories.
 """
@@ -33,22 +34,42 @@ def main() -> int:
         action="store_true",
         help="put a ' in front of words that a spreadsheet would take for a formula",
     )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        metavar="0.9",
+        help="of a regression: lower_ and upper_ ends between which that share of rows is",
+    )
+    parser.add_argument(
+        "--set",
+        type=float,
+        metavar="0.9",
+        help="of classes: which are in a set, set_CLASS, that has the true one in that share",
+    )
     parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
     given = parser.parse_args()
     with refusals() as outcome:
         from dataclasses import replace
 
+        from goldilocks.errors import Refused
         from goldilocks.inference.predict import load
         from goldilocks.inference.predict_file import layout_of, predict_file
 
         predictor = load(given.run, given.log_dir, given.strict)
+        own, other = ("interval", "set")[:: 1 if predictor.spec.task == "regression" else -1]
+        if (level := getattr(given, other)) is not None:
+            raise Refused(
+                f"--{other} {level:g}: {given.run} predicts"
+                f" {'values' if own == 'interval' else 'classes'}; write --{own} {level:g}"
+            )
         said = {
             name: getattr(given, name)
             for name in ("separator", "encoding")
             if getattr(given, name) is not None
         }
         layout = replace(layout_of(predictor), **said)
-        done = predict_file(predictor, given.file, given.output, layout, given.safe_csv)
+        level = getattr(given, own)
+        done = predict_file(predictor, given.file, given.output, layout, given.safe_csv, level)
         if done.ignored:
             print(
                 f"ignored columns, which the network does not take: {', '.join(done.ignored)}",

@@ -33,6 +33,7 @@ class KeptPredictions(pl.Callback):
         self.folder = folder
         self.max_rows = max_rows
         self.outcome: Outcome | None = None  # of the validation rows
+        self.tested: Outcome | None = None  # of all test rows
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not self.max_rows or not can_inspect(pl_module):
@@ -46,7 +47,8 @@ class KeptPredictions(pl.Callback):
         if not self.max_rows or not can_inspect(pl_module):
             return
         try:
-            self.keep("test", outcome_of(trainer, pl_module, pl_module.evaluated, "test"))
+            self.tested = outcome_of(trainer, pl_module, pl_module.evaluated, "test")
+            self.keep("test", self.tested)
         except Exception as error:
             self.warn(error)
 
@@ -73,8 +75,17 @@ class KeptPredictions(pl.Callback):
 
 def predictions_of(trainer: Any, module: TrainingModule) -> Outcome | None:
     """What the best network of a run that has ended predicts for the validation rows."""
-    own = next(one for one in trainer.callbacks if isinstance(one, KeptPredictions))
-    return own.validation(trainer, module)
+    return own_of(trainer).validation(trainer, module)
+
+
+def tested_of(trainer: Any) -> Outcome | None:
+    """What was predicted for all test rows in the last test; None where nothing is kept."""
+    return own_of(trainer).tested
+
+
+def own_of(trainer: Any) -> KeptPredictions:
+    """The callback of a trainer."""
+    return next(one for one in trainer.callbacks if isinstance(one, KeptPredictions))
 
 
 def can_inspect(module: TrainingModule) -> bool:

@@ -31,7 +31,7 @@ from goldilocks.data.tables.preparation import (
 )
 from goldilocks.data.tables.values import MARKS, TRUTH
 from goldilocks.errors import Refused, missing, one_line
-from goldilocks.inference.graph import Graph, OwnInput, Together, merged
+from goldilocks.inference.graph import Calibrated, Graph, OwnInput, Together, merged
 from goldilocks.inference.predict import Predictor
 from goldilocks.machine.files import write_json
 
@@ -105,8 +105,15 @@ def export(predictor: Predictor, folder: Path, form: Format) -> Exported:
     return Exported(file if kept else None, difference, len(expected), real)
 
 
-def graph_of(predictor: Predictor) -> Graph | Together:
-    """One graph of all networks that predict."""
+def graph_of(predictor: Predictor) -> Graph | Together | Calibrated:
+    """One graph of all networks that predict, and of their temperature."""
+    graph = graph_of_networks(predictor)
+    temperature = predictor.calibration.temperature
+    return graph if temperature == 1 else Calibrated(graph, temperature)
+
+
+def graph_of_networks(predictor: Predictor) -> Graph | Together:
+    """One graph of all networks, as they were trained."""
     graphs = [
         Graph(one.network, one.task, one.preparation, one.scaler) for one in predictor.members
     ]
@@ -142,7 +149,7 @@ def quiet_exporters() -> Iterator[None]:
 
 
 def save_onnx(
-    graph: Graph | Together, inputs: NDArray[np.float64], file: Path
+    graph: Graph | Together | Calibrated, inputs: NDArray[np.float64], file: Path
 ) -> Callable[[Any], Any]:
     """Writes ONNX by torch's own exporter; returns what runs it in onnxruntime."""
     try:
@@ -175,7 +182,7 @@ def save_onnx(
 
 
 def save_program(
-    graph: Graph | Together, inputs: NDArray[np.float64], file: Path
+    graph: Graph | Together | Calibrated, inputs: NDArray[np.float64], file: Path
 ) -> Callable[[Any], Any]:
     """Writes a program of torch.export; returns what runs it, read from the file."""
     rows = {"x": {0: torch.export.Dim("rows")}}
@@ -327,6 +334,8 @@ def description(predictor: Predictor) -> dict[str, Any]:
     schema["output"] = {"name": output_name(spec.task), "task": spec.task, "target": names}
     if spec.class_names:
         schema["output"]["classes"] = list(spec.class_names)
+    if spec.task == "binary":
+        schema["output"]["threshold"] = predictor.calibration.threshold
     return schema
 
 

@@ -24,10 +24,11 @@ from goldilocks.data.tables.preparation import (
 )
 from goldilocks.errors import Refused
 from goldilocks.tasks.task import Task
-from goldilocks.training.outcome import both_classes
+from goldilocks.training.outcome import predicted_from
 
 # Of scikit-learn's QuantileTransformer: the least probability, and how near to an end is at it.
 EDGE = 1e-7
+SMALLEST = torch.finfo(torch.float32).tiny  # of probabilities whose logarithm is taken
 # Wichura 1988, algorithm AS 241, PPND16: numerators and denominators of the normal distribution's
 # quantiles, in the centre and in the tails down to 1e-11; the highest power first. Right to 16
 # digits.
@@ -107,7 +108,7 @@ class Graph(nn.Module):
         self.network, self.task = network, task
 
     def forward(self, x: Tensor) -> Tensor:
-        return both_classes(self.task.predict(self.network(self.prepare(x))), self.spec)
+        return predicted_from(self.task, self.network(self.prepare(x)))
 
 
 class Together(nn.Module):
@@ -137,6 +138,23 @@ class Together(nn.Module):
             for graph, weight, each in zip(self.graphs, self.weights, own, strict=True)
         ]
         return torch.stack(parts).sum(0)
+
+
+class Calibrated(nn.Module):
+    """Probabilities whose logits are divided by a temperature: what `calibration.tempered` does.
+
+    **Shape**: as of `Graph`.
+    """
+
+    def __init__(self, graph: Graph | Together, temperature: float) -> None:
+        super().__init__()
+        self.spec = graph.spec
+        self.graph = graph
+        self.temperature = temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        logs = self.graph(x).clamp(min=SMALLEST).log()
+        return (logs / self.temperature).softmax(-1)
 
 
 class OwnInput(nn.Module):

@@ -19,10 +19,13 @@ from goldilocks.data.scaling import apply_scaler, check_finite
 from goldilocks.data.tables.dialect import column_names
 from goldilocks.data.tables.preparation import Strange, StrangeValues
 from goldilocks.errors import Refused, near_miss
-from goldilocks.runs.ensembles import members_of
+from goldilocks.runs import conformal
+from goldilocks.runs.calibration import read_calibration, tempered
+from goldilocks.runs.ensembles import kept, members_of
 from goldilocks.runs.folder import find_run, read_result
 from goldilocks.runs.trained import TrainedNetwork, load_network
-from goldilocks.training.outcome import both_classes
+from goldilocks.runs.uncertainty import calibrated
+from goldilocks.training.outcome import Outcome, predicted_from
 
 Array = NDArray[Any]
 
@@ -46,6 +49,7 @@ class Predictor:
         self.weights = [weight for _, weight in members]
         self.folder = folder
         self.strict = strict
+        self.calibration = read_calibration(folder)
         lead = self.members[0]
         self.task = lead.task
         self.spec = lead.spec
@@ -154,7 +158,15 @@ class Predictor:
             self.members, self.weights, self.prepared(rows), strict=True
         ):
             total = total + weight * predictions(member, inputs)
-        return np.asarray(total, np.float32)
+        return tempered(np.asarray(total, np.float32), self.calibration.temperature)
+
+    def kept(self) -> Outcome:
+        """The run's kept predictions of validation rows, with probabilities as they are given out.
+
+        Raises:
+            Refused: if there are none.
+        """
+        return calibrated(kept(self.folder), self.calibration)
 
 
 def columns_of(member: TrainedNetwork) -> list[str]:
@@ -171,19 +183,40 @@ def predictions(member: TrainedNetwork, inputs: NDArray[np.float32]) -> NDArray[
     found = [np.empty((0, width), np.float32)]
     for first in range(0, len(inputs), EVALUATION_ROWS_ON_CPU):
         x = torch.from_numpy(inputs[first : first + EVALUATION_ROWS_ON_CPU])
-        predicted = member.task.predict(member.network(x))
-        found.append(both_classes(predicted, member.spec).numpy())
+        found.append(predicted_from(member.task, member.network(x)).numpy())
     return np.concatenate(found)
 
 
 class Regressor(Predictor):
     """Predicts values in the targets' own units."""
 
-    def predict(self, rows: Any) -> NDArray[np.float32]:
-        """Values of rows, [N], or [N, T] of several targets; for `rows` see `prepared`."""
+    def predict(self, rows: Any, interval: float | None = None) -> Any:
+        """Values of rows, [N], or [N, T] of several targets; with `interval` a tuple of three such
+        arrays: values, lower ends, upper ends.
+
+        Args:
+            rows: See `prepared`.
+            interval: The share of rows whose value is to be between the ends, such as 0.9.
+
+        Raises:
+            Refused: a ValueError, for a share that the run has too few kept predictions for.
+        """
         self.tell(rows)
         values = self.outputs(rows)
-        return values[:, 0] if values.shape[1] == 1 else values
+        found = [values]
+        if interval is not None:
+            found += [end.astype(np.float32) for end in self.ends(values, interval)]
+        if values.shape[1] == 1:
+            found = [each[:, 0] for each in found]
+        return found[0] if interval is None else tuple(found)
+
+    def ends(self, values: Array, level: float) -> tuple[Array, Array]:
+        """Lower and upper ends around predicted values, [N, T] each, in double precision."""
+        return conformal.interval(self.spec, values, self.margins(level))
+
+    def margins(self, level: float) -> Array:
+        """How far values are from their predictions at most, [T]; see `conformal.margins`."""
+        return conformal.margins(self.spec, self.kept(), level)
 
 
 class Classifier(Predictor):
@@ -194,9 +227,39 @@ class Classifier(Predictor):
         self.classes_ = classes_of(self.spec.class_names)
 
     def predict(self, rows: Any) -> Array:
-        """The likeliest class of each row, [N]; for `rows` see `prepared`."""
+        """The likeliest class of each row, [N], or of two classes the second where its probability
+        is above the run's threshold; for `rows` see `prepared`.
+        """
         self.tell(rows)
-        return self.classes_[self.outputs(rows).argmax(1)]
+        return self.chosen(self.outputs(rows))
+
+    def chosen(self, probabilities: Array) -> Array:
+        """The class that is predicted, [N], by probabilities, [N, C]."""
+        if self.calibration.threshold == 0.5 or self.spec.task != "binary":
+            return self.classes_[probabilities.argmax(1)]
+        above = probabilities[:, 1].astype(np.float64) > self.calibration.threshold
+        return self.classes_[above.astype(int)]
+
+    def predict_set(self, rows: Any, level: float) -> NDArray[np.bool_]:
+        """Which classes are in the set of each row, [N, C], in the order of `classes_`.
+
+        A share `level` of rows, if they are like the validation rows, has its true class in the
+        set. A row's set is empty where no class is as probable as true ones are.
+
+        Args:
+            rows: See `prepared`.
+            level: Such as 0.9.
+
+        Raises:
+            Refused: a ValueError, for a share that the run has too few kept predictions for.
+        """
+        self.tell(rows)
+        return conformal.sets(self.outputs(rows), self.set_limit(level))
+
+    def set_limit(self, level: float) -> float:
+        """How improbable a class of a set may be; see `conformal.set_limit`."""
+        own = self.kept()
+        return conformal.set_limit(own.predicted, own.true, level)
 
     def predict_proba(self, rows: Any) -> NDArray[np.float32]:
         """The probability of each class, [N, C]; for `rows` see `prepared`."""

@@ -5,7 +5,7 @@ Legend: N rows of a piece, C outputs.
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from goldilocks.data.tables.preparation import Strange
 from goldilocks.data.tables.values import MARKS, NUMBERS, classes_of, numbers_of
 from goldilocks.data.targets import OTHER_CLASSES
 from goldilocks.errors import Refused
-from goldilocks.inference.predict import Classifier, Predictor, check_columns
+from goldilocks.inference.predict import Classifier, Predictor, Regressor, check_columns
+from goldilocks.runs import conformal
 from goldilocks.training.outcome import values_of
 
 PIECE_ROWS, FEWEST_ROWS = 2**14, 2**9
@@ -66,6 +67,7 @@ def predict_file(
     output: Path,
     layout: Layout | None = None,
     safe: bool = False,
+    level: float | None = None,
 ) -> Predicted:
     """Writes the rows of a file with columns of predictions after them.
 
@@ -81,6 +83,8 @@ def predict_file(
         layout: What is known of the file; None takes what the run's options say of theirs.
         safe: Whether a word that a spreadsheet would take for a formula is
             written with a ' in front.
+        level: The share of rows that intervals, `lower_TARGET` to `upper_TARGET`, or sets of
+            classes, `set_CLASS` of 1 and 0, are to cover; None: there are none.
 
     Raises:
         Refused: for rows that lack a column, a file that is no table, an output that cannot be
@@ -96,20 +100,26 @@ def predict_file(
         raise Refused(f"{file}: there is no such file")
     stream = open_stream(file, layout or layout_of(predictor), names[0])
     check_columns(names, stream.names, str(file))
-    added = added_names(predictor)
+    added = [*added_names(predictor), *names_of_level(predictor, level)]
+    beside = columns_of_level(predictor, level)
     if taken := [name for name in added if name in stream.header]:
         raise Refused(f"{file}: has a column {taken[0]} already; rename it")
     with written_whole(file, output) as target:
-        done = write_pieces(predictor, stream, target, added, safe)
+        done = write_pieces(predictor, stream, target, added, safe, beside)
         if done.strange and predictor.strict:
             raise Refused(f"{file}: {'; '.join(map(str, done.strange))}")
         return done
 
 
 def write_pieces(
-    predictor: Predictor, stream: Stream, target: Any, added: list[str], safe: bool
+    predictor: Predictor,
+    stream: Stream,
+    target: Any,
+    added: list[str],
+    safe: bool,
+    of_level: Callable[[Any], list[Any]],
 ) -> Predicted:
-    """Predicts piece by piece; for the arguments see `predict_file`."""
+    """Predicts piece by piece; for the arguments see `predict_file` and `columns_of_level`."""
     import pandas as pd
 
     spec, targets = predictor.spec, list(predictor.spec.target_names)
@@ -132,7 +142,8 @@ def write_pieces(
                 predictor.task.update_metrics("test", own, truth, combined=True)
         columns = list(predictions.T)
         if isinstance(predictor, Classifier):
-            columns.insert(0, predictor.classes_[predictions.argmax(1)])
+            columns.insert(0, predictor.chosen(predictions))
+        columns += of_level(predictions)
         beside = pd.DataFrame(dict(zip(added, columns, strict=True)), index=piece.index)
         table, names = pd.concat([piece, beside], axis=1), [*stream.header, *added]
         if safe:
@@ -205,6 +216,37 @@ def added_names(predictor: Predictor) -> list[str]:
     spec = predictor.spec
     names = [f"predicted_{name}" for name in spec.target_names or ["target"]]
     return [*names, *(f"probability_{name}" for name in spec.class_names)]
+
+
+def names_of_level(predictor: Predictor, level: float | None) -> list[str]:
+    """The columns of intervals or sets."""
+    if level is None:
+        return []
+    if isinstance(predictor, Classifier):
+        return [f"set_{name}" for name in predictor.spec.class_names]
+    names = predictor.spec.target_names or ["target"]
+    return [f"{end}_{name}" for name in names for end in ("lower", "upper")]
+
+
+def columns_of_level(predictor: Predictor, level: float | None) -> Callable[[Any], list[Any]]:
+    """What makes those columns from predictions, [N, C].
+
+    Raises:
+        Refused: if the run has kept too few predictions for the level.
+    """
+    if level is None:
+        return lambda predictions: []
+    if isinstance(predictor, Classifier):
+        limit = predictor.set_limit(level)
+        return lambda predictions: list(conformal.sets(predictions, limit).astype(int).T)
+    assert isinstance(predictor, Regressor)
+    margin = predictor.margins(level)
+
+    def ends(predictions: Any) -> list[Any]:
+        both = conformal.interval(predictor.spec, predictions, margin)
+        return [end[:, place].astype(np.float32) for place in range(len(margin)) for end in both]
+
+    return ends
 
 
 def layout_of(predictor: Predictor) -> Layout:

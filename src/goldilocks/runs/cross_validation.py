@@ -25,10 +25,12 @@ from goldilocks.config.choices import config_hash
 from goldilocks.errors import Refused, one_line
 from goldilocks.machine import devices
 from goldilocks.runs import failures
+from goldilocks.runs.calibration import read_calibration
 from goldilocks.runs.ensembles import Member, pooled, together, write_members
 from goldilocks.runs.folder import can_resume, read_result, write_result, write_start
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.trained import task_of
+from goldilocks.runs.uncertainty import NOTHING, calibrated, judge, settle
 from goldilocks.training.components import Parts
 from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
 
@@ -117,17 +119,23 @@ def keep_joined(folder: Path, folds: Sequence[Path], result: dict[str, Any]) -> 
     test rows.
     """
     known = {stage: kept_by(folds, stage) for stage in ("val", "test")}
+    task = task_of(folds[0])
     if known["val"]:
         save(folder, "val", pooled(known["val"]))
+        result |= settle(folder, task)
     if not known["test"]:
         return
-    task = task_of(folds[0])
     joined = together(task, known["test"], [1 / len(folds)] * len(folds))
     save(folder, "test", joined)
     if len(joined.rows) < task.spec.num_rows["test"]:
         return  # only some were kept
     result["metrics"] |= metrics_of(task, joined, "test")
-    result["alone"] = mean_and_spread([metrics_of(task, one, "test") for one in known["test"]])
+    result["metrics"] |= judge(folder, task, joined, result)
+    alone = [
+        calibrated(one, read_calibration(fold))
+        for fold, one in zip(folds, known["test"], strict=True)
+    ]
+    result["alone"] = mean_and_spread([metrics_of(task, one, "test") for one in alone])
     for name in result["alone"]["metrics"]:
         result["spread"].pop(name, None)
 
@@ -251,6 +259,7 @@ def folded(
         "config_hash": config_hash(cfg),
         "data_hash": found[0].get("data_hash") if found else None,
         "diagnosis": None,
+        **NOTHING,
         "error": {**error, "message": f"fold_{len(found) - 1}: {error['message']}"}
         if error
         else None,

@@ -26,7 +26,7 @@ from goldilocks.training.outcome import Outcome, read_outcome, with_losses
 FILE = "ensemble.json"
 DEEPEST = 3  # an ensemble of cross-validations has two levels
 COPIES = "members"  # folder of copied ones
-COPIED = ("config.yaml", "overrides.yaml", "result.json", "ensemble.json")
+COPIED = ("config.yaml", "overrides.yaml", "result.json", "ensemble.json", "calibration.json")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from goldilocks.runs.ensembles import (
 from goldilocks.runs.folder import read_config, read_overrides, read_result, write_start
 from goldilocks.runs.selection import Selection, select
 from goldilocks.runs.trained import settings_of, task_of
+from goldilocks.runs.uncertainty import NOTHING, settle
 from goldilocks.tasks.task import Task
 from goldilocks.training.outcome import Outcome, metrics_of, save_outcome, scores
 
@@ -79,6 +80,7 @@ def make_ensemble(
         result["config_hash"] = config_hash(cfg)
         result["seconds"]["total"] = round(time.perf_counter() - began, 3)
         save_outcome(joined, temporary / PREDICTIONS / "val.npz", len(joined.rows))
+        result |= settle(temporary, task)
         write_start(temporary, cfg, read_overrides(lead), result)
         draw(temporary, task, joined, result)
         shutil.rmtree(into, ignore_errors=True)
@@ -175,6 +177,7 @@ def summary(
         "choices": best.get("choices", {}),
         "data_hash": best.get("data_hash"),
         "diagnosis": None,
+        **NOTHING,
         "error": None,
         "ensemble": {
             "how": selection.how,

@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from goldilocks.callbacks.predictions import FOLDER as PREDICTIONS
+from goldilocks.callbacks.predictions import tested_of
 from goldilocks.config.compose import compose, composed_differently
 from goldilocks.data.fingerprint import check_same
 from goldilocks.errors import Refused
@@ -16,9 +17,11 @@ from goldilocks.runs.ensembles import is_ensemble, members_of, together
 from goldilocks.runs.folder import read_config, read_overrides, read_result, write_result
 from goldilocks.runs.run import start, test_metrics
 from goldilocks.runs.trained import task_of
+from goldilocks.runs.uncertainty import judge
+from goldilocks.tasks.task import Task
 from goldilocks.training.checkpoints import load_checkpoint, load_weights
 from goldilocks.training.components import prepare
-from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
+from goldilocks.training.outcome import Outcome, metrics_of, save_outcome
 
 
 def evaluate_run(folder: Path) -> dict[str, Any]:
@@ -39,17 +42,18 @@ def evaluate_run(folder: Path) -> dict[str, Any]:
         raise Refused(
             f"{folder}: has no checkpoint yet; resume it with: python train.py resume={folder}"
         )
-    metrics, outcome = tested(folder, result.get("data_hash"))
+    metrics, outcome, task = tested(folder, result.get("data_hash"))
     if outcome is not None:
         save_outcome(outcome, folder / PREDICTIONS / "test.npz", len(outcome.rows))
+        metrics |= judge(folder, task, outcome, result)
     result["metrics"] = {**(result.get("metrics") or {}), **metrics}
     write_result(folder, result)
     return result
 
 
-def tested(folder: Path, rows: str | None) -> tuple[dict[str, float], Outcome | None]:
-    """The metrics and the predictions of the test rows, of a run's best checkpoint; nothing is
-    written.
+def tested(folder: Path, rows: str | None) -> tuple[dict[str, float], Outcome | None, Task]:
+    """The metrics and the predictions of all test rows, as trained, of a run's best checkpoint,
+    and what it has learnt; nothing is written.
 
     Args:
         folder: Of the run.
@@ -68,8 +72,7 @@ def tested(folder: Path, rows: str | None) -> tuple[dict[str, float], Outcome | 
     with TemporaryDirectory() as scratch:
         trainer = build_trainer(parts, Path(scratch))
         trainer.test(parts.module, parts.data, verbose=False)
-        kept = Path(scratch) / PREDICTIONS / "test.npz"
-        return test_metrics(parts.module), read_outcome(kept) if kept.exists() else None
+        return test_metrics(parts.module), tested_of(trainer), parts.module.task
 
 
 def evaluate_together(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +87,8 @@ def evaluate_together(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
     task = task_of(members[0][0])
     joined = together(task, outcomes, [weight for _, weight in members])
     save_outcome(joined, folder / PREDICTIONS / "test.npz", len(joined.rows))
-    result["metrics"] = {**(result.get("metrics") or {}), **metrics_of(task, joined, "test")}
+    metrics = {**metrics_of(task, joined, "test"), **judge(folder, task, joined, result)}
+    result["metrics"] = {**(result.get("metrics") or {}), **metrics}
     write_result(folder, result)
     return result
 

@@ -303,7 +303,8 @@ def forget_training(folder: Path) -> None:
     predictions = (folder / "predictions").glob("*.npz")
     for path in (*folder.glob("events.out.tfevents.*"), folder / "metrics.csv", *predictions):
         path.unlink(missing_ok=True)
-    (folder / "checkpoints" / "best.ckpt").unlink(missing_ok=True)
+    for name in ("checkpoints/best.ckpt", "calibration.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def can_resume(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from goldilocks.runs import uncertainty
 from goldilocks.runs.failures import in_words
 from goldilocks.runs.folder import compare, read_result
 
@@ -40,6 +41,8 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
         )
     if alone := result.get("alone"):
         console.print(alone_in_words(alone, result["folds"]), markup=False)
+    for line in uncertainty.in_words(result):
+        console.print(line, markup=False)
     diagnosis = result.get("diagnosis") or {"summary": "", "findings": []}
     if diagnosis["summary"]:
         console.print(diagnosis["summary"], markup=False)
@@ -57,7 +60,8 @@ def alone_in_words(alone: Mapping[str, Any], folds: int) -> str:
     """What a single network of a cross-validation reaches on the test rows, beside all of them
     together.
 
-    >>> alone_in_words({"metrics": {"test/loss": 0.5}, "spread": {"test/loss": 0.02}}, 5)
+    >>> known = {"metrics": {"test/loss": 0.5}, "spread": {"test/loss": 0.02}}
+    >>> alone_in_words(known, 5)  # doctest: +NORMALIZE_WHITESPACE
     'test: of the 5 networks together, the mean of their predictions; one alone: loss 0.5000 ±
     0.0200'
     """

@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from goldilocks.callbacks import Recorder, recorder_of
+from goldilocks.callbacks.predictions import tested_of
 from goldilocks.callbacks.pruning import was_pruned
 from goldilocks.config.choices import chosen, flat_options, plain_overrides
 from goldilocks.config.choices import config_hash as hash_of_config
@@ -51,6 +52,7 @@ from goldilocks.runs.folder import (
 from goldilocks.runs.peers import first_failure, peer_processes, tell_failure
 from goldilocks.runs.printing import print_result
 from goldilocks.runs.request import RunRequest
+from goldilocks.runs.uncertainty import NOTHING, judge, settle
 from goldilocks.training.checkpoints import load_checkpoint, load_training
 from goldilocks.training.checkpoints import load_weights as put_weights
 from goldilocks.training.checks import check
@@ -312,8 +314,10 @@ def fit(
         result["status"] = status_of(trainer, parts.module)
         if devices.is_first() and not is_sharded(parts.module):
             result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
+            if result["status"] == "done":
+                result |= settle(folder, parts.module.task)
         if request.test and result["status"] == "done":
-            tested = evaluate(trainer, parts, folder)
+            tested = evaluate(trainer, parts, folder, result)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C as SystemExit
         result["status"] = "interrupted"
     except Exception as error:
@@ -409,6 +413,7 @@ def first_result(request: RunRequest, parts: Parts, before: Mapping[str, Any]) -
         "config_hash": hash_of_config(request.cfg),
         "data_hash": parts.data.fingerprint,
         "diagnosis": None,
+        **NOTHING,
         "error": None,
     }
 
@@ -448,9 +453,11 @@ def log_end(trainer: Trainer, result: Mapping[str, Any], tested: Mapping[str, fl
             print(f"warning: {name} was not closed: {one_line(error)}", file=sys.stderr)
 
 
-def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:
+def evaluate(
+    trainer: Trainer, parts: Parts, folder: Path, result: dict[str, Any]
+) -> dict[str, float]:
     """Tests the best checkpoint, or the last weights where none is kept.
-    Empty without a test set.
+    Empty without a test set. The result gets what is told beside the metrics.
     """
     if not parts.module.task.spec.num_rows.get("test"):
         return {}
@@ -458,7 +465,10 @@ def evaluate(trainer: Trainer, parts: Parts, folder: Path) -> dict[str, float]:
     if best.exists():
         load_weights(parts.module, load_checkpoint(best), best)
     trainer.test(parts.module, parts.data, verbose=False)
-    return test_metrics(parts.module)
+    metrics = test_metrics(parts.module)
+    if (outcome := tested_of(trainer)) is not None:
+        metrics |= judge(folder, parts.module.task, outcome, result)
+    return metrics
 
 
 def test_metrics(module: TrainingModule) -> dict[str, float]:

@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from goldilocks.config.metric_directions import AUTO, STAGES
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
+from goldilocks.tasks.decisions import Calibration, Cost, Decisions, Threshold
 from goldilocks.tasks.losses import AUTO as OWN_LOSS
 from goldilocks.tasks.losses import Loss, balanced_weights
 from goldilocks.tasks.metrics import (
@@ -45,6 +46,12 @@ class Task(nn.Module):
         output: What a regression's raw outputs go through before they are compared with the scaled
             target. Classes have theirs by task, when predicting.
         label_smoothing: Share of a class target spread over all classes, in training only.
+        calibration: Whether a temperature is fitted on kept predictions when training is over:
+            `auto` where they show that it gains.
+        threshold: Of two classes: the probability above which the second one is predicted, or by
+            what it is chosen on kept predictions: its F1, the balanced accuracy, the mean cost.
+        false_positive_cost: Of a row that is wrongly taken for the second class.
+        false_negative_cost: Of a row of the second class that is taken for the first.
     """
 
     target_shift: Tensor
@@ -61,6 +68,10 @@ class Task(nn.Module):
         class_weight: Literal["none", "balanced"] = "none",
         output: Output = "identity",
         label_smoothing: float = 0.0,
+        calibration: Calibration = "none",
+        threshold: Threshold = 0.5,
+        false_positive_cost: Cost = 1.0,
+        false_negative_cost: Cost = 1.0,
     ) -> None:
         super().__init__()
         if label_smoothing and spec.task == "regression":
@@ -75,6 +86,9 @@ class Task(nn.Module):
                 " regression; leave it out"
             )
         check_output(output, spec)
+        costs = (false_positive_cost, false_negative_cost)
+        self.decisions = Decisions(calibration, threshold, costs)
+        self.decisions.check(spec)
         self.spec = spec
         self.criterion = OWN_LOSS[spec.task]() if loss is None else loss
         self.mean_loss = self.criterion.mean  # a module's attributes are slow

@@ -30,6 +30,7 @@ from goldilocks.regularization.gradient_transforms import (
 )
 from goldilocks.regularization.strengths import Regularization
 from goldilocks.schedulers.schedule import has_length, try_schedule
+from goldilocks.tasks.decisions import Decisions
 from goldilocks.tasks.losses import try_loss
 from goldilocks.tasks.metrics import check_metrics
 from goldilocks.tasks.objective import Objective, check_objective
@@ -73,6 +74,7 @@ def check_values(values: dict[str, Any]) -> Settings:
     check_node(settings.loss, nn.Module, "loss", packages)
     check_metrics(settings.metrics, packages)
     check_task(settings.task)
+    check_kept(settings)
     objective = check_arguments(Objective, settings.objective, "objective", given=("metrics",))
     Objective(**objective, metrics=settings.metrics)
     try_schedule(settings.scheduler, try_optimizer(settings.optimizer, packages), packages)
@@ -128,6 +130,17 @@ def check_task(node: Node) -> None:
     for key in elsewhere.keys() & node.keys():
         raise Refused(f"task.{key}: has no such key; write {elsewhere[key]}")
     check_arguments(Task, node, "task", given=elsewhere)
+
+
+def check_kept(settings: Settings) -> None:
+    """Refuses what is decided by kept predictions where none are kept."""
+    node = settings.task
+    decisions = Decisions(node.get("calibration", "none"), node.get("threshold", 0.5))
+    if decisions.needs_rows and not settings.kept_predictions:
+        raise Refused(
+            f"{decisions.needs_rows}: needs kept predictions, and kept_predictions=0 keeps none;"
+            " leave that out"
+        )
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, one_line
 from goldilocks.tasks.task import Task
 from goldilocks.training.checkpoints import evaluated_weights, load_checkpoint
@@ -71,7 +70,8 @@ def outcome_of(
         for x, y in (batch for item in loader for batch in batches_of(item)):
             output = network(plugin.convert_input(x)).float()
             true = task.unscale(y) if task.spec.task == "regression" else y.reshape(-1)
-            parts.append((true, task.predict(output), task.row_losses(task.combine(output), y)))
+            losses = task.row_losses(task.combine(output), y)
+            parts.append((true, predicted_from(task, output), losses))
     if not parts:
         return None
     true, predicted, losses = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
@@ -80,15 +80,19 @@ def outcome_of(
     if task.spec.task != "regression":
         true = true.long()
     rows = np.asarray(data.row_numbers[stage])[: len(true)]
-    predicted = both_classes(predicted, task.spec)
     return Outcome(rows, true.numpy(), predicted.numpy(), losses.numpy())
 
 
-def both_classes(predictions: Tensor, spec: Spec) -> Tensor:
-    """Predictions of a task, with those of two classes, [N, 1], as a column for each."""
-    if spec.task != "binary":
-        return predictions
-    return torch.cat([1 - predictions, predictions], dim=1)
+def predicted_from(task: Task, output: Tensor) -> Tensor:
+    """From raw outputs, [B, C] or [B, K, C], to probabilities of all classes, of two as well, or
+    values in the target's units.
+
+    Each probability is right to single precision, however small: 1 - p would not be.
+    """
+    if task.spec.task != "binary":
+        return task.predict(output)
+    logits = task.combine(output)
+    return torch.cat([-logits, logits], dim=1).sigmoid()
 
 
 # --- together -------------------------------------------------------------------------------------
