@@ -193,7 +193,8 @@ def counts(found: Mapping[tuple[str, int], Any]) -> list[str]:
 
 def better(row: Mapping[str, float], one: str, other: str) -> bool:
     """Whether an error is lower; a chosen trial may be the same one."""
-    return row[one] < row[other] or (one == "simplest" and row[one] == row[other])
+    same = abs(row[one] - row[other]) <= 1e-6 * row[other]
+    return one == "simplest" if same else row[one] < row[other]
 
 
 if __name__ == "__main__":
