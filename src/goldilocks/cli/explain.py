@@ -145,7 +145,9 @@ def explain_key(key: str) -> str:
         which = "" if len(others) == 1 else "one of: "
         return f"{key}: no such key in the {parent} chosen; write {which}{', '.join(others)}"
     top, _, rest = parent.partition(".")
-    if others := options_with(top, rest.partition(".")[0]) if rest else []:
+    first = rest.partition(".")[0]
+    is_known = f"{top}.{first}" in known  # a value, which has no keys
+    if others := options_with(top, first) if rest and not is_known else []:
         which = "" if len(others) == 1 else "one of: "
         return f"{key}: no such key in the {top} chosen; write {which}{', '.join(others)}"
     siblings = [name for name in known if name.rpartition(".")[0] == parent]

@@ -115,19 +115,31 @@ def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
 
     A constructor's `**options` stands for the keywords of the class above it, which it passes on.
     One that repeats a parameter which that class needs passes the needed ones itself: then they may
-    be left out.
+    be left out. So does one of Lightning's that needs others (TensorBoardLogger: `save_dir`).
     """
     parameters = dict(inspect.signature(function).parameters)
     if above := class_above(function, parameters):
         parameters = {k: p for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
         inherited = parameters_of(above)
-        needed = {k for k, p in inherited.items() if p.default is p.empty}
-        optional = needed if needed & parameters.keys() else set()
+        needed = needed_of(inherited)
+        passed = needed & parameters.keys() or (is_lightning(function) and needed_of(parameters))
+        optional = needed if passed else set()
         inherited = {
             k: p.replace(default=None) if k in optional else p for k, p in inherited.items()
         }
         parameters = {**inherited, **parameters}
     return parameters
+
+
+def is_lightning(function: Any) -> bool:
+    """Whether a class is of the library, whose own checks are to be trusted."""
+    return function.__module__.partition(".")[0] == "pytorch_lightning"
+
+
+def needed_of(parameters: Mapping[str, inspect.Parameter]) -> set[str]:
+    """The parameters without a default."""
+    gathers = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {k for k, p in parameters.items() if p.default is p.empty and p.kind not in gathers}
 
 
 def class_above(function: Any, parameters: Mapping[str, inspect.Parameter]) -> type | None:

@@ -94,7 +94,8 @@ def summary(evidence: Evidence) -> str:
     if evidence.val and evidence.train:
         text += f"; on the training rows it is {evidence.train.loss:.4g}"
     if evidence.steps < JUDGED:
-        text += f"; {counted(evidence.steps, 'step')} are too few to judge"
+        verb = "is" if evidence.steps == 1 else "are"
+        text += f"; {counted(evidence.steps, 'step')} {verb} too few to judge"
     return text
 
 

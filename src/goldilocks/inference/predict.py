@@ -1,5 +1,4 @@
-"""A finished run's network, ready to predict, with scikit-learn's manners:
-`goldilocks.load(RUN).predict(rows)`.
+"""The networks of a finished run, ready to predict: `goldilocks.load(RUN).predict(rows)`.
 
 Legend: N rows, F features, C classes, T targets.
 """
