@@ -33,6 +33,7 @@ KEPT = ROOT / "logs" / "diagnosis_table.jsonl"
 RULES = [
     *(ROOT / "src" / "goldilocks" / "diagnosis").glob("*.py"),
     ROOT / "src/goldilocks/data/checks.py",
+    *(ROOT / "src" / "goldilocks" / "callbacks").glob("baseline*.py"),
 ]
 HEADING = "## How often it is right"
 OFF = ("evaluation", "importance", "last_checkpoint", "health", "histograms", "graph", "charts")
