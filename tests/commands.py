@@ -13,6 +13,7 @@ LONG = [
     "data=digits",
     "trainer=cpu",
     "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
     "callbacks.early_stopping=null",
 ]
 

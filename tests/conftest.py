@@ -19,6 +19,7 @@ SMALL = [
     "trainer.max_epochs=2",
     "trainer=cpu",
     "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
 ]  # a run of a moment
 
 

@@ -11,6 +11,7 @@ QUIET = [
     "trainer=cpu",
     "trainer.max_epochs=2",
     "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
     "callbacks.evaluation=null",
     "logger=none",
 ]

@@ -17,6 +17,7 @@ Columns = dict[str, Array]
 
 SINGLE, REPEATED, TARGET = "single features", "rows in two splits", "target"
 NOTHING, RARE = "nothing to learn", "rare class missed"
+LINEAR, TREES = "below linear", "trees far ahead"
 LONG = "callbacks.early_stopping=null trainer.max_epochs=60 data.batch_size=32"
 
 
@@ -50,6 +51,7 @@ def problems() -> list[Problem]:
         *bad_data(),
         *rare_classes(),
         *bad_layers(),
+        *behind(),
         *healthy(),
     ]
 
@@ -65,7 +67,7 @@ def noisy() -> list[Problem]:
         problem(
             f"regression, noise {share:.0%} of the variance",
             partial(curve, 800, share),
-            open=["overfitting", "noise"] if share > 0.8 else ["overfitting"],
+            open=["overfitting", TREES, *["noise"] * (share > 0.8)],
         )
         for share in (0.1, 0.3, 0.5, 0.7, 0.9)
     ]
@@ -288,7 +290,7 @@ def rare_classes() -> list[Problem]:
     """Classes of few rows: those that are missed, and those that are not."""
     return [
         problem("3% positives, hard to tell", lambda: rare(2000, 0.03, 1.0), "", [RARE], ["overfitting", "noise"]),
-        problem("5% positives, hard to tell", lambda: rare(1500, 0.05, 1.2), "", [RARE], ["overfitting", "noise"]),
+        problem("5% positives, hard to tell", lambda: rare(1500, 0.05, 1.2), "", [RARE], ["overfitting", "noise", LINEAR]),
         problem("8% positives, linear model", lambda: rare(1500, 0.08, 1.0), "model=linear optimizer.lr=0.01", [RARE], ["noise"]),
         problem("one rare class of four", lambda: rare(1500, 0.04, 0.8, 4), "", [RARE], ["overfitting"]),
         problem("3% positives, easy to tell", lambda: rare(2000, 0.03, 6.0), "", open=["still improving"]),
@@ -310,6 +312,17 @@ def bad_layers() -> list[Problem]:
         problem("features far from zero, sgd", lambda: shifted(classes()), "data.scaling=none model=deep model.activation=relu optimizer=sgd optimizer.lr=0.03 trainer.max_epochs=20", ["rate too high", "dead units"]),
         problem("a gradient that is cut to 0.01", classes, "model=linear trainer.gradient_clip_val=0.01 trainer.max_epochs=20", ["clipped"]),
         problem("a gradient that is cut to 0.003", lambda: line(600, 0.1), "model=deep optimizer=sgd trainer.gradient_clip_val=0.003 trainer.max_epochs=20", ["clipped"]),
+    ]  # fmt: skip
+
+
+def behind() -> list[Problem]:
+    """Tables that suit a linear model, or trees, better than the network."""
+    short = "callbacks.early_stopping.patience=2"
+    return [
+        problem("line of 80 numbers, 512 units", lambda: line(400, 0.1, 80), f"model=wide {short}", [LINEAR], ["overfitting"]),
+        problem("line of 100 numbers, three layers", lambda: line(500, 0.1, 100), f"model=deep {short}", [LINEAR], ["overfitting"]),
+        problem("stairs of two numbers among 20", lambda: stairs(2000, 20), "callbacks.early_stopping.patience=4", [TREES], ["overfitting"]),
+        problem("stairs of two numbers among 10, three layers", lambda: stairs(1500, 10), "model=deep callbacks.early_stopping.patience=4", [TREES], ["overfitting"]),
     ]  # fmt: skip
 
 
@@ -472,3 +485,9 @@ def wild(rows: int = 600) -> Columns:
     columns = line(rows, 0.2)
     columns["y"][[3, 50]] = [300.0, -250.0]
     return columns
+
+
+def stairs(rows: int, features: int) -> Columns:
+    """A target that jumps along two of the numbers."""
+    x = normal(rows, features)
+    return table(x, with_noise(np.floor(3 * x[:, 0]) % 2 + 2 * (x[:, 1] > 0.5), 0.01))

@@ -33,6 +33,7 @@ KEPT = ROOT / "logs" / "diagnosis_table.jsonl"
 RULES = [
     *(ROOT / "src" / "goldilocks" / "diagnosis").glob("*.py"),
     ROOT / "src/goldilocks/data/checks.py",
+    *(ROOT / "src" / "goldilocks" / "callbacks").glob("baseline*.py"),
 ]
 HEADING = "## How often it is right"
 OFF = ("evaluation", "importance", "last_checkpoint", "health", "histograms", "graph", "charts")
@@ -349,7 +350,7 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
         " helped)."
     )
     yield (
-        "It helped if the loss is lower, however little; against noise, if the standard error is;"
+        "It helped if the loss is lower, by however little; against noise, if the standard error is;"
         " and where rows or loss are others than before, if the finding is gone:"
     )
     yield ""

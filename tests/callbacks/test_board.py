@@ -190,7 +190,12 @@ def test_every_network_is_drawn_and_looked_at(words, compose, tmp_path, capfd):
     from goldilocks.runs.run import run
 
     small = ["data=digits", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
-    run(RunRequest(compose(*small, *words, "callbacks.progress_bar=null"), tmp_path))
+    run(
+        RunRequest(
+            compose(*small, *words, "callbacks.progress_bar=null", "callbacks.baselines=null"),
+            tmp_path,
+        )
+    )
     tags = read_back(tmp_path).Tags()
     assert tags["graph"]
     assert any(tag.startswith("gradients/") for tag in tags["scalars"])
@@ -306,7 +311,12 @@ def test_only_tensorboard_is_told_and_metrics_stay_metrics(compose, tmp_path):
 
     words = ["data=iris", "trainer=cpu", "trainer.max_epochs=3", "logger=[tensorboard,csv]"]
     result = run(
-        RunRequest(compose(*words, "callbacks.progress_bar=null"), tmp_path, [], {"a": "b"})
+        RunRequest(
+            compose(*words, "callbacks.progress_bar=null", "callbacks.baselines=null"),
+            tmp_path,
+            [],
+            {"a": "b"},
+        )
     )
     assert {key.partition("/")[0] for key in result["metrics"]} == {"train", "val", "test"}
     columns = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
@@ -501,7 +511,13 @@ def test_a_resumed_run_shows_what_one_in_one_go_shows(compose, tmp_path, monkeyp
     from goldilocks.runs.run import run
 
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    words = ["data=iris", "trainer=cpu", "trainer.max_epochs=6", "callbacks.progress_bar=null"]
+    words = [
+        "data=iris",
+        "trainer=cpu",
+        "trainer.max_epochs=6",
+        "callbacks.progress_bar=null",
+        "callbacks.baselines=null",
+    ]
     words += [
         "callbacks.last_checkpoint.min_seconds=0",
         "scheduler=onecycle",

@@ -26,6 +26,7 @@ QUIET = [
     "trainer=cpu",
     "trainer.max_epochs=3",
     "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
     "callbacks.importance=null",
     "logger=none",
 ]

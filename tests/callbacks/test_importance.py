@@ -16,7 +16,13 @@ from goldilocks.runs.run import run
 from goldilocks.training.components import prepare
 from tables import cars, write
 
-QUIET = ["trainer=cpu", "callbacks.progress_bar=null", "logger=none", "callbacks.evaluation=null"]
+QUIET = [
+    "trainer=cpu",
+    "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
+    "logger=none",
+    "callbacks.evaluation=null",
+]
 
 
 @pytest.fixture

@@ -196,7 +196,12 @@ def words_of_a_run(world):
     known = yaml.safe_load((world.run / "config.yaml").read_text())
     watched = {"callbacks": {**known["callbacks"], "x": {"_target_": "evil_of_stranger.Watcher"}}}
     edit(world.run / "config.yaml", lambda c: c.update(watched))
-    quiet = ["trainer=cpu", "trainer.max_epochs=2", "callbacks.progress_bar=null"]
+    quiet = [
+        "trainer=cpu",
+        "trainer.max_epochs=2",
+        "callbacks.progress_bar=null",
+        "callbacks.baselines=null",
+    ]
     quiet += ["callbacks.evaluation=null", "data=iris", "logger=csv"]
     log_dir = [f"log_dir='{known['log_dir']}'"]
     (world.run / "overrides.yaml").write_text(yaml.safe_dump([*quiet, *log_dir, *words]))

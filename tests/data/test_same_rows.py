@@ -20,7 +20,12 @@ from tables import cars, write
 
 LINES = ["a,b,y", *(f"{n * 0.37 % 5:.2f},{n * 0.73 % 7:.2f},{n * 3 % 5}" for n in range(60))]
 WORDS = ["data=table", "data.target=y", "data.path=rows.csv", "model.width=4", "trainer=cpu"]
-WORDS += ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=csv"]
+WORDS += [
+    "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
+    "callbacks.evaluation=null",
+    "logger=csv",
+]
 WORDS += ["trainer.max_epochs=2"]
 
 

@@ -21,6 +21,7 @@ QUICK = [
     "trainer=cpu",
     "trainer.max_epochs=2",
     "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
 ]
 
 

@@ -25,7 +25,6 @@ from goldilocks.diagnosis.evidence import (
     Comparison,
     Evidence,
     Rows,
-    constant_prediction,
     error_of_metric,
     look_at_rows,
     values_of,
@@ -33,7 +32,7 @@ from goldilocks.diagnosis.evidence import (
 from goldilocks.diagnosis.findings import RULES, Finding, diagnose, summary
 from goldilocks.runs.assembly import build_trainer
 from goldilocks.tasks.losses import MAE, MSE
-from goldilocks.tasks.task import Task
+from goldilocks.tasks.task import Task, constant_prediction
 from goldilocks.training.components import prepare
 from goldilocks.training.layer_health import ActivationHealth, Health, LayerHealth
 from tables import cars, write
@@ -53,6 +52,26 @@ class Rare(SyntheticData):
         random = np.random.default_rng(0)
         y = (np.arange(self.rows) % 25 == 0).astype(int)
         return Table(random.standard_normal((self.rows, 4)) + 0.7 * y[:, None], y)
+
+
+class Wide(SyntheticData):
+    """A line of many numbers, with noise."""
+
+    def load(self) -> Table:
+        random = np.random.default_rng(0)
+        x = random.standard_normal((self.rows, self.features))
+        slopes = random.standard_normal(self.features) / self.features**0.5
+        return Table(x, x @ slopes + 0.3 * random.standard_normal(self.rows))
+
+
+class Stairs(SyntheticData):
+    """Jumps along two of the numbers."""
+
+    def load(self) -> Table:
+        random = np.random.default_rng(0)
+        x = random.standard_normal((self.rows, self.features))
+        steps = np.floor(3 * x[:, 0]) % 2 + 2 * (x[:, 1] > 0.5)
+        return Table(x, steps + 0.1 * random.standard_normal(self.rows))
 
 
 # By the name of a finding: runs that must have it, and no other.
@@ -101,6 +120,14 @@ ILL = {
         "data=diabetes model=wide",
         "data=digits model=deep data.val_fraction=0.4 data.test_fraction=0.55"
         " callbacks.early_stopping=null",
+    ],
+    "below linear": [
+        f"data=synthetic data._target_={__name__}.Wide packages=[{__name__}] data.rows=400"
+        " data.features=60 model=wide callbacks.early_stopping.patience=2"
+    ],
+    "trees far ahead": [
+        f"data=synthetic data._target_={__name__}.Stairs packages=[{__name__}] data.rows=1500"
+        " data.features=10 model=deep callbacks.early_stopping.patience=4"
     ],
     "rare class missed": [
         f"data=synthetic data._target_={__name__}.Rare packages=[{__name__}] data.rows=900"

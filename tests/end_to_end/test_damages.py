@@ -32,6 +32,7 @@ WORDS = [
     "trainer=cpu",
     "trainer.max_epochs=2",
     "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
     "callbacks.evaluation=null",
     "logger=csv",
 ]

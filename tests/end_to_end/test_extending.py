@@ -25,7 +25,12 @@ BLOCK = re.compile(
     r"^```(?P<language>python|yaml|bash)\n(?P<text>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
 )
-BRIEF = ["trainer=cpu", "trainer.max_epochs=2", "callbacks.progress_bar=null"]
+BRIEF = [
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
+]
 # Beside the page: its regularizer at zero strength, to compare with.
 WITHOUT = [
     "train.py",

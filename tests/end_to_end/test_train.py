@@ -34,6 +34,7 @@ KEYS = {
     "config_hash",
     "data_hash",
     "diagnosis",
+    "baselines",
     "error",
 }
 

@@ -14,6 +14,7 @@ from proofs.table import Measured, proof, within
 WORDS = (
     "callbacks=default",
     "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
     "logger=tensorboard",
     "data=iris",
     "model=deep",

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from proofs.task import with_curve
 
 # Improves until epoch 2, by a little in epoch 4.
 CURVE = [1.0, 0.8, 0.5, 0.6, 0.49, *[0.7] * 30]
-LEFT = ("callbacks=default", "callbacks.progress_bar=null")
+LEFT = ("callbacks=default", "callbacks.progress_bar=null", "callbacks.baselines=null")
 
 
 @proof(
@@ -36,6 +37,7 @@ def stopped_after(*words: str) -> int:
     keep_stopping = (
         "callbacks=default",
         "callbacks.progress_bar=null",
+        "callbacks.baselines=null",
         "callbacks.best_checkpoint=null",
     )
     return len(
@@ -298,6 +300,61 @@ def importance_trials() -> Measured:
     return " ".join(map(str, found)), found == [10, 0, 10]
 
 
+def baselines_of(*words: str) -> dict[str, dict[str, Any]]:
+    """What the network of a run on diabetes was compared with."""
+    short = ("callbacks=default", "callbacks.progress_bar=null", "callbacks.evaluation=null")
+    with finished("data=diabetes", *short, *words) as (_, result):
+        return result["baselines"] or {}
+
+
+@proof(
+    "callbacks.baselines",
+    "",
+    "compares the network of a table with plain models on the same rows",
+    "R2 on the validation rows of diabetes of a constant, a linear model and boosted trees; models"
+    " without it",
+)
+def baselines() -> Measured:
+    found, without = baselines_of(), baselines_of("callbacks.baselines=null")
+    names = ("constant", "linear", "trees")
+    values = [found[name]["metrics"]["val/r2"] for name in names]
+    shown = " ".join(f"{value:.2f}" for value in values)
+    holds = abs(values[0]) < 0.05 and min(values[1:]) > 0.3 and not without
+    return f"{shown}; {len(without)}", holds
+
+
+@proof(
+    "callbacks.baselines.models",
+    "",
+    "which models: all has a random forest too",
+    "the models by name, default; all",
+)
+def baselines_models() -> Measured:
+    words = ("default", "all")
+    found = [list(baselines_of(f"callbacks.baselines.models={word}")) for word in words]
+    assert all(names.pop() == "network" for names in found)
+    return "; ".join(map(" ".join, found)), found == [
+        ["constant", "linear", "trees"],
+        ["constant", "linear", "trees", "forest"],
+    ]
+
+
+@proof(
+    "callbacks.baselines.max_rows",
+    "",
+    "training rows that they are fitted on at most",
+    "what a result says of the linear model with 50 of the 266 training rows of diabetes; with 266",
+)
+def baselines_max_rows() -> Measured:
+    found = [
+        baselines_of(f"callbacks.baselines.max_rows={rows}")["linear"]["note"] for rows in (50, 266)
+    ]
+    return f"{found[0]}; {found[1] or 'nothing'}", found == [
+        "fitted on 50 of 266 training rows",
+        "",
+    ]
+
+
 # --- what is shown --------------------------------------------------------------------------------
 
 
@@ -358,14 +415,15 @@ def progress_bar() -> Measured:
 @proof(
     "callbacks=default",
     "G9 G19",
-    "early stopping, best and last checkpoint, rate, figures, progress, and what explains the"
-    " network",
+    "early stopping, best and last checkpoint, rate, figures, progress, what explains the network"
+    " and what it is compared with",
     "checkpoints left by a run; epochs of 200 allowed",
 )
 def default() -> Measured:
     with finished(
         "callbacks=default",
         "callbacks.progress_bar=null",
+        "callbacks.baselines=null",
         "optimizer.lr=0.1",
         "trainer.max_epochs=200",
     ) as (

@@ -37,6 +37,7 @@ def auto() -> Measured:
     callbacks = (
         "callbacks=default",
         "callbacks.progress_bar=null",
+        "callbacks.baselines=null",
         "callbacks.early_stopping=null",
     )
     with finished(*words, *callbacks) as (folder, result):

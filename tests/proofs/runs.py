@@ -22,7 +22,13 @@ from goldilocks.training.outcome import read_outcome
 from proofs.drive import prepared, train, vector
 from proofs.table import Measured, proof
 
-TINY = ("data=iris", "trainer=cpu", "trainer.max_epochs=2", "callbacks.progress_bar=null")
+TINY = (
+    "data=iris",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "callbacks.progress_bar=null",
+    "callbacks.baselines=null",
+)
 
 
 @contextlib.contextmanager

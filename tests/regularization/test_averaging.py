@@ -164,6 +164,7 @@ def test_the_average_is_what_is_tested_and_kept(compose, tmp_path):
         "logger=none",
         "regularization=ema",
         "callbacks.progress_bar=null",
+        "callbacks.baselines=null",
         "trainer.max_epochs=5",
     )
     parts = prepare(cfg)

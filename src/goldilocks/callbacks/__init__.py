@@ -1,5 +1,6 @@
 """Callbacks of ours only; options name the library's directly."""
 
+from goldilocks.callbacks.baselines import Baselines
 from goldilocks.callbacks.board import Charts, NetworkGraph
 from goldilocks.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from goldilocks.callbacks.early_stopping import EarlyStopping
@@ -12,6 +13,7 @@ from goldilocks.callbacks.progress import ProgressBar
 from goldilocks.callbacks.recorder import Recorder, recorder_of
 
 __all__ = [
+    "Baselines",
     "BestCheckpoint",
     "Charts",
     "EarlyStopping",

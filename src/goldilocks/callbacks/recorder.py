@@ -42,6 +42,7 @@ class Recorder(Checkpoint):
         self.total_seconds = 0.0
         self.start_seconds: float | None = None  # of the process, until training began
         self._training_ended: float | None = None
+        self._epoch_ended: float | None = None
         self._began = time.perf_counter()
         self._saved = -math.inf
 
@@ -82,9 +83,11 @@ class Recorder(Checkpoint):
         if now - self._saved >= SAVE_SECONDS:
             save_logs(trainer)
             self._saved = now
+        self._epoch_ended = now
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._training_ended = time.perf_counter()
+        # Not now: Lightning tells checkpoints last, after what figures and baselines have taken.
+        self._training_ended = self._epoch_ended
 
     def compiled_now(self, module: Any) -> float:
         """Seconds that this epoch has spent on compiling, which are counted by themselves."""

@@ -190,6 +190,30 @@ def learn_less(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     return "collect more rows, or take a smaller network", []
 
 
+def as_well_as_linear(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
+    """The linear model itself; of a network that is one, what keeps it from its best weights."""
+    if settings.model.get("depth") != 0:
+        text = "a linear model does better on these rows: take it, or collect more"
+        return text, ["model=linear"]
+    if any(is_on(strength) for strength in settings.regularization.values()):
+        return "let it learn what is there, without what holds it back", ["regularization=[]"]
+    if evidence.ran_out:
+        return train_longer(evidence, settings)
+    return "hold its weights back, as scikit-learn does", ["regularization=l2"]
+
+
+def as_well_as_trees(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
+    """What helps most often on tables: vectors for numbers, networks that predict together."""
+    model = settings.model
+    if model.get("embedding") == "none" and model.get("depth") != 0:
+        return "learn a vector for each number", ["model.embedding=pbld"]
+    if "k" not in model:
+        return "take many networks in one, made for tables", ["model=tabm"]
+    if settings.data.get("folds", 0) is None:
+        return "let networks of several folds predict together", ["data.folds=5"]
+    return "scikit-learn's HistGradientBoosting suits these rows better", []
+
+
 def weigh_classes(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
     if settings.task.get("class_weight") != "balanced":
         return "let every class count alike", ["task.class_weight=balanced"]
@@ -223,6 +247,8 @@ ADVICE: Mapping[str, Adviser] = {
     "still improving": train_longer,
     "underfitting": learn_more,
     "overfitting": learn_less,
+    "below linear": as_well_as_linear,
+    "trees far ahead": as_well_as_trees,
     "rare class missed": weigh_classes,
     "noise": see_clearer,
 }

@@ -10,6 +10,8 @@ import torch
 import yaml
 
 from goldilocks.callbacks import recorder_of
+from goldilocks.callbacks.baselines import baselines_of
+from goldilocks.callbacks.comparison import lines
 from goldilocks.callbacks.probe import probe
 from goldilocks.data.tables.card import cell
 from goldilocks.diagnosis import evidence, reference
@@ -27,8 +29,13 @@ from goldilocks.training.trainer import Trainer
 
 PAGE = "docs/diagnosis.md"  # what each finding means
 # What the data card has found that explains a finding:
-# another network does better on rows that it has seen.
-OF_DATA = {"nothing to learn": "target", "underfitting": "rows in two splits"}
+# another network, or model, does better on rows that it has seen, or by one feature.
+OF_DATA = {
+    "nothing to learn": ("target",),
+    "underfitting": ("rows in two splits",),
+    "below linear": ("target", "single features", "rows in two splits"),
+    "trees far ahead": ("target", "single features", "rows in two splits"),
+}
 
 
 def examine(
@@ -52,7 +59,7 @@ def examine(
     try:
         known, findings = gather(trainer, parts, folder, status), about_data(folder, parts.settings)
         for finding in diagnose(known):
-            if any(each["name"] == OF_DATA.get(finding.name) for each in findings):
+            if any(each["name"] in OF_DATA.get(finding.name, ()) for each in findings):
                 continue
             advice, advised = advise(finding, known, parts.settings)
             entry = {
@@ -64,7 +71,7 @@ def examine(
             findings.append(entry)
         found: dict[str, Any] = {"summary": summary_line(known), "findings": findings}
         (folder / "diagnosis.md").write_text(
-            as_page(**found, overrides=overrides), encoding="utf-8"
+            as_page(**found, compared=lines(known.baselines), overrides=overrides), encoding="utf-8"
         )
     except Exception as error:  # a network that can only be trained
         print(
@@ -100,23 +107,27 @@ def about_data(folder: Path, settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-def as_page(summary: str, findings: list[dict[str, Any]], overrides: list[str]) -> str:
+def as_page(
+    summary: str, compared: list[str], findings: list[dict[str, Any]], overrides: list[str]
+) -> str:
     """The diagnosis in words."""
-    lines = ["# Diagnosis", "", f"{sentence(summary)}."]
+    page = ["# Diagnosis", "", f"{sentence(summary)}."]
+    for line in compared:
+        page += ["", f"{sentence(line)}."]
     if not findings:
-        lines += ["", "Nothing stands out."]
+        page += ["", "Nothing stands out."]
     for finding in findings:
-        lines += [
+        page += [
             "",
             f"## {sentence(finding['name'])}",
             "",
             f"{cell(sentence(finding['measured']))}.",
             "",
         ]
-        lines += [f"To try: {finding['advice']}" + (":" if finding["overrides"] else ".")]
+        page += [f"To try: {finding['advice']}" + (":" if finding["overrides"] else ".")]
         if finding["overrides"]:
-            lines += ["", f"    {command(overrides, finding['overrides'])}"]
-    return "\n".join([*lines, "", f"What each means is in {PAGE}.", ""])
+            page += ["", f"    {command(overrides, finding['overrides'])}"]
+    return "\n".join([*page, "", f"What each means is in {PAGE}.", ""])
 
 
 def sentence(text: str) -> str:
@@ -175,6 +186,7 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
     said = {stage: (values, y) for stage, (_, y, values) in rows.items()}
     return Evidence(
         **known,
+        baselines=baselines_of(trainer) or {},
         health=probe(trainer, module),
         classes=evidence.look_at_classes(task, said, FEW),
         compare=lambda: reference.compare(task, rows),

@@ -5,13 +5,14 @@ Legend: N rows, C outputs.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from goldilocks.data.verdict import Verdict
-from goldilocks.tasks.task import Task
+from goldilocks.tasks.task import Task, constant_prediction
 from goldilocks.training.layer_health import Health
 
 MOST_ROWS = 4096  # of a stage that are looked at
@@ -100,6 +101,8 @@ class Evidence:
             None where that would take long.
         signal: Whether the features tell anything about the target, which takes a second;
             None where that would take long.
+        baselines: The network beside plain models on the validation rows, see
+            `goldilocks.callbacks.comparison`; {} where it was not compared.
         error: The standard error of the objective: with other rows of the same kind it would differ
             by about so much. None where it is not known.
     """
@@ -120,6 +123,7 @@ class Evidence:
     classes: Sequence[ClassRows] = ()
     compare: Callable[[], Comparison | None] = unknown
     signal: Callable[[], Verdict | None] = unknown
+    baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     error: float | None = None
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
@@ -245,18 +249,3 @@ def error_of_metric(task: Task, values: Tensor, y: Tensor, name: str, total: int
     if not error and task.spec.task != "regression":  # all rows right, or all wrong
         error = 1 / len(y)
     return error * math.sqrt(len(y) / total) if math.isfinite(error) else None
-
-
-def constant_prediction(task: Task, targets: Tensor) -> Tensor:
-    """The best constant prediction for targets as the loss takes them:
-    logits, or scaled values, [1, C].
-
-    Every class counts as if it had a row more, so that one without any has a finite loss.
-    """
-    if task.spec.task == "multiclass":
-        counts = torch.bincount(targets.long().reshape(-1), minlength=task.spec.num_outputs) + 1
-        return counts.float().log()[None]
-    if task.spec.task == "binary":
-        share = (targets.float().sum(0, keepdim=True) + 1) / (len(targets) + 2)
-        return share.reshape(1, 1).logit()
-    return task.criterion.constant(targets)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from goldilocks.callbacks.comparison import CONSTANT, NETWORK, is_shown
 from goldilocks.diagnosis.evidence import Evidence, Rows
 from goldilocks.training.layer_health import Health, relative_gradients
 
@@ -45,6 +46,10 @@ WORSE, ERRORS, LEARNT = (
 MEMORIZED, UNKNOWN = 0.1, 0.3  # train/loss by val/loss, and val/loss by chance level
 NO_LOSS = 1e-9  # of a constant guess: it is always right
 NOISE = 0.3  # a standard error by all that was gained
+BEHIND, FAR = (
+    0.03,
+    0.1,
+)  # by which a linear model is ahead, and trees, of all they gained over a constant
 RARE, MISSED, FEW = (
     5.0,
     0.1,
@@ -288,6 +293,32 @@ def overfitting(evidence: Evidence) -> str | None:
     return f"{text}, while train/loss fell from {known:.3g} to {last:.3g}"
 
 
+def below_linear(evidence: Evidence) -> str | None:
+    return behind(evidence, "linear", "a linear model", BEHIND)
+
+
+def trees_far_ahead(evidence: Evidence) -> str | None:
+    return behind(evidence, "trees", "boosted trees", FAR)
+
+
+def behind(evidence: Evidence, name: str, words: str, least: float) -> str | None:
+    """How far a baseline is ahead of the network on the validation rows, by more than chance and
+    than a share of what it gained over a constant.
+
+    Where classes are weighted, the loss of the rows as they are is not what was learnt.
+    """
+    if evidence.weighted or name not in evidence.baselines or CONSTANT not in evidence.baselines:
+        return None
+    own, entry = evidence.baselines[NETWORK], evidence.baselines[name]
+    key = next(iter(own["error"]))
+    theirs, constant = (evidence.baselines[of]["metrics"][key] for of in (name, CONSTANT))
+    ahead, error = entry["ahead"][key], entry["ahead_error"][key]
+    if not is_shown(entry, key, 1) or ahead < least * abs(constant - theirs):
+        return None
+    text = f"{key} is {own['metrics'][key]:.4g}, and {theirs:.4g} of {words} on the same rows"
+    return f"{text}: {ahead:.2g} ± {error:.1g} better, row by row"
+
+
 def memorized(train: Rows, val: Rows) -> bool:
     """Whether a network knows the rows that it was trained on, and little of others."""
     return train.loss < MEMORIZED * val.loss and val.loss > UNKNOWN * val.chance
@@ -374,6 +405,7 @@ Look = Callable[[Evidence], str | None]
 AT_ONCE = ("diverged", "exploding gradients")  # found in a few steps too
 NOTHING = ("diverged", "nothing to learn")
 STEPS = (*NOTHING, "exploding gradients", "vanishing gradients", "rate too high")
+UNFINISHED = ("rate too low", "still improving")
 # In the order in which they are reported: each with the findings that would be its cause.
 RULES: dict[str, tuple[Look, Iterable[str]]] = {
     "diverged": (diverged, ()),
@@ -391,6 +423,17 @@ RULES: dict[str, tuple[Look, Iterable[str]]] = {
         (*STEPS, "dead units", "saturated units", "clipped", "rate too low", "still improving"),
     ),
     "overfitting": (overfitting, (*STEPS, "underfitting")),
+    "below linear": (
+        below_linear,
+        (*STEPS, "dead units", "saturated units", "clipped", *UNFINISHED, "underfitting"),
+    ),
+    "trees far ahead": (
+        trees_far_ahead,
+        (
+            *(*STEPS, "dead units", "saturated units", "clipped", *UNFINISHED),
+            *("underfitting", "below linear"),
+        ),
+    ),
     "rare class missed": (
         rare_class_missed,
         (*STEPS, "dead units", "clipped", "rate too low", "still improving", "underfitting"),

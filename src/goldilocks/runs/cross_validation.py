@@ -19,6 +19,8 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from goldilocks.callbacks.baselines import file_of
+from goldilocks.callbacks.comparison import NETWORK, Entries, compare, merged
 from goldilocks.callbacks.predictions import FOLDER as PREDICTIONS
 from goldilocks.callbacks.pruning import Report
 from goldilocks.config.choices import config_hash
@@ -31,6 +33,7 @@ from goldilocks.runs.folder import can_resume, read_result, write_result, write_
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.trained import task_of
 from goldilocks.runs.uncertainty import NOTHING, calibrated, judge, settle
+from goldilocks.tasks.task import Task
 from goldilocks.training.components import Parts
 from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
 
@@ -110,6 +113,7 @@ def join(folder: Path, found: Sequence[Mapping[str, Any]], result: dict[str, Any
     write_members(folder, [Member(fold, 1 / len(folds)) for fold in folds], "mean")
     try:
         keep_joined(folder, folds, result)
+        result["baselines"] = compared(folder, folds, found)
     except (Refused, OSError) as error:
         print(f"warning: no predictions were kept: {one_line(error)}", file=sys.stderr)
 
@@ -138,6 +142,48 @@ def keep_joined(folder: Path, folds: Sequence[Path], result: dict[str, Any]) -> 
     result["alone"] = mean_and_spread([metrics_of(task, one, "test") for one in alone])
     for name in result["alone"]["metrics"]:
         result["spread"].pop(name, None)
+
+
+def compared(
+    folder: Path, folds: Sequence[Path], found: Sequence[Mapping[str, Any]]
+) -> Entries | None:
+    """The networks of all folds beside the baselines of all folds, out of fold and together on the
+    test rows; None where not all were compared.
+    """
+    each = [result["baselines"] for result in found if result.get("baselines")]
+    if len(each) < len(found):
+        return None
+    task, objective = task_of(folds[0]), found[0]["objective"]
+    names = [name for name in each[0] if name != NETWORK]
+    entries: Entries = {name: spent([of[name] for of in each]) for name in names}
+    for stage in ("val", "test"):
+        own = folder / PREDICTIONS / f"{stage}.npz"
+        joined = {name: joined_baseline(task, folds, name, stage) for name in names}
+        known = {name: outcome for name, outcome in joined.items() if outcome is not None}
+        if own.exists() and len(known) == len(names):
+            outcomes = {NETWORK: read_outcome(own), **known}
+            merged(entries, compare(task, objective, stage, outcomes))
+    return entries if NETWORK in entries else None
+
+
+def joined_baseline(task: Task, folds: Sequence[Path], name: str, stage: str) -> Outcome | None:
+    """What the models of all folds predict, as the networks do; None where it was not kept."""
+    paths = [file_of(fold, name, stage) for fold in folds]
+    if not all(map(Path.exists, paths)):
+        return None
+    parts = [read_outcome(path) for path in paths]
+    if stage == "val":
+        return pooled(parts)
+    return together(task, parts, [1 / len(parts)] * len(parts))
+
+
+def spent(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The time of a baseline's models, and what was cut short of any."""
+    return {
+        "metrics": {},
+        "seconds": round(sum(entry["seconds"] for entry in entries), 3),
+        "note": "; ".join(dict.fromkeys(entry["note"] for entry in entries if entry["note"])),
+    }
 
 
 def mean_and_spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
@@ -260,6 +306,7 @@ def folded(
         "data_hash": found[0].get("data_hash") if found else None,
         "diagnosis": None,
         **NOTHING,
+        "baselines": None,
         "error": {**error, "message": f"fold_{len(found) - 1}: {error['message']}"}
         if error
         else None,

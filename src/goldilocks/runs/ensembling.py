@@ -178,6 +178,7 @@ def summary(
         "data_hash": best.get("data_hash"),
         "diagnosis": None,
         **NOTHING,
+        "baselines": None,
         "error": None,
         "ensemble": {
             "how": selection.how,

@@ -149,7 +149,10 @@ def scores_by_split(
     failed: dict[int, str] = {}
     with TemporaryDirectory() as folder:
         for seed in shown_progress(range(seeds), seeds, "splits"):
-            quiet = ["callbacks.progress_bar=null", "callbacks.evaluation=null", "logger=none"]
+            quiet = [
+                *(f"callbacks.{name}=null" for name in ("progress_bar", "evaluation", "baselines")),
+                "logger=none",
+            ]
             given = [
                 *quiet,
                 f"log_dir='{Path(folder).as_posix()}'",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from goldilocks.callbacks.comparison import lines
 from goldilocks.runs import uncertainty
 from goldilocks.runs.failures import in_words
 from goldilocks.runs.folder import compare, read_result
@@ -46,6 +47,8 @@ def print_result(folder: Path, result: Mapping[str, Any], console: Console | Non
     diagnosis = result.get("diagnosis") or {"summary": "", "findings": []}
     if diagnosis["summary"]:
         console.print(diagnosis["summary"], markup=False)
+    for line in lines(result.get("baselines") or {}):
+        console.print(line, markup=False)
     for finding in diagnosis["findings"][:MOST_FINDINGS]:
         overrides = " ".join(finding["overrides"])
         text = f"{finding['measured']}; {finding['advice']}{': ' * bool(overrides)}{overrides}"

@@ -19,6 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from goldilocks.callbacks import Recorder, recorder_of
+from goldilocks.callbacks.baselines import baselines_of
+from goldilocks.callbacks.comparison import lines
 from goldilocks.callbacks.predictions import tested_of
 from goldilocks.callbacks.pruning import was_pruned
 from goldilocks.config.choices import chosen, flat_options, plain_overrides
@@ -142,7 +144,11 @@ def was_refused(result: Mapping[str, Any]) -> bool:
 def announce(trainer: Mapping[str, Any]) -> None:
     """Says which devices train, and what they leave out."""
     plan = devices.plan(trainer)
-    less = "; without figures, importance, health and diagnosis" if plan.strategy == "fsdp" else ""
+    less = (
+        "; without figures, importance, health, baselines and diagnosis"
+        if plan.strategy == "fsdp"
+        else ""
+    )
     if devices.is_first():
         print(f"training on {plan.in_words()}{less}", file=sys.stderr)
 
@@ -356,6 +362,7 @@ def finish(
     """Writes the result of a run."""
     result |= recorder_of(trainer).outcome(trainer.global_step)
     result["metrics"] |= tested
+    result["baselines"] = baselines_of(trainer)
     with uninterrupted():
         write_result(folder, result)
         log_end(trainer, result, tested)
@@ -414,6 +421,7 @@ def first_result(request: RunRequest, parts: Parts, before: Mapping[str, Any]) -
         "data_hash": parts.data.fingerprint,
         "diagnosis": None,
         **NOTHING,
+        "baselines": None,
         "error": None,
     }
 
@@ -446,6 +454,8 @@ def log_end(trainer: Trainer, result: Mapping[str, Any], tested: Mapping[str, fl
         try:
             if tested:
                 logger.log_metrics(dict(tested), step=trainer.global_step)
+            for ours in takers([logger], "log_text") if result["baselines"] else []:
+                ours.log_text("baselines", "\n".join(lines(result["baselines"])))
             for ours in takers([logger], "close"):
                 ours.close(result["status"], result["metrics"])
         except Exception as error:  # a server that is gone, a full disk

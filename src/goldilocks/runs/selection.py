@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from goldilocks.training.standard_errors import jackknife
+
 Predictions = NDArray[np.float32]
 Places = NDArray[np.intp]
 # The objective of predictions, [K, N, C], for N rows given by their places: [K].
@@ -26,7 +28,6 @@ Scores = Callable[[Predictions, Places], NDArray[np.float64]]
 DRAWS = 20  # of the bootstrap
 MANY_ROWS = 1000  # below which greedy selection may end with the single luckiest network
 SHOWN = 2  # standard errors from which on a difference counts as shown
-GROUPS = 20  # of rows, that a jackknife leaves out in turn
 MOST_CANDIDATES = 50  # the best ones
 MOST_ROWS = 20_000  # to choose by, evenly spread
 
@@ -193,12 +194,9 @@ def difference(costs: Scores, before: Predictions, after: Predictions, rows: Pla
 
     By a jackknife over groups of rows.
     """
-    groups = min(GROUPS, len(rows))
-    if groups < 2:
-        return math.inf
     both = np.stack([before, after])
-    group = np.random.default_rng(0).permutation(len(rows)) % groups
-    kept = [np.flatnonzero(group != left_out) for left_out in range(groups)]
-    gains = [float(np.diff(costs(both[:, some], rows[some]))[0]) for some in kept]
-    error = float(np.std(gains)) * math.sqrt(groups - 1)
-    return error if math.isfinite(error) else math.inf
+
+    def gain(places: Places) -> float:
+        return float(np.diff(costs(both[:, places], rows[places]))[0])
+
+    return jackknife(gain, len(rows))
