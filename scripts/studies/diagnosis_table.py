@@ -350,8 +350,8 @@ def page(outcomes: Sequence[Outcome], followed: Sequence[Followed]) -> Iterator[
         " helped)."
     )
     yield (
-        "It helped if the loss is lower, by however little; against noise, if the standard error is;"
-        " and where rows or loss are others than before, if the finding is gone:"
+        "It helped if the loss is lower, by however little; against noise, if the standard error"
+        " is; and where rows or loss are others than before, if the finding is gone:"
     )
     yield ""
     yield "| finding | problem | advice | what came of it |"
