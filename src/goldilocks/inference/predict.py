@@ -72,6 +72,34 @@ class Predictor:
         parts = [f"{what} from {rows}", *networks, *score_of(self.folder), str(self.folder)]
         return f"{type(self).__name__}({', '.join(parts)})"
 
+    # --- what scikit-learn asks of an estimator ---------------------------------------------------
+
+    def __sklearn_tags__(self) -> Any:
+        """A classifier's or a regressor's, of several targets perhaps."""
+        from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
+
+        classifies = bool(self.spec.class_names)
+        several = not classifies and self.spec.num_outputs > 1
+        return Tags(
+            estimator_type="classifier" if classifies else "regressor",
+            target_tags=TargetTags(required=True, multi_output=several),
+            classifier_tags=ClassifierTags() if classifies else None,
+            regressor_tags=None if classifies else RegressorTags(),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def fit(self, rows: Any, targets: Any = None) -> "Predictor":
+        """Refuses: the network is trained. scikit-learn's tools ask whether there is the method."""
+        raise Refused("fit: this network is trained; train another one with goldilocks.train")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """What it was loaded with."""
+        return {"folder": self.folder, "strict": self.strict}
+
+    # --- rows -------------------------------------------------------------------------------------
+
     def prepared(self, rows: Any) -> list[NDArray[np.float32]]:
         """Inputs of each network, [N, *input_shape].
 
@@ -189,6 +217,8 @@ def predictions(member: TrainedNetwork, inputs: NDArray[np.float32]) -> NDArray[
 class Regressor(Predictor):
     """Predicts values in the targets' own units."""
 
+    _estimator_type = "regressor"  # scikit-learn before 1.6 looks here
+
     def predict(self, rows: Any, interval: float | None = None) -> Any:
         """Values of rows, [N], or [N, T] of several targets; with `interval` a tuple of three such
         arrays: values, lower ends, upper ends.
@@ -209,6 +239,12 @@ class Regressor(Predictor):
             found = [each[:, 0] for each in found]
         return found[0] if interval is None else tuple(found)
 
+    def score(self, rows: Any, targets: Any, sample_weight: Any = None) -> float:
+        """R2 of the predictions, as of scikit-learn's regressors."""
+        from sklearn.metrics import r2_score
+
+        return float(r2_score(targets, self.outputs(rows), sample_weight=sample_weight))
+
     def ends(self, values: Array, level: float) -> tuple[Array, Array]:
         """Lower and upper ends around predicted values, [N, T] each, in double precision."""
         return conformal.interval(self.spec, values, self.margins(level))
@@ -221,6 +257,8 @@ class Regressor(Predictor):
 class Classifier(Predictor):
     """Predicts classes; `classes_` holds them in the order of the probabilities, [C]."""
 
+    _estimator_type = "classifier"  # scikit-learn before 1.6 looks here
+
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.classes_ = classes_of(self.spec.class_names)
@@ -231,6 +269,13 @@ class Classifier(Predictor):
         """
         self.tell(rows)
         return self.chosen(self.outputs(rows))
+
+    def score(self, rows: Any, targets: Any, sample_weight: Any = None) -> float:
+        """The accuracy, as of scikit-learn's classifiers."""
+        from sklearn.metrics import accuracy_score
+
+        predicted = self.chosen(self.outputs(rows))
+        return float(accuracy_score(targets, predicted, sample_weight=sample_weight))
 
     def chosen(self, probabilities: Array) -> Array:
         """The class that is predicted, [N], by probabilities, [N, C]."""

@@ -1,0 +1,202 @@
+"""Training from Python and notebooks: `goldilocks.train(...)`."""
+
+import contextlib
+import io
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from goldilocks.callbacks.checkpoint import read_history
+from goldilocks.cli.explain import explain
+from goldilocks.cli.main import places_of_resumed
+from goldilocks.config.compose import compose
+from goldilocks.config.grammar import quote
+from goldilocks.data.fingerprint import fingerprint
+from goldilocks.errors import Refused
+from goldilocks.inference.predict import Classifier, Regressor, load
+from goldilocks.machine import devices
+from goldilocks.runs.printing import print_result
+from goldilocks.runs.run import resume as resume_run
+from goldilocks.runs.run import start
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training in Python leaves: its run folder, and what is in it.
+
+    Attributes:
+        folder: Of the run; `python train.py resume=FOLDER` and all scripts take it.
+        result: What its result.json holds.
+    """
+
+    folder: Path
+    result: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def status(self) -> str:
+        """`done`, `diverged`, `failed` or `interrupted`."""
+        return self.result["status"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of the best epoch, `val/loss` and the others, and `test/...`."""
+        return dict(self.result["metrics"] or {})
+
+    @property
+    def curves(self) -> Any:
+        """The metrics of each epoch, a pandas DataFrame; empty of a run with callbacks=none."""
+        import pandas as pd
+
+        path = self.folder / "checkpoints" / "history.jsonl"
+        epochs = self.result["epochs"] if path.exists() else 0
+        frame = pd.DataFrame(read_history(path, epochs))
+        return frame.rename_axis("epoch")
+
+    def load(self, strict: bool = False) -> Regressor | Classifier:
+        """The network, ready to predict; see `goldilocks.load`."""
+        return load(self.folder, strict=strict)
+
+    def predict(self, rows: Any) -> Any:
+        """Classes or values of rows, [N]; see `goldilocks.load`."""
+        return self.load().predict(rows)
+
+    def predict_proba(self, rows: Any) -> Any:
+        """Probabilities of the classes, [N, C].
+
+        Raises:
+            Refused: for a regression.
+        """
+        predictor = self.load()
+        if isinstance(predictor, Regressor):
+            raise Refused("predict_proba: this run is a regression; write predict")
+        return predictor.predict_proba(rows)
+
+    def __repr__(self) -> str:
+        """Reads as the end of a run does on the screen."""
+        screen = io.StringIO()
+        print_result(self.folder, self.result, plain_console(screen))
+        return screen.getvalue().rstrip()
+
+
+def train(
+    overrides: Sequence[str] = (),
+    *,
+    frame: Any = None,
+    target: str | Sequence[str] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> TrainedRun:
+    """Trains one network in this process, as `python train.py` does, and leaves the same folder.
+
+    Args:
+        overrides: As of the command line: `["model=deep", "optimizer.lr=0.01"]`.
+        frame: A pandas DataFrame to train on. It is written to `frames/` in `log_dir` as a CSV
+            file, from which the run can be resumed, tested and trained again.
+        target: Its column to predict, or several.
+        quiet: Whether nothing is printed.
+        options: Further ones, two underscores for a dot: `model="deep", optimizer__lr=0.01`.
+
+    Raises:
+        Refused: a ValueError, for any mistake that `python train.py` would tell in one line.
+    """
+    words = [*overrides, *(override_of(key, value) for key, value in options.items())]
+    if sweeping := next((word for word in words if word in ("-m", "--multirun")), None):
+        raise Refused(f"{sweeping}: a sweep is started with python train.py -m; leave it out")
+    with state_kept(), nowhere() if quiet else contextlib.nullcontext():
+        try:
+            if frame is not None:
+                words += of_frame(frame, target, words)
+            cfg, choices = compose(places_of_resumed(words))
+            with devices.joined(cfg.trainer):
+                if cfg.resume is not None:
+                    folder, result = resume_run(cfg, words)
+                else:
+                    folder, result = start(cfg, words, choices)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise Refused(explain(error)) from None
+        if not quiet:
+            print_result(folder, result)
+    return TrainedRun(folder, result)
+
+
+def override_of(key: str, value: Any) -> str:
+    """A keyword as an override of the command line.
+
+    >>> override_of("optimizer__lr", 0.01), override_of("regularization", ["l2", "dropout"])
+    ('optimizer.lr=0.01', 'regularization=[l2,dropout]')
+    >>> override_of("callbacks__progress_bar", None)
+    'callbacks.progress_bar=null'
+    """
+    return f"{key.replace('__', '.')}={text_of(value)}"
+
+
+def text_of(value: Any) -> str:
+    """A value as the command line has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{text_of(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(text_of, value)) + "]"
+    return str(value)
+
+
+def of_frame(frame: Any, target: Any, words: Sequence[str]) -> list[str]:
+    """Writes a DataFrame where runs can find it again; returns the overrides that name it."""
+    if target is None:
+        raise Refused("target: is missing; write target=COLUMN of the frame")
+    if not hasattr(frame, "to_csv"):
+        raise Refused(f"frame: a pandas DataFrame is expected, not {type(frame).__name__}")
+    names = [target] if isinstance(target, str) else list(target)
+    if unknown := [name for name in names if name not in frame.columns]:
+        known = ", ".join(map(str, frame))
+        raise Refused(f"target={unknown[0]}: the frame has no such column; it has: {known}")
+    log_dir = next((w.partition("=")[2] for w in words if w.startswith("log_dir=")), "logs")
+    path = Path(log_dir.strip("'\"")) / "frames" / f"{fingerprint(frame)}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        frame.to_csv(path, index=False)
+    columns = quote(names[0]) if len(names) == 1 else "[" + ",".join(map(quote, names)) + "]"
+    own = [] if any(word.startswith("data=") for word in words) else ["data=table"]
+    return [*own, f"data.path={quote(path.absolute().as_posix())}", f"data.target={columns}"]
+
+
+@contextlib.contextmanager
+def state_kept() -> Iterator[None]:
+    """Random numbers, threads and Hydra are afterwards as they were."""
+    drawn = random.getstate(), np.random.get_state()
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        GlobalHydra.instance().clear()
+
+
+@contextlib.contextmanager
+def nowhere() -> Iterator[None]:
+    """What is printed goes nowhere."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def plain_console(file: Any) -> Any:
+    """A console that writes plain text."""
+    from rich.console import Console
+
+    return Console(file=file, highlight=False, soft_wrap=True, no_color=True, width=200)

@@ -1,0 +1,134 @@
+"""`goldilocks.train`, and what scikit-learn asks of a network that is loaded."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import is_classifier, is_regressor
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.inspection import partial_dependence, permutation_importance
+from sklearn.utils.validation import check_is_fitted
+
+import goldilocks
+from conftest import read_result
+from goldilocks.errors import Refused
+
+QUICK = {
+    "trainer": "cpu",
+    "trainer__max_epochs": 2,
+    "callbacks__progress_bar": None,
+    "callbacks__evaluation": None,
+    "callbacks__baselines": None,
+    "logger": "none",
+}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def rows():
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame(draws.normal(size=(80, 2)), columns=["size", "old age"])
+    frame["colour"] = np.where(frame["size"] > 0, "red", "blue")
+    frame["price"] = 3 * frame["size"] + frame["old age"] + 0.1 * draws.normal(size=80)
+    return frame
+
+
+def test_the_numbers_are_those_of_the_command(command):
+    words = ["data=iris", "trainer=cpu", "trainer.max_epochs=2", "callbacks.progress_bar=null"]
+    ended = command(*words)
+    run = goldilocks.train(words, quiet=True)
+    assert run.metrics == read_result(ended.folder)["metrics"]
+    assert (run.status, run.folder.parent) == ("done", Path("logs/runs"))
+    assert list(run.curves["val/loss"]) and len(run.curves) == 2
+
+
+def test_a_frame_is_learnt_resumed_and_predicted():
+    frame = rows()
+    run = goldilocks.train(model="shallow", frame=frame, target="price", quiet=True, **QUICK)
+    seen = frame[frame["size"].between(-1, 1) & frame["old age"].between(-1, 1)]
+    assert run.predict(seen).shape == (len(seen),)
+    longer = goldilocks.train(resume=str(run.folder), trainer__max_epochs=3, quiet=True)
+    assert longer.folder == run.folder
+    assert longer.result["epochs"] == 3
+    assert len(list(Path("logs/frames").glob("*.csv"))) == 1
+    with pytest.raises(Refused, match="write predict"):
+        run.predict_proba(frame)
+
+
+def test_the_result_reads_as_the_end_of_a_run(capfd):
+    run = goldilocks.train(["data=iris"], **QUICK)
+    assert "val" in capfd.readouterr().out
+    assert "done" in repr(run) and str(run.folder) in repr(run)
+    goldilocks.train(["data=iris"], quiet=True, **QUICK)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_drawn_elsewhere_goes_on_as_before():
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    threads = torch.get_num_threads()
+    goldilocks.train(["data=iris"], quiet=True, **QUICK)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert random.getstate() == states[2]
+    assert torch.get_num_threads() == threads
+
+
+def test_it_runs_within_an_event_loop():
+    async def cell():
+        return goldilocks.train(["data=iris"], quiet=True, **QUICK)
+
+    assert asyncio.run(cell()).status == "done"
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "said"),
+    [
+        (["-m"], {}, "a sweep is started with python train.py -m"),
+        (["modle=deep"], {}, "modle"),
+        ([], {"optimizer__lrr": 1}, "optimizer.lrr"),
+        ([], {"optimizer__lr": -1}, "optimizer.lr=-1"),
+        ([], {"frame": [[1]], "target": "y"}, "a pandas DataFrame is expected, not list"),
+        ([], {"frame": pd.DataFrame({"a": [1]})}, "write target=COLUMN"),
+        ([], {"frame": pd.DataFrame({"a": [1]}), "target": "y"}, "no such column; it has: a"),
+        (["resume=nowhere"], {}, "no such run folder"),
+    ],
+)
+def test_a_mistake_is_a_value_error_in_one_line(given, options, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        goldilocks.train(given, **options)
+    assert isinstance(caught.value, Refused) and "\n" not in str(caught.value)
+    assert not Path("logs/runs").exists()
+
+
+# --- scikit-learn ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", ["breast_cancer", "diabetes"])
+def test_scikit_learn_takes_a_network_that_is_loaded(data):
+    load = load_breast_cancer if data == "breast_cancer" else load_diabetes
+    x, y = load(return_X_y=True)
+    model = goldilocks.train(data=data, quiet=True, **QUICK).load()
+    assert (is_classifier(model), is_regressor(model)) == (data != "diabetes", data == "diabetes")
+    check_is_fitted(model)
+    predicted = model.predict(x)
+    if data == "diabetes":
+        expected = 1 - ((y - predicted) ** 2).mean() / y.var()
+    else:
+        expected = (predicted == y.astype(predicted.dtype)).mean()
+    y = y if data == "diabetes" else y.astype(predicted.dtype)
+    assert model.score(x, y) == pytest.approx(expected, rel=1e-5)
+    found = permutation_importance(model, x, y, n_repeats=1, random_state=0)
+    assert found.importances_mean.shape == (x.shape[1],)
+    assert partial_dependence(model, x, [0], grid_resolution=3)["average"].shape == (1, 3)
+    with pytest.raises(Refused, match="this network is trained"):
+        model.fit(x, y)
