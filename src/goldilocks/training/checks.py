@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.loggers import Logger
 from torch import nn
+from torch.optim import Optimizer
 
 from goldilocks.config.build import check_arguments, find_class
 from goldilocks.config.choices import is_on
@@ -21,7 +22,7 @@ from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, missing
 from goldilocks.machine.devices import plan
-from goldilocks.optimizers.optimizer import try_optimizer
+from goldilocks.optimizers.optimizer import switches, try_optimizer
 from goldilocks.regularization.gradient_transforms import LIVE as LIVE_OF_TRANSFORMS
 from goldilocks.regularization.gradient_transforms import (
     GradientTransform,
@@ -283,7 +284,11 @@ def dropout_layers(network: nn.Module, kinds: tuple[type, ...]) -> list[nn.Modul
 
 def warnings_for(settings: Settings, network: nn.Module) -> list[str]:
     """What will run but is probably not meant: each says why and what to write instead."""
-    return [*warnings_about_layers(settings, network), *warnings_about_training(settings)]
+    return [
+        *warnings_about_layers(settings, network),
+        *warnings_about_switches(settings, network),
+        *warnings_about_training(settings),
+    ]
 
 
 def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[str]:
@@ -312,6 +317,28 @@ def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[st
         yield (
             "AlphaDropout keeps mean and variance of SELU's outputs only (arXiv 1706.02515):"
             " write model=selfnorm, or regularization=dropout"
+        )
+
+
+def warnings_about_switches(settings: Settings, network: nn.Module) -> Iterator[str]:
+    """What does not go with an optimizer that evaluates other weights than it trains."""
+    if not switches(find_class(settings.optimizer, Optimizer, "optimizer", settings.packages)):
+        return
+    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
+        yield (
+            "BatchNorm's statistics are those of the weights that this optimizer trains, and the"
+            " mean of these is evaluated (arXiv 2405.15682): write model.norm=layer, or another"
+            " optimizer"
+        )
+    if settings.regularization["max_norm"]:
+        yield (
+            "max_norm limits the weights that this optimizer trains, and not their mean, which is"
+            " evaluated: write optimizer.weight_decay=0.1, or another optimizer"
+        )
+    if has_length(settings.scheduler, settings.packages):
+        yield (
+            "this optimizer takes the place of a schedule that ends low (arXiv 2405.15682): write"
+            " scheduler=constant"
         )
 
 

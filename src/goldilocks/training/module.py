@@ -192,6 +192,7 @@ class TrainingModule(pl.LightningModule):
         self.epoch_metrics = {}
         self.gradients.begin()
         self.step.taken = self.trainer.global_step
+        self.step.begin()
         self.task.reset_metrics("train")
 
     def training_step(self, item: Any, batch_idx: int) -> None:
@@ -246,6 +247,7 @@ class TrainingModule(pl.LightningModule):
         if steps and self.schedule.interval == "step":
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
         if index == in_epoch or steps == steps_left:
+            self.step.end()
             self.average_epoch()
             share_statistics(self.networks)
         if outputs:
