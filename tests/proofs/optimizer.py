@@ -176,10 +176,8 @@ def schedule_free(
     w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
 ) -> np.ndarray:
     """Algorithm 1 of the paper: z moves, x is its mean, y between them is trained (w is y)."""
-    mixed, rate = (
-        n.get("betas", [n.get("momentum")])[0],
-        n["lr"] * min(t / (n["warmup_steps"] or 1), 1),
-    )
+    mixed = n["betas"][0] if "betas" in n else n["momentum"]
+    rate = n["lr"] * min(t / (n["warmup_steps"] or 1), 1)
     if "betas" in n:
         s["v"] = n["betas"][1] * s.get("v", 0.0) + (1 - n["betas"][1]) * g**2
         g = g / (np.sqrt(s["v"] / (1 - n["betas"][1] ** t)) + n["eps"])

@@ -1,4 +1,4 @@
-"""Optimizers that evaluate other weights than they train: which are where, in a run and beside it."""
+"""Optimizers that evaluate other weights than they train: which are where, in a run and a rehearsal."""
 
 import itertools
 

@@ -363,7 +363,8 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
             " SGD family"
         )
     stopping = settings.callbacks.get("early_stopping")
-    if not stopping or stopping.get("patience", 0) >= settings.trainer.get("max_epochs", 0):
+    first = stopping.get("patience", 0) + stopping.get("patience_starts_at", 0) if stopping else 0
+    if not stopping or first >= settings.trainer.get("max_epochs", 0):
         return
     fix = "write callbacks.early_stopping=null and the trainer.max_epochs you want"
     if has_length(settings.scheduler, settings.packages):
