@@ -53,6 +53,11 @@ WARNED = [
         "callbacks.early_stopping=null",
     ),
     (
+        "scheduler=cosine callbacks.early_stopping=null trainer.max_time=1h",
+        "trainer.max_time may cut it",
+        "scheduler=constant",
+    ),
+    (
         "scheduler=onecycle trainer.max_epochs=30",
         "early stopping may cut it",
         "callbacks.early_stopping=null",

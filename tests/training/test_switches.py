@@ -1,4 +1,6 @@
-"""Optimizers that evaluate other weights than they train: which are where, in a run and a rehearsal."""
+"""Optimizers that evaluate other weights than they train:
+which are where, in a run and a rehearsal.
+"""
 
 import itertools
 

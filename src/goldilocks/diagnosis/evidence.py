@@ -100,6 +100,7 @@ class Evidence:
             None where that would take long.
         signal: Whether the features tell anything about the target, which takes a second;
             None where that would take long.
+        time_ran_out: Whether `trainer.max_time` has ended it.
         error: The standard error of the objective: with other rows of the same kind it would differ
             by about so much. None where it is not known.
     """
@@ -120,6 +121,7 @@ class Evidence:
     classes: Sequence[ClassRows] = ()
     compare: Callable[[], Comparison | None] = unknown
     signal: Callable[[], Verdict | None] = unknown
+    time_ran_out: bool = False
     error: float | None = None
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
@@ -137,8 +139,8 @@ class Evidence:
 
     @property
     def ran_out(self) -> bool:
-        """Whether the run ended because its epochs did."""
-        return len(self.history) >= self.planned_epochs
+        """Whether the run ended because its epochs, or its time, did."""
+        return self.time_ran_out or len(self.history) >= self.planned_epochs
 
 
 def spread(rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

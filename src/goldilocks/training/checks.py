@@ -362,6 +362,11 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
             " (arXiv 1711.05101): write optimizer=adamw optimizer.weight_decay=0.01, or use the"
             " SGD family"
         )
+    if settings.trainer.get("max_time") and has_length(settings.scheduler, settings.packages):
+        yield (
+            "the schedule is drawn over trainer.max_epochs and trainer.max_time may cut it before"
+            " the rate is low: write scheduler=constant or scheduler=plateau, or leave the time out"
+        )
     stopping = settings.callbacks.get("early_stopping")
     first = stopping.get("patience", 0) + stopping.get("patience_starts_at", 0) if stopping else 0
     if not stopping or first >= settings.trainer.get("max_epochs", 0):
