@@ -169,7 +169,7 @@ def resnet() -> Measured:
 )
 def activation_by_task() -> Measured:
     found = [
-        type(list(prepared("model=realmlp", words).module.network)[2]).__name__
+        type(list(prepared("model=realmlp", words).module.network.children())[2]).__name__
         for words in ("data=wine", "data=diabetes")
     ]
     return " ".join(found), found == ["SELU", "Mish"]
@@ -302,7 +302,9 @@ def embedding_row(kind: str, claim: str, entries: int) -> None:
         error = 0.0 if kind == "none" else embedding_error(kind)
         if kind == "auto":
             pixels = prepared("data=digits", "model=deep", "model.embedding=auto").module.network
-            error += next(m for m in pixels if isinstance(m, nn.Linear)).in_features != 64
+            error += (
+                next(m for m in pixels.children() if isinstance(m, nn.Linear)).in_features != 64
+            )
         found = [
             embedded_features(f"model={name}", kind)
             for name in ("deep", "resnet", "realmlp", "tabm")
