@@ -349,6 +349,7 @@ def test_the_last_epoch_is_saved_whatever_ends_the_run(options, last, tmp_path):
         ("patience", 2.5),
         ("min_delta", -0.1),
         ("min_delta", nan),
+        ("patience_starts_at", -1),
         ("mode", "best"),
     ],
 )
@@ -372,6 +373,24 @@ def test_patience_is_the_number_of_epochs_without_improvement(patience, epochs):
     """
     stopping = EarlyStopping("val/loss", "min", patience=patience, min_delta=1e9)
     assert fit(callbacks=[stopping], max_epochs=9).recorder.epochs == epochs
+
+
+@pytest.mark.parametrize(("patience", "start", "epochs"), [(0, 4, 5), (1, 4, 5), (3, 4, 7)])
+def test_patience_starts_at_an_epoch_and_goes_on_when_resumed(patience, start, epochs, tmp_path):
+    """Nothing counts as an improvement on the first epoch."""
+
+    def options():
+        limits = {"patience": patience, "patience_starts_at": start}
+        kept = LastCheckpoint(str(tmp_path), min_seconds=0)
+        return {"callbacks": [EarlyStopping("val/loss", "min", min_delta=1e9, **limits), kept]}
+
+    assert fit(**options(), max_epochs=9).recorder.epochs == epochs
+    fit(**options(), max_epochs=3)
+    resumed = make(**options(), max_epochs=9)
+    resumed.trainer.fit(
+        resumed.module, resumed.data, ckpt_path=tmp_path / "last.ckpt", weights_only=True
+    )
+    assert resumed.recorder.epochs == epochs
 
 
 @pytest.mark.parametrize("every", [1, 2])

@@ -15,6 +15,7 @@ from goldilocks.models.realmlp import NTKLinear, RealMLP, Scaling
 from goldilocks.models.resnet import Block, ResNet
 from goldilocks.models.tabm import BatchEnsembleLinear, Heads, TabM, random_signs
 from goldilocks.optimizers.optimizer import build_optimizer, split_parameters
+from goldilocks.training.components import prepare
 
 
 def shaken(network, seed=0):
@@ -354,6 +355,31 @@ def test_every_network_for_tables_embeds_its_numbers(network):
         Refused, match=r"^model\.embedding=pbld: these data have no columns of numbers"
     ):
         network((5,), 3, embedding="pbld")
+
+
+def test_auto_embeds_the_numbers_that_there_are():
+    def first(**options):
+        return next(iter(RealMLP((5,), 3, depth=1, embedding="auto", **options)))
+
+    assert isinstance(first(numbers=2), NumberVectors) and first(numbers=2).kind == "pbld"
+    assert isinstance(first(), Scaling)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("regression", "Mish"), ("binary", "SELU"), ("multiclass", "SELU")]
+)
+def test_realmlp_has_the_activation_of_the_task(task, kind):
+    assert type(RealMLP((5,), 1, depth=1, task=task)[2]).__name__ == kind
+    assert type(RealMLP((5,), 1, depth=1, task=task, activation="silu")[2]).__name__ == "SiLU"
+
+
+@pytest.mark.parametrize("experiment", ["realmlp", "tabm"])
+@pytest.mark.parametrize("data", ["diabetes", "iris", "breast_cancer"])
+def test_the_experiments_for_tables_are_for_any_task(experiment, data, compose):
+    words = ["model.width=8", "trainer.max_steps=2", "callbacks=none", "logger=none"]
+    parts = prepare(compose(f"experiment={experiment}", f"data={data}", *words))
+    assert parts.module.task.label_smoothing == 0
+    assert parts.objective.metric == "val/loss"
 
 
 def test_realmlp_moves_the_embedding_as_slowly_as_biases():

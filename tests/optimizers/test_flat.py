@@ -73,6 +73,32 @@ def assert_equal_states(ours, theirs):
             assert torch.equal(torch.as_tensor(ours["state"][number][key]), torch.as_tensor(value))
 
 
+@pytest.mark.parametrize("name", ["ScheduleFreeAdamW", "ScheduleFreeSGD"])
+def test_an_optimizer_that_switches_weights_moves_a_vector_too(name):
+    """And goes to the weights that are evaluated, and back."""
+    library = pytest.importorskip("pytorch_optimizer")
+    ours, plain, copied = Network(), Network(), Network()
+    optimizer, reference, loaded = (
+        getattr(library, name)([{"params": part} for part in split_parameters(network)], lr=0.05)
+        for network in (ours, plain, copied)
+    )
+    assert can_be_flat(optimizer)
+    flat = FlatParameters(optimizer)
+    for _ in range(3):
+        train(ours, optimizer, flat, steps=5)
+        train(plain, reference, steps=5)
+        trained = vector(ours)
+        torch.testing.assert_close(trained, vector(plain), rtol=0, atol=1e-5)
+        optimizer.eval()
+        reference.eval()
+        torch.testing.assert_close(vector(ours), vector(plain), rtol=0, atol=1e-5)
+        assert not torch.allclose(vector(ours), trained)
+        optimizer.train()
+        reference.train()
+    loaded.load_state_dict(optimizer.state_dict())  # torch's layout: a state a parameter
+    assert loaded.state[copied.first.weight]["z"].shape == copied.first.weight.shape
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_vector_moves_as_its_parts_would_to_the_bit(name):
     ours, plain = Network(), Network()

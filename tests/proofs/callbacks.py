@@ -59,6 +59,20 @@ def patience() -> Measured:
 
 
 @proof(
+    "callbacks.early_stopping.patience_starts_at",
+    "G9",
+    "epochs at the start that are not counted",
+    "epochs with 10 and patience 0, 1, 5",
+)
+def patience_starts_at() -> Measured:
+    start = "callbacks.early_stopping.patience_starts_at=10"
+    found = [
+        stopped_after(start, f"callbacks.early_stopping.patience={number}") for number in (0, 1, 5)
+    ]
+    return " ".join(map(str, found)), found == [11, 11, 15]
+
+
+@proof(
     "callbacks.early_stopping.min_delta",
     "G9",
     "less change is no improvement",

@@ -162,6 +162,20 @@ def resnet() -> Measured:
 
 
 @proof(
+    "model.activation=auto",
+    "G14",
+    "the paper's of model=realmlp: selu for classes, mish for a regression",
+    "activations of wine and of diabetes",
+)
+def activation_by_task() -> Measured:
+    found = [
+        type(list(prepared("model=realmlp", words).module.network.children())[2]).__name__
+        for words in ("data=wine", "data=diabetes")
+    ]
+    return " ".join(found), found == ["SELU", "Mish"]
+
+
+@proof(
     "model=realmlp",
     "G11",
     "a scaling layer, W x / sqrt(fan_in) + b, an output that starts at 0; a rate for each kind of"
@@ -286,6 +300,11 @@ def embedding_row(kind: str, claim: str, entries: int) -> None:
     )
     def embedding() -> Measured:
         error = 0.0 if kind == "none" else embedding_error(kind)
+        if kind == "auto":
+            pixels = prepared("data=digits", "model=deep", "model.embedding=auto").module.network
+            error += (
+                next(m for m in pixels.children() if isinstance(m, nn.Linear)).in_features != 64
+            )
         found = [
             embedded_features(f"model={name}", kind)
             for name in ("deep", "resnet", "realmlp", "tabm")
@@ -296,6 +315,7 @@ def embedding_row(kind: str, claim: str, entries: int) -> None:
 
 
 embedding_row("none", "numbers as they are", 1)
+embedding_row("auto", "pbld; numbers as they are where an image has none", 4)
 embedding_row("pbld", "a vector in place of each number: itself, and a linear layer of cosines", 4)
 embedding_row(
     "periodic", "a vector in place of each number: ReLU of a linear layer of cosines and sines", 24
@@ -322,7 +342,7 @@ def embedding_error(kind: str) -> float:
     layer, rows = next(parts.module.network.children()), parts.data.tensors["train"][0]
     own, x = numbers(layer), rows.double().numpy()
     angles = 2 * np.pi * x[:, :, None] * own["frequency"]
-    pbld = kind == "pbld"
+    pbld = kind != "periodic"
     waves = (
         np.cos(angles + own["phase"])
         if pbld

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from proofs.drive import prepared, refusal, train
+from proofs.drive import prepared, refusal, train, weights
 from proofs.table import Measured, proof, within
 
 SHORT = (
@@ -32,6 +32,7 @@ def formula_error(option: str, update: Update, *words: str) -> tuple[float, int]
     numbers = {
         key: value for key, value in fit.parts.settings.optimizer.items() if key != "_target_"
     }
+    ends = weights(fit.network)  # after the epoch: those that are evaluated
     worst = 0.0
     for name, start in fit.steps[0].before.items():
         w = start.double().numpy()
@@ -40,7 +41,8 @@ def formula_error(option: str, update: Update, *words: str) -> tuple[float, int]
             gradient = step.gradient[name].double().numpy()
             w = update(w, gradient, state, count, numbers, w.ndim >= 2 or numbers["decay_all"])
         moved = np.abs(fit.steps[-1].after[name].double().numpy() - start.double().numpy()).max()
-        worst = max(worst, np.abs(w - fit.steps[-1].after[name].double().numpy()).max() / moved)
+        w = state.get("evaluated", w)
+        worst = max(worst, np.abs(w - ends[name].double().numpy()).max() / moved)
     return worst, len(fit.steps)
 
 
@@ -170,6 +172,23 @@ def lion(
     return w - n["lr"] * np.sign(first * m + (1 - first) * g)
 
 
+def schedule_free(
+    w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
+) -> np.ndarray:
+    """Algorithm 1 of the paper: z moves, x is its mean, y between them is trained (w is y)."""
+    mixed = n["betas"][0] if "betas" in n else n["momentum"]
+    rate = n["lr"] * min(t / (n["warmup_steps"] or 1), 1)
+    if "betas" in n:
+        s["v"] = n["betas"][1] * s.get("v", 0.0) + (1 - n["betas"][1]) * g**2
+        g = g / (np.sqrt(s["v"] / (1 - n["betas"][1] ** t)) + n["eps"])
+    z, x = s.get("z", w), s.get("evaluated", w)
+    z = z - rate * (g + n["weight_decay"] * w * is_weight)
+    weight = t ** n["r"] * rate ** n["weight_lr_power"]
+    s["sum"] = s.get("sum", 0.0) + weight
+    s["z"], s["evaluated"] = z, x + (z - x) * weight / s["sum"]
+    return (1 - mixed) * s["z"] + mixed * s["evaluated"]
+
+
 def muon(
     w: np.ndarray, g: np.ndarray, s: State, t: int, n: dict[str, Any], is_weight: bool
 ) -> np.ndarray:
@@ -227,7 +246,7 @@ def formula_row(
     covers = [f"optimizer.{key}{word}" for key in changed for word in (words or {}).get(key, [""])]
 
     @proof(f"optimizer={option}", guide, claim, observable, covers=" ".join(covers))
-    def weights() -> Measured:
+    def by_formula() -> Measured:
         if missing is not None and missing():
             line = refusal(f"optimizer={option}")
             return f"not run: {line}", "needs" in line
@@ -292,6 +311,20 @@ formula_row(
     missing=lambda: importlib.util.find_spec("pytorch_optimizer") is None,
     **DECAY,
 )
+FREE: dict[str, Any] = {"warmup_steps": 5, "r": 0.5, "weight_lr_power": 1.5, **DECAY}
+for name, formula, own in (
+    ("schedule_free", "Adam's step", {"lr": 0.02, "betas": [0.8, 0.95], "eps": 0.01}),
+    ("schedule_free_sgd", "lr g", {"lr": 0.1, "momentum": 0.8}),
+):
+    formula_row(
+        name,
+        "G25 G26",
+        f"z - {formula}; the mean of all z is evaluated, a mixture of both is trained",
+        schedule_free,
+        missing=lambda: importlib.util.find_spec("pytorch_optimizer") is None,
+        **own,
+        **FREE,
+    )
 formula_row(
     "muon",
     "G25",

@@ -261,6 +261,20 @@ def max_steps() -> Measured:
 
 
 @proof(
+    "trainer.max_time",
+    "G9",
+    "ends in time, and is tested",
+    "status and seconds of a million epochs with 1s; seconds that training took more than asked",
+)
+def max_time() -> Measured:
+    words = ("trainer.max_epochs=1000000", "trainer.max_time=1s", "callbacks=none")
+    with finished(*words) as (_, result):
+        took = result["seconds"]["total"] - result["seconds"].get("after", 0.0)
+        holds = result["status"] == "done" and "test/loss" in result["metrics"]
+    return f"{result['status']}, tested; {within(took - 1, 0.5)}", holds and 1 <= took < 1.5
+
+
+@proof(
     "trainer.check_val_every_n_epoch",
     "",
     "validates every so many epochs",

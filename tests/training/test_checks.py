@@ -33,9 +33,29 @@ WARNED = [
         "optimizer=adamw",
     ),
     (
+        "optimizer=schedule_free model.norm=batch",
+        "BatchNorm's statistics are those of the weights that this optimizer trains",
+        "model.norm=layer",
+    ),
+    (
+        "optimizer=schedule_free_sgd regularization=max_norm",
+        "max_norm limits the weights that this optimizer trains",
+        "optimizer.weight_decay=0.1",
+    ),
+    (
+        "optimizer=schedule_free scheduler=cosine callbacks.early_stopping=null",
+        "this optimizer takes the place of a schedule",
+        "scheduler=constant",
+    ),
+    (
         "scheduler=cosine trainer.max_epochs=30",
         "early stopping may cut it",
         "callbacks.early_stopping=null",
+    ),
+    (
+        "scheduler=cosine callbacks.early_stopping=null trainer.max_time=1h",
+        "trainer.max_time may cut it",
+        "scheduler=constant",
     ),
     (
         "scheduler=onecycle trainer.max_epochs=30",
@@ -52,6 +72,7 @@ SILENT = [
     "regularization=alpha_dropout model.activation=selu",
     "regularization=swa trainer.max_epochs=30 callbacks.early_stopping=null",
     "regularization=l2 optimizer=sgd",
+    "optimizer=schedule_free model.norm=layer",
     "scheduler=cosine trainer.max_epochs=30 callbacks.early_stopping=null",
     "scheduler=plateau trainer.max_epochs=30",
 ]

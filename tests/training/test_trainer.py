@@ -5,6 +5,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks as library
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 
 from fitting import Watcher, fit, gradients, make, sgd, vector
@@ -319,6 +320,7 @@ WRONG = [
     ("max_epochs", 2.5),
     ("max_steps", 0),
     ("max_steps", -1),
+    *(("max_time", time) for time in ("soon", "10", "-5m", "0s", 0, -3.0, math.inf, "5 m", True)),
     ("devices", 0),
     ("precision", 8),
     ("gradient_clip_val", 0.0),
@@ -350,3 +352,62 @@ def test_clipping_and_accumulation_are_kept_from_lightning():
     trainer = make_trainer(gradient_clip_val=0.5, accumulate_grad_batches=4)
     assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches) == (None, 1)
     assert (trainer.clip_value, trainer.accumulate_batches) == (0.5, 4)
+
+
+# --- a limit of time ------------------------------------------------------------------------------
+
+
+class TimeOver(Checkpoint):
+    """Lets the time be over with a step of the optimizer."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_start(self, trainer, pl_module):
+        def after(*_):
+            self.step -= 1
+            if self.step == 0:
+                trainer.deadline = -math.inf
+
+        trainer.optimizers[0].register_step_post_hook(after)
+
+
+@pytest.mark.parametrize("validated", [1, 5])
+@pytest.mark.parametrize(("step", "epochs"), [(30, 2), (44, 2), (3, 1)])
+def test_the_epoch_in_which_the_time_is_over_is_cut_and_validated(step, epochs, validated):
+    """22 steps an epoch, four in a call of the training step."""
+    made = fit(
+        callbacks=[TimeOver(step)],
+        max_epochs=9,
+        max_time="2h",
+        steps_per_execution=4,
+        check_val_every_n_epoch=validated,
+    )
+    assert made.trainer.global_step == {30: 30, 44: 44, 3: 4}[step]
+    assert len(made.history.metrics) == epochs
+    assert "val/loss" in made.history.metrics[-1]
+    assert sum(made.history.seen[-1]) == {30: 64, 44: 171, 3: 32}[step]
+
+
+def test_without_a_limit_the_clock_is_not_looked_at():
+    assert fit(callbacks=[TimeOver(3)], max_epochs=2).trainer.global_step == 44
+
+
+def test_the_time_of_all_parts_of_a_run_counts(tmp_path):
+    """A run that is resumed has what is left; one whose time is over is not trained again."""
+    options = {"max_epochs": 10_000, "max_time": 1000}
+    first = make(**options, callbacks=[LastCheckpoint(str(tmp_path)), TimeOver(44)])
+    first.recorder.total_seconds = 700.0
+    first.trainer.fit(first.module, first.data)
+    assert first.trainer.deadline == -math.inf
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    over = make(**options)
+    over.trainer.fit(over.module, over.data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert over.trainer.global_step == 44
+    state["loops"]["fit_loop"]["state_dict"]["stopped"] = False  # as if killed before
+    torch.save(state, tmp_path / "half.ckpt")
+    resumed, used = make(**{**options, "max_epochs": 3}), []
+    resumed.trainer.start_clock = used.append
+    path = tmp_path / "half.ckpt"
+    resumed.trainer.fit(resumed.module, resumed.data, ckpt_path=path, weights_only=True)
+    assert 700 < used[0] < 800

@@ -46,6 +46,9 @@ class Recorder(Checkpoint):
         self._began = time.perf_counter()
         self._saved = -math.inf
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        pl_module.trainer.start_clock(self.elapsed())
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_began = time.perf_counter()
         self._validation_seconds = 0.0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from goldilocks.config.choices import is_on
 from goldilocks.diagnosis.evidence import Evidence
 from goldilocks.diagnosis.findings import PEAK, Finding, rate_too_high
+from goldilocks.machine.clock import seconds
 from goldilocks.training.checks import SMALL_BATCH, adapts
 from goldilocks.training.settings import Settings
 
@@ -146,6 +147,8 @@ def clip_less(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
 
 
 def train_longer(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
+    if (time := settings.trainer.get("max_time")) and evidence.time_ran_out:
+        return "train for longer", [f"trainer.max_time={3 * seconds(time, 'trainer.max_time'):g}s"]
     if settings.trainer.get("max_steps"):
         return "train for longer", [f"trainer.max_steps={3 * settings.trainer['max_steps']}"]
     return "train for longer", [f"trainer.max_epochs={3 * settings.trainer['max_epochs']}"]

@@ -152,6 +152,7 @@ def gather(trainer: Trainer, parts: Any, folder: Path, status: str) -> Evidence:
         "status": status,
         "history": recorder.history,
         "best_epoch": recorder.best_epoch,
+        "time_ran_out": trainer.time_is_over,
         "planned_epochs": trainer.planned_epochs(
             steps_in_epoch(module.batches_in_epoch, trainer.accumulate_batches)
         ),

@@ -103,6 +103,7 @@ class Evidence:
             None where that would take long.
         baselines: The network beside plain models on the validation rows, see
             `goldilocks.callbacks.comparison`; {} where it was not compared.
+        time_ran_out: Whether `trainer.max_time` has ended it.
         error: The standard error of the objective: with other rows of the same kind it would differ
             by about so much. None where it is not known.
     """
@@ -124,6 +125,7 @@ class Evidence:
     compare: Callable[[], Comparison | None] = unknown
     signal: Callable[[], Verdict | None] = unknown
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    time_ran_out: bool = False
     error: float | None = None
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
@@ -141,8 +143,8 @@ class Evidence:
 
     @property
     def ran_out(self) -> bool:
-        """Whether the run ended because its epochs did."""
-        return len(self.history) >= self.planned_epochs
+        """Whether the run ended because its epochs, or its time, did."""
+        return self.time_ran_out or len(self.history) >= self.planned_epochs
 
 
 def spread(rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from goldilocks.errors import Refused
 
-Embedding = Literal["none", "periodic", "pbld"]
+Embedding = Literal["none", "periodic", "pbld", "auto"]
 
 SIZES = {
     "periodic": (48, 24, 0.01),
@@ -80,7 +80,7 @@ def front(
 
     Args:
         input_shape: Of one row; flattened to [B, F].
-        embedding: Of the first features.
+        embedding: Of the first features; `auto`: pbld where any of them are numbers.
         numbers: N, how many of them are numbers.
 
     Raises:
@@ -88,12 +88,12 @@ def front(
     """
     features = math.prod(input_shape)
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
-    if embedding == "none":
+    if embedding == "none" or (embedding == "auto" and not numbers):
         return layers, features
     if not numbers:
         raise Refused(
             f"model.embedding={embedding}: these data have no columns of numbers; write"
             " model.embedding=none"
         )
-    vectors = NumberVectors(numbers, embedding)
+    vectors = NumberVectors(numbers, "pbld" if embedding == "auto" else embedding)
     return [*layers, vectors], vectors.width(features)

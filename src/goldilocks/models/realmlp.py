@@ -4,13 +4,14 @@ Legend: B batch, F features, D width, C outputs.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from goldilocks.data.spec import TaskName
 from goldilocks.models.activations import Activation, make_activation
 from goldilocks.models.arguments import Factor, Rate, Width
 from goldilocks.models.numeric_embedding import Embedding, NumberVectors, front
@@ -75,13 +76,15 @@ class RealMLP(nn.Sequential):
         num_outputs: C.
         depth: Hidden layers.
         width: D, of every hidden layer.
-        activation: Of the hidden layers; the paper's: selu for classes, mish for regression.
+        activation: Of the hidden layers; `auto`: the paper's, selu for classes, mish for a
+            regression.
         dropout: Share of units dropped after each activation.
         lr_factor_weight: Of the rate, for weights.
         lr_factor_scale: For the scaling layer.
         lr_factor_bias: For biases, and for the embedding, which the paper moves as slowly.
         embedding: Of numbers, `periodic` or `pbld`: a vector in place of each, see `NumberVectors`.
         numbers: How many of the first features are numbers.
+        task: What is predicted.
     """
 
     def __init__(
@@ -91,18 +94,21 @@ class RealMLP(nn.Sequential):
         *,
         depth: Annotated[int, Field(ge=0, le=1000)] = 3,
         width: Width = 256,
-        activation: Activation = "selu",
+        activation: Activation | Literal["auto"] = "auto",
         dropout: Rate = 0.0,
         lr_factor_weight: Factor = 14.0,
         lr_factor_scale: Factor = 84.0,
         lr_factor_bias: Factor = 1.4,
         embedding: Embedding = "none",
         numbers: int = 0,
+        task: TaskName = "multiclass",
     ) -> None:
+        usual: Activation = "mish" if task == "regression" else "selu"
+        chosen = usual if activation == "auto" else activation
         layers, features = front(input_shape, embedding, numbers)
         layers.append(Scaling(features))
         for _ in range(depth):
-            layers += [NTKLinear(features, width), make_activation(activation)]
+            layers += [NTKLinear(features, width), make_activation(chosen)]
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
             features = width

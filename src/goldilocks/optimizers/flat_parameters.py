@@ -27,6 +27,10 @@ ELEMENTWISE = (
     torch.optim.ASGD,
     torch.optim.Rprop,
 )
+ELEMENTWISE_OF_OTHERS = (
+    "pytorch_optimizer.optimizer.schedulefree.ScheduleFreeAdamW",
+    "pytorch_optimizer.optimizer.schedulefree.ScheduleFreeSGD",
+)  # by name: the package is an extra
 
 
 def can_be_flat(optimizer: Optimizer) -> bool:
@@ -35,8 +39,9 @@ def can_be_flat(optimizer: Optimizer) -> bool:
     """
     groups = [group["params"] for group in optimizer.param_groups]
     parameters = [parameter for group in groups for parameter in group]
+    kind = type(optimizer)
     return (
-        type(optimizer) in ELEMENTWISE
+        (kind in ELEMENTWISE or f"{kind.__module__}.{kind.__qualname__}" in ELEMENTWISE_OF_OTHERS)
         and all(
             type(p) is nn.Parameter and p.device.type == "cpu" and p.is_contiguous()
             for p in parameters

@@ -128,6 +128,21 @@ def try_optimizer(node: Mapping[str, Any], packages: Iterable[str] = ()) -> Opti
     return build_optimizer(node, nn.Linear(2, 1), packages)
 
 
+def switches(optimizer: Optimizer | type[Optimizer]) -> bool:
+    """Whether an optimizer, or its class, trains other weights than those that are to be evaluated,
+    and has `train()` and `eval()` to go from the ones to the others.
+    """
+    return hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+
+
+def switch(optimizer: Optimizer, training: bool) -> None:
+    """Makes the weights those that are trained, or those that are evaluated,
+    where an optimizer tells them apart. Twice is the same as once.
+    """
+    if switches(optimizer):
+        getattr(optimizer, "train" if training else "eval")()
+
+
 def learning_rate(optimizer: Optimizer) -> float:
     """The nominal rate: the option's, as scheduled, without the factors that a network asks for."""
     group = min(

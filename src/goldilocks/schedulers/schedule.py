@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from goldilocks.config.build import build, check_arguments, find_class
 from goldilocks.config.signatures import parameters_of
 from goldilocks.errors import Refused
-from goldilocks.optimizers.optimizer import has_factors, learning_rate, nominal_rates
+from goldilocks.optimizers.optimizer import has_factors, learning_rate, nominal_rates, switches
 
 LENGTH = (
     "total_steps",
@@ -122,7 +122,11 @@ def build_schedule(
 def has_momentum(optimizer: Optimizer) -> bool:
     """Whether there is a momentum for 1cycle to move:
     torch refuses an optimizer without, and would switch on SGD's.
+
+    Of an optimizer that tells trained from evaluated weights it is their mixture, and stays.
     """
+    if switches(optimizer):
+        return False
     return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 

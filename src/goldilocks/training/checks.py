@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.loggers import Logger
 from torch import nn
+from torch.optim import Optimizer
 
 from goldilocks.config.build import check_arguments, find_class
 from goldilocks.config.choices import is_on
@@ -21,7 +22,7 @@ from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, missing
 from goldilocks.machine.devices import plan
-from goldilocks.optimizers.optimizer import try_optimizer
+from goldilocks.optimizers.optimizer import switches, try_optimizer
 from goldilocks.regularization.gradient_transforms import LIVE as LIVE_OF_TRANSFORMS
 from goldilocks.regularization.gradient_transforms import (
     GradientTransform,
@@ -283,7 +284,11 @@ def dropout_layers(network: nn.Module, kinds: tuple[type, ...]) -> list[nn.Modul
 
 def warnings_for(settings: Settings, network: nn.Module) -> list[str]:
     """What will run but is probably not meant: each says why and what to write instead."""
-    return [*warnings_about_layers(settings, network), *warnings_about_training(settings)]
+    return [
+        *warnings_about_layers(settings, network),
+        *warnings_about_switches(settings, network),
+        *warnings_about_training(settings),
+    ]
 
 
 def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[str]:
@@ -315,6 +320,28 @@ def warnings_about_layers(settings: Settings, network: nn.Module) -> Iterator[st
         )
 
 
+def warnings_about_switches(settings: Settings, network: nn.Module) -> Iterator[str]:
+    """What does not go with an optimizer that evaluates other weights than it trains."""
+    if not switches(find_class(settings.optimizer, Optimizer, "optimizer", settings.packages)):
+        return
+    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
+        yield (
+            "BatchNorm's statistics are those of the weights that this optimizer trains, and the"
+            " mean of these is evaluated (arXiv 2405.15682): write model.norm=layer, or another"
+            " optimizer"
+        )
+    if settings.regularization["max_norm"]:
+        yield (
+            "max_norm limits the weights that this optimizer trains, and not their mean, which is"
+            " evaluated: write optimizer.weight_decay=0.1, or another optimizer"
+        )
+    if has_length(settings.scheduler, settings.packages):
+        yield (
+            "this optimizer takes the place of a schedule that ends low (arXiv 2405.15682): write"
+            " scheduler=constant"
+        )
+
+
 def drops_before_norm(layers: list[nn.Module]) -> bool:
     """Whether a dropout comes before a BatchNorm, in the order of the layers."""
     norms = [
@@ -335,8 +362,14 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
             " (arXiv 1711.05101): write optimizer=adamw optimizer.weight_decay=0.01, or use the"
             " SGD family"
         )
+    if settings.trainer.get("max_time") and has_length(settings.scheduler, settings.packages):
+        yield (
+            "the schedule is drawn over trainer.max_epochs and trainer.max_time may cut it before"
+            " the rate is low: write scheduler=constant or scheduler=plateau, or leave the time out"
+        )
     stopping = settings.callbacks.get("early_stopping")
-    if not stopping or stopping.get("patience", 0) >= settings.trainer.get("max_epochs", 0):
+    first = stopping.get("patience", 0) + stopping.get("patience_starts_at", 0) if stopping else 0
+    if not stopping or first >= settings.trainer.get("max_epochs", 0):
         return
     fix = "write callbacks.early_stopping=null and the trainer.max_epochs you want"
     if has_length(settings.scheduler, settings.packages):

@@ -42,7 +42,7 @@ def build_network(settings: Settings, spec: Spec) -> nn.Module:
         nn.Module,
         "model",
         packages=settings.packages,
-        offered={"numbers": spec.numbers},
+        offered={"numbers": spec.numbers, "task": spec.task},
         **live,
     )
     check_network(settings, network)

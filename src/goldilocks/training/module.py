@@ -192,6 +192,7 @@ class TrainingModule(pl.LightningModule):
         self.epoch_metrics = {}
         self.gradients.begin()
         self.step.taken = self.trainer.global_step
+        self.step.begin()
         self.task.reset_metrics("train")
 
     def training_step(self, item: Any, batch_idx: int) -> None:
@@ -245,7 +246,8 @@ class TrainingModule(pl.LightningModule):
             trainer.count_steps(steps)
         if steps and self.schedule.interval == "step":
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
-        if index == in_epoch or steps == steps_left:
+        if trainer.look_at_clock() or index == in_epoch or steps == steps_left:
+            self.step.end()
             self.average_epoch()
             share_statistics(self.networks)
         if outputs:
@@ -285,6 +287,7 @@ class TrainingModule(pl.LightningModule):
         self.diverged = not math.isfinite(loss)
 
     def on_train_epoch_end(self) -> None:
+        self.trainer.look_at_clock()
         self.schedule.on_epoch_end(self.epoch_metrics)
         if self.diverged:  # nothing good can follow
             self.trainer.should_stop = True

@@ -63,6 +63,7 @@ class Rehearsal:
     def take_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         """One step of the optimizer, on as many batches as the run accumulates."""
         self.network.train()
+        self.step.begin()
         for _ in range(self.accumulate):
             x, y = next(batches)
             inputs, target = self.augment(x, y) if self.augment is not None else (x, y)
@@ -76,6 +77,7 @@ class Rehearsal:
     def loss_of(self, probe: tuple[Tensor, Tensor]) -> float:
         """The loss in evaluation mode."""
         self.network.eval()
+        self.step.end()
         x, y = probe
         with self.autocast():
             return float(self.task.loss(self.network(x.to(self.kind)), self.as_target(y)))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from goldilocks.optimizers.flat_parameters import FlatParameters
-from goldilocks.optimizers.optimizer import split_parameters
+from goldilocks.optimizers.optimizer import split_parameters, switch
 from goldilocks.regularization.averaging import WeightAverage
 from goldilocks.regularization.gradient_transforms import GradientTransform
 from goldilocks.regularization.strengths import Regularization, add_penalty_gradients, limit_norms
@@ -63,6 +63,20 @@ class OptimizerStep:
         self.weights, _ = split_parameters(network)
         self.has_penalty = bool(regularization.l1 or regularization.l2)
         self.taken = 0  # steps, of the whole run: who resumes one sets it
+
+    def begin(self) -> None:
+        """Before the first batch, and again after weights were evaluated:
+        the network has the weights that are trained.
+        """
+        switch(self.optimizer, training=True)
+
+    def end(self) -> None:
+        """The network has the weights that are evaluated and kept: see `switch`.
+
+        Going there and back rounds. So a training ends every epoch here, and not only when it
+        validates or saves: one that is resumed goes on with the same bits.
+        """
+        switch(self.optimizer, training=False)
 
     def backward(self, loss: Tensor) -> None:
         """Adds a batch's gradients."""

@@ -3,7 +3,9 @@ the module drives its clipping, accumulation and step counting.
 """
 
 import logging
+import math
 import signal
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,8 +21,9 @@ from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnect
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 
 from goldilocks.errors import Refused
+from goldilocks.machine.clock import seconds
 from goldilocks.machine.compilation import Matmul, check_compiler
-from goldilocks.machine.devices import Plan, StrategyName, named, plan, strategy_of
+from goldilocks.machine.devices import Plan, StrategyName, named, plan, share, strategy_of
 from goldilocks.training.published_metrics import PublishedMetrics
 
 log = logging.getLogger(__name__)
@@ -106,16 +109,19 @@ class FitLoop(_FitLoop):
 
 
 class EpochLoop(_TrainingEpochLoop):
-    """Lightning's, which validates an epoch that `max_steps` cuts too.
+    """Lightning's, which validates an epoch that `max_steps` or `max_time` cuts too.
 
     Private names of Lightning; tests/training/test_trainer.py watches them.
     """
 
     def __init__(self, trainer: pl.Trainer, max_steps: int) -> None:
         super().__init__(trainer, max_steps=max_steps)
+        self.trainer: Trainer
         self.val_loop = ValidationLoop(trainer)
 
     def _should_check_val_fx(self, data_fetcher: Any) -> bool:
+        if self.trainer.time_is_over:
+            return bool(self.trainer.enable_validation)
         cut = self._is_training_done and self._should_check_val_epoch()
         return cut or super()._should_check_val_fx(data_fetcher)
 
@@ -167,6 +173,9 @@ class Trainer(pl.Trainer):
         precision: Of the arithmetic; `-mixed` keeps the weights in 32 bits.
         max_epochs: The run's length; early stopping ends most before.
         max_steps: Optimizer steps at most; None: no limit.
+        max_time: After which training ends, within an epoch too, which is validated: 90s, 30m, 2h.
+            It is counted from the start of training, over all parts of a run that is resumed, with
+            validation, figures and checkpoints; the test comes after it. None: no limit.
         gradient_clip_val: The largest norm of all gradients together,
             or the largest value of one. None: no clipping.
         gradient_clip_algorithm: `norm` or `value`.
@@ -203,6 +212,7 @@ class Trainer(pl.Trainer):
         precision: Precision = 32,
         max_epochs: Count = 200,
         max_steps: Count | None = None,
+        max_time: str | float | None = None,
         gradient_clip_val: Annotated[float, Field(gt=0)] | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
         accumulate_grad_batches: Count = 1,
@@ -233,6 +243,9 @@ class Trainer(pl.Trainer):
         check_together(
             wanted, precision, compile, check_val_every_n_epoch, max_epochs, channels_last
         )
+        self.max_seconds = math.inf if max_time is None else seconds(max_time, "trainer.max_time")
+        self.deadline = math.inf
+        self.time_is_over = False
         self.clip_value = gradient_clip_val
         self.clip_algorithm = gradient_clip_algorithm
         self.accumulate_batches = accumulate_grad_batches
@@ -303,6 +316,16 @@ class Trainer(pl.Trainer):
     def steps_left(self, done: int) -> int | None:
         """Optimizer steps until `max_steps`; None without that limit."""
         return None if self.max_steps == -1 else max(self.max_steps - done, 0)
+
+    def start_clock(self, used: float) -> None:
+        """Begins to count the time, of which the run has used some seconds already."""
+        self.deadline = time.perf_counter() + self.max_seconds - used
+
+    def look_at_clock(self) -> bool:
+        """Whether the time is over, for all processes alike; training then ends."""
+        if self.max_seconds < math.inf and share(lambda: time.perf_counter() >= self.deadline):
+            self.should_stop = self.time_is_over = True
+        return self.time_is_over
 
     def count_steps(self, steps: int) -> None:
         """Adds optimizer steps that bypassed Lightning's wrapper to `global_step`.
@@ -398,6 +421,8 @@ def try_trainer(options: Mapping[str, Any], packages: Iterable[str] = ()) -> Non
         }
         defaults |= {"channels_last": False}
         check_together(plan(checked), *(checked.get(key, value) for key, value in defaults.items()))
+        if (most := checked.get("max_time")) is not None:
+            seconds(most, "trainer.max_time")
 
 
 def quiet_libraries() -> None:

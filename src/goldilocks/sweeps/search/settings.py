@@ -1,6 +1,5 @@
 """What is said of a sweep: the group `sweep`."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -11,8 +10,8 @@ from goldilocks.config.build import check_arguments
 from goldilocks.config.metric_directions import direction
 from goldilocks.config.privacy import without_passwords
 from goldilocks.errors import Refused
+from goldilocks.machine.clock import seconds
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LEARNING = ("tpe", "cmaes", "gp")  # samplers that learn from the trials before
 COUNTS = ("num_parameters",)  # of result.json, beside the metrics; fewer are better
 
@@ -50,7 +49,7 @@ class SweepSettings:
         self.search, self.params, self.scientific = search, params, scientific
         self.objectives, self.seeds = objectives, seeds
         self.pruner, self.min_epochs, self.reduction_factor = pruner, min_epochs, reduction_factor
-        self.timeout = None if timeout is None else seconds(timeout)
+        self.timeout = None if timeout is None else seconds(timeout, "sweep.timeout")
         self.max_failures, self.retry_failed, self.dry_run = max_failures, retry_failed, dry_run
         self.ensemble, self.folds = ensemble, folds
         self.storage, self.skip_refused = storage, skip_refused
@@ -128,28 +127,6 @@ def sweep_settings(cfg: DictConfig) -> SweepSettings:
     node = cast("dict[str, Any]", OmegaConf.to_container(cfg.sweep, resolve=True))
     checked = check_arguments(SweepSettings, node, "sweep", given=("metrics",))
     return SweepSettings(**checked, metrics=cfg.get("metrics"))
-
-
-def seconds(text: str | float) -> float:
-    """A span of time.
-
-    >>> seconds("1h30m"), seconds("90s"), seconds(20)
-    (5400.0, 90.0, 20.0)
-
-    Raises:
-        Refused: if it cannot be read.
-    """
-    parts = (
-        re.findall(r"(\d+(?:\.\d+)?)([smhd])", str(text))
-        if not isinstance(text, int | float)
-        else [(text, "s")]
-    )
-    total = sum(float(number) * UNITS[unit] for number, unit in parts)
-    if total <= 0 or (isinstance(text, str) and "".join(map("".join, parts)) != text):
-        raise Refused(
-            f"sweep.timeout={text}: a time above zero is expected, such as 90s, 30m or 2h"
-        )
-    return total
 
 
 def better(metric: str, where: str, metrics: Mapping[str, Any] | None) -> str:
