@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--tables", default="tables", help="folder of german.csv and the others")
     parser.add_argument("--keep", type=Path, default=ROOT / "logs" / "ensembles_study")
     parser.add_argument("--only", choices=TABLES, action="append", help="some of the tables")
+    parser.add_argument("--folds", action="store_true", help="sweeps with sweep.folds=auto")
     parser.add_argument("--write", action="store_true", help="into docs/ensembles.md")
     given = parser.parse_args()
     with refusals() as outcome:
@@ -67,7 +68,8 @@ def main() -> int:
         for split in range(given.splits):
             for name in given.only or TABLES:
                 options = [option.format(tables=given.tables) for option in TABLES[name]]
-                found[name, split] = measured(given.keep / f"{name}_{split}", options, split)
+                place = given.keep / f"{name}_{split}"
+                found[name, split] = measured(place, options, split, given.folds)
                 print(name, split, found[name, split], flush=True)
         text = "\n".join([*table(found), "", *counts(found)])
         print(text)
@@ -77,14 +79,15 @@ def main() -> int:
     return outcome.code
 
 
-def measured(folder: Path, options: Sequence[str], split: int) -> dict[str, float]:
+def measured(folder: Path, options: Sequence[str], split: int, by_folds: bool) -> dict[str, float]:
     """The test error of each way on one split; trained as far as it is not kept."""
     words = [*options, *COMMON, f"data.seed={split}"]
     default = trained(folder / "default", words)
     folds = trained(folder / "folds", [*words, "data.folds=5"])
-    sweep = folder / "sweeps" / "study"
+    name, more = ("folds", ["sweep.folds=auto"]) if by_folds else ("study", [])
+    sweep = folder / "sweeps" / name
     if not (sweep / "ensemble").exists():
-        run(["-m", *words, *SPACE, "name=study", f"log_dir={folder}"])
+        run(["-m", *words, *SPACE, *more, f"name={name}", f"log_dir={folder}"])
     best, simplest = chosen(sweep)
     return {
         "default": error_of(default),
@@ -156,7 +159,8 @@ def table(found: Mapping[tuple[str, int], Any]) -> list[str]:
     """The errors, a row a table."""
     splits = len({split for _, split in found})
     lines = [
-        f"`python scripts/studies/ensembles.py --splits {splits} --write`: error of the test rows,"
+        f"`python scripts/studies/ensembles.py --splits {splits} --tables FOLDER --write`, with a"
+        " folder of german.csv, phoneme.csv and auto_imports.csv: error of the test rows,"
         " RMSE of diabetes and auto_imports, log-loss of the others, mean over the splits. *Best"
         " trial*: lowest validation loss of 32; *chosen trial*: what the report takes.",
         "",
