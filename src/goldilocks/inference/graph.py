@@ -149,11 +149,11 @@ class Calibrated(nn.Module):
     def __init__(self, graph: Graph | Together, temperature: float) -> None:
         super().__init__()
         self.spec = graph.spec
-        self.graph = graph
+        self.as_trained = graph
         self.temperature = temperature
 
     def forward(self, x: Tensor) -> Tensor:
-        logs = self.graph(x).clamp(min=SMALLEST).log()
+        logs = self.as_trained(x).clamp(min=SMALLEST).log()
         return (logs / self.temperature).softmax(-1)
 
 
