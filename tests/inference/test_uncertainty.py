@@ -1,4 +1,4 @@
-"""What is given out beside predictions: intervals, sets and thresholds; in Python, files, graphs."""
+"""What is given out beside predictions: intervals, sets, thresholds; in Python, files, graphs."""
 
 import json
 

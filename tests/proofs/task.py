@@ -1,13 +1,16 @@
 """Task: losses, metrics, and the one that decides."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn import metrics as reference
 
 from goldilocks.callbacks import recorder_of
-from proofs.drive import Fit, prepared, probabilities, train, train_batches
+from goldilocks.runs.ensembles import kept
+from proofs.drive import Fit, finished, prepared, probabilities, train, train_batches
 from proofs.table import Measured, proof, within
 
 DATA = {
@@ -289,6 +292,90 @@ def weight_row(word: str, claim: str) -> None:
 
 weight_row("none", "every row counts alike")
 weight_row("balanced", "a row counts as n / (classes * rows of its class)")
+
+
+# --- probabilities, once training is over --------------------------------------------------------
+
+AFTERWARDS = ("data=breast_cancer", "kept_predictions=1000", "trainer.max_epochs=3")
+
+
+def decided(*words: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Kept validation and test rows, as trained, of a run, and its result."""
+    with finished(*AFTERWARDS, *words) as (folder, result):
+        return kept(folder), kept(folder, "test"), result
+
+
+def sum_of_losses(rows: Any, temperature: float) -> float:
+    """The log-losses of rows whose logits are divided by a temperature."""
+    shares = probabilities(np.log(rows.predicted.astype(float)) / temperature)
+    return float(-np.log(shares[np.arange(len(rows.true)), rows.true]).sum())
+
+
+def calibration_row(word: str, claim: str) -> None:
+    observable = (
+        "temperature, against the least of log-loss plus (log T)^2 / 0.5 over a grid, and test/loss"
+        " over that of the logits divided by it"
+    )
+
+    @proof(f"task.calibration={word}", "", claim, observable)
+    def fitted() -> Measured:
+        val, test, result = decided("data=digits", f"task.calibration={word}")
+        grid = np.exp(np.linspace(-1.5, 1.5, 1501)) if word != "none" else np.ones(1)
+        losses = [sum_of_losses(val, one) + np.log(one) ** 2 / 0.5 for one in grid]
+        best = grid[np.argmin(losses)]
+        own = (result["calibration"] or {"temperature": 1.0})["temperature"]
+        loss = sum_of_losses(test, own) / len(test.true)
+        off = abs(result["metrics"]["test/loss"] / loss - 1)
+        error = abs(own / best - 1)
+        return f"{own:.2f}: {within(error, 0.01)}; {within(off, 1e-4)}", error < 0.01 and off < 1e-4
+
+
+calibration_row("none", "probabilities are as trained")
+calibration_row("temperature", "logits are divided by the temperature of least log-loss")
+calibration_row("auto", "the same, where rows that it was not fitted on show a gain")
+
+
+@proof(
+    "task.threshold",
+    "",
+    "two classes: the second is predicted above it, or above the best by F1, recall or cost",
+    "thresholds of 0.3, f1, balanced_accuracy and cost, of a false positive ten times as dear and"
+    " of a miss; each over the best of a grid by scikit-learn",
+    covers="task.false_positive_cost task.false_negative_cost",
+)
+def thresholds() -> Measured:
+    shown, holds = [], True
+    for words in (
+        ("task.threshold=0.3",),
+        ("task.threshold=f1",),
+        ("task.threshold=balanced_accuracy",),
+        ("task.threshold=cost", "task.false_positive_cost=10"),
+        ("task.threshold=cost", "task.false_negative_cost=10"),
+    ):
+        val, _, result = decided(*words)
+        own = result["threshold"]["threshold"]
+        costs = [
+            10.0 if f"false_{kind}_cost" in words[-1] else 1.0 for kind in ("positive", "negative")
+        ]
+        rule = words[0].partition("=")[2]
+        score = partial(rule_score, rule, val, costs)
+        holds &= own == 0.3 if rule == "0.3" else score(own) > max(map(score, GRID)) - 1e-9
+        shown.append(f"{own:.2f}")
+    return " ".join(shown), holds and float(shown[3]) > float(shown[4])
+
+
+GRID = np.linspace(0, 1, 2001)
+
+
+def rule_score(rule: str, rows: Any, costs: list[float], threshold: float) -> float:
+    """What a rule makes of a threshold; more is better."""
+    said = rows.predicted[:, 1].astype(float) > threshold
+    if rule == "f1":
+        return float(reference.f1_score(rows.true, said))
+    if rule == "balanced_accuracy":
+        return float(reference.balanced_accuracy_score(rows.true, said))
+    false, missed = said & (rows.true == 0), ~said & (rows.true == 1)
+    return -float(np.mean(costs[0] * false + costs[1] * missed))
 
 
 # --- the objective --------------------------------------------------------------------------------

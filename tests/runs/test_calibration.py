@@ -1,4 +1,4 @@
-"""Temperatures and thresholds: their formulas, and what runs, folds and ensembles do with them."""
+"""Temperatures and thresholds: their formulas, and what runs and ensembles do with them."""
 
 import json
 
@@ -251,8 +251,8 @@ def test_the_end_of_a_run_says_what_was_decided(command):
     assert "log-loss" in calibrated and "ece" in calibrated
     place = next(at for at, line in enumerate(lines) if line.startswith("threshold 0."))
     assert "benign is predicted above that probability, which is best by cost" in lines[place]
-    assert lines[place + 1].startswith("  val: of 43 malignant ")
-    assert lines[place + 2].startswith("  test: of 42 malignant ")
+    assert " of 43 rows of malignant right, " in lines[place + 1]
+    assert " of 42 rows of malignant right, " in lines[place + 2]
     assert any(line.startswith("sets of 90 %: ") for line in lines)
 
 

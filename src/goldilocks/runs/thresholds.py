@@ -90,7 +90,7 @@ def in_words(entry: Mapping[str, Any]) -> list[str]:
         if "value" in own:
             value = f"; {rule} {own['value']:.4g}, {own['value_at_half']:.4g} at 0.5"
         lines.append(
-            f"  {stage}: of {right + false} {first} {right} right, {false} taken for {second};"
-            f" of {missed + found} {second} {found} right, {missed} missed{value}"
+            f"  {stage}: {right} of {right + false} rows of {first} right, {false} taken for"
+            f" {second}; {found} of {missed + found} of {second} right, {missed} missed{value}"
         )
     return lines
