@@ -78,10 +78,12 @@ def main() -> int:
         for strange in done.strange:
             print(f"warning: {strange}", file=sys.stderr)
         if done.metrics:
+            moved = predictor.calibration.threshold != 0.5
+            of_a_half = "; a threshold of 0.5 is what they are of" * moved
             measured = ", ".join(f"{name} {value:.4f}" for name, value in done.metrics.items())
             print(
                 f"{measured} of the {done.compared:,} rows that have"
-                f" {', '.join(predictor.spec.target_names)}"
+                f" {', '.join(predictor.spec.target_names)}{of_a_half}"
             )
         print(f"{done.rows:,} rows in {given.output}")
     return outcome.code

@@ -110,7 +110,7 @@ def trained(words: Sequence[str]) -> tuple[dict[str, Any], Any, Any]:
 
 def judged_values(words: Sequence[str]) -> dict[str, float]:
     """What intervals cover, and how wide they are."""
-    found = {}
+    found: dict[str, float] = {}
     for name, more in (("one", []), ("folds", ["data.folds=5"])):
         coverage = trained([*words, *more])[0]["coverage"]
         (target,) = coverage["targets"].values()

@@ -126,10 +126,13 @@ def test_a_file_gets_columns_of_ends(made, tmp_path, monkeypatch, capsys):
             assert np.allclose(frame[f"{word}_{name}"], each[:, place], rtol=1e-5)
 
 
-def test_a_file_gets_columns_of_sets_and_classes_by_the_threshold(made, tmp_path, monkeypatch):
+def test_a_file_gets_columns_of_sets_and_classes_by_the_threshold(
+    made, tmp_path, monkeypatch, capsys
+):
     runs, path = made
     output = tmp_path / "out.csv"
     assert predict(monkeypatch, runs["dear"], path, "--output", output, "--set", 0.9) == 0
+    assert "; a threshold of 0.5 is what they are of\n" in capsys.readouterr().out
     frame, rows = pd.read_csv(output), pd.read_csv(path)
     model = goldilocks.load(runs["dear"])
     assert (frame["predicted_dear"] == model.predict(rows)).all()
