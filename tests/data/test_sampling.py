@@ -79,7 +79,7 @@ def test_the_option_draws_training_rows_only(compose):
 
 
 def test_a_sampler_of_ones_own_is_a_class_in_the_option(compose, tmp_path, monkeypatch):
-    (tmp_path / "drawing.py").write_text(
+    (tmp_path / "own_drawing.py").write_text(
         "import torch\nfrom goldilocks.data.sampling import RowSampler, draw_weighted\n\n\n"
         "class Late(RowSampler):\n"
         "    def __init__(self, share: float = 0.5):\n"
@@ -88,7 +88,10 @@ def test_a_sampler_of_ones_own_is_a_class_in_the_option(compose, tmp_path, monke
         "        return draw_weighted(torch.linspace(self.share, 1, len(target)), generator)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    words = ["data.sampler={_target_: drawing.Late, share: 0.1}", "packages=[project,drawing]"]
+    words = [
+        "data.sampler={_target_: own_drawing.Late, share: 0.1}",
+        "packages=[project,own_drawing]",
+    ]
     data = prepare(compose(*SMALL, *words), warn=False).data
     assert data.row_sampler.share == 0.1
     drawn = rows(data.loader("train", shuffle_seed=0), 0)

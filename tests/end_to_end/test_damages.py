@@ -239,7 +239,7 @@ def logs(sweeps, tmp_path, monkeypatch):
 
 def stamps(folder):
     """When the results of trials were written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("[0-9]*/result.json")}
 
 
 SWEEP_FILE = ["trials as a list", "a trial as a word"]

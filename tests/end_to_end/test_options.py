@@ -14,6 +14,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from goldilocks.callbacks import (
+    Baselines,
     BestCheckpoint,
     Charts,
     EarlyStopping,
@@ -219,6 +220,7 @@ def test_loggers_leave_their_files(words, files, compose, train_two_steps, tmp_p
 CALLBACKS = {
     "evaluation": EvaluationFigures,
     "importance": FeatureImportance,
+    "baselines": Baselines,
     "early_stopping": EarlyStopping,
     "best_checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,

@@ -35,6 +35,9 @@ KEYS = {
     "data_hash",
     "diagnosis",
     "baselines",
+    "calibration",
+    "coverage",
+    "threshold",
     "error",
 }
 

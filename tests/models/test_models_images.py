@@ -197,7 +197,9 @@ def test_a_finished_run_is_loaded_without_the_weights_of_timm(timm, tmp_path):
     assert [options["pretrained"] for _, options in timm.made] == [*asked, False]
     assert all(asked) and asked
     state = load_checkpoint(run / "checkpoints" / "best.ckpt")["state_dict"]
-    assert torch.equal(model.network.backbone.conv.weight, state["network.backbone.conv.weight"])
+    assert torch.equal(
+        model.members[0].network.backbone.conv.weight, state["network.backbone.conv.weight"]
+    )
 
 
 def test_trying_the_network_leaves_it_as_it_came(timm):
