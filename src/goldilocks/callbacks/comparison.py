@@ -88,7 +88,7 @@ def in_words(entries: Mapping[str, Mapping[str, Any]], key: str) -> str:
     ...     return dict(zip(("metrics", "ahead", "ahead_error"), numbers), note=note)
     >>> network = {"metrics": {"val/loss": 0.482}, "error": {"val/loss": 0.02}}
     >>> entries = {"network": network, "linear": entry(0.491, -0.009, 0.01)}
-    >>> print(in_words({**entries, "trees": entry(0.475, 0.007, 0.01)}, "val/loss")[:63])
+    >>> print(in_words({**entries, "trees": entry(0.475, 0.007, 0.01)}, "val/loss")[:64])
     val/loss: your network 0.482 ± 0.02, boosted trees 0.475, linear
     """
     named = [model for model in WORDS if key in entries.get(model, {}).get("metrics", {})]
