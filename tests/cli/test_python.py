@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import goldilocks
 from conftest import read_result
+from goldilocks.cli.python import kept_frame, override_of
 from goldilocks.errors import Refused
 
 QUICK = {
@@ -45,7 +47,7 @@ def test_the_numbers_are_those_of_the_command(command):
     ended = command(*words)
     run = goldilocks.train(words, quiet=True)
     assert run.metrics == read_result(ended.folder)["metrics"]
-    assert (run.status, run.folder.parent) == ("done", Path("logs/runs"))
+    assert (run.status, run.folder.parent) == ("done", Path("logs/runs").absolute())
     assert list(run.curves["val/loss"]) and len(run.curves) == 2
 
 
@@ -60,6 +62,38 @@ def test_a_frame_is_learnt_resumed_and_predicted():
     assert len(list(Path("logs/frames").glob("*.csv"))) == 1
     with pytest.raises(Refused, match="write predict"):
         run.predict_proba(frame)
+
+
+def test_frames_that_differ_in_kind_have_files_of_their_own(tmp_path):
+    paths = set()
+    for values in ([True, False], [1, 0]):
+        paths.add(kept_frame(pd.DataFrame({"a": values}), tmp_path))
+    assert len(paths) == 2
+    frame = pd.DataFrame({7: np.random.default_rng(0).normal(size=20), 2024: np.arange(20) % 2})
+    with pytest.raises(Refused, match="the frame has no such column; it has: 7, 2024"):
+        goldilocks.train(frame=frame, target=8)
+    run = goldilocks.train("data.test_fraction=0", frame=frame, target=2024, quiet=True, **QUICK)
+    assert run.load().feature_names_in_.tolist() == ["7"]
+
+
+def test_text_with_a_comma_is_one_value():
+    assert override_of("name", "a, b") == "name='a, b'"
+    assert override_of("regularization", "[l2,dropout]") == "regularization=[l2,dropout]"
+
+
+def test_another_thread_is_refused():
+    found = []
+
+    def call():
+        try:
+            goldilocks.train("data=iris")
+        except ValueError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert found == ["train: Ctrl-C reaches only the main thread of Python; call it there"]
 
 
 def test_the_result_reads_as_the_end_of_a_run(capfd):
@@ -101,6 +135,8 @@ def test_it_runs_within_an_event_loop():
         ([], {"frame": pd.DataFrame({"a": [1]})}, "write target=COLUMN"),
         ([], {"frame": pd.DataFrame({"a": [1]}), "target": "y"}, "no such column; it has: a"),
         (["resume=nowhere"], {}, "no such run folder"),
+        (["sweep.n_trials=3"], {}, "is for sweeps"),
+        ([], {"target": "y"}, "write data.target=y"),
     ],
 )
 def test_a_mistake_is_a_value_error_in_one_line(given, options, said):

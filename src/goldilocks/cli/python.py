@@ -1,8 +1,12 @@
 """Training from Python and notebooks: `goldilocks.train(...)`."""
 
 import contextlib
+import hashlib
 import io
+import os
 import random
+import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +20,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from goldilocks.callbacks.checkpoint import read_history
 from goldilocks.cli.explain import explain
-from goldilocks.cli.main import places_of_resumed
+from goldilocks.cli.main import (
+    killed_as_by_ctrl_c,
+    places_of_resumed,
+    refuse_sweep_without_m,
+)
 from goldilocks.config.compose import compose
 from goldilocks.config.grammar import quote
-from goldilocks.data.fingerprint import fingerprint
 from goldilocks.errors import Refused
 from goldilocks.inference.predict import Classifier, Regressor, load
 from goldilocks.machine import devices
 from goldilocks.runs.printing import print_result
 from goldilocks.runs.run import resume as resume_run
 from goldilocks.runs.run import start
+
+SEVERAL = re.compile(r"[,\s]")  # in an override, values of a sweep
 
 
 @dataclass(frozen=True)
@@ -107,10 +116,10 @@ def train(
     Raises:
         Refused: a ValueError, for any mistake that `python train.py` would tell in one line.
     """
-    words = [*overrides, *(override_of(key, value) for key, value in options.items())]
-    if sweeping := next((word for word in words if word in ("-m", "--multirun")), None):
-        raise Refused(f"{sweeping}: a sweep is started with python train.py -m; leave it out")
-    with state_kept(), nowhere() if quiet else contextlib.nullcontext():
+    given = [overrides] if isinstance(overrides, str) else overrides
+    words = [*given, *(override_of(key, value) for key, value in options.items())]
+    check_call(words, frame, target)
+    with state_kept(), killed_as_by_ctrl_c(), nowhere() if quiet else contextlib.nullcontext():
         try:
             if frame is not None:
                 words += of_frame(frame, target, words)
@@ -124,7 +133,18 @@ def train(
             raise Refused(explain(error)) from None
         if not quiet:
             print_result(folder, result)
-    return TrainedRun(folder, result)
+    return TrainedRun(folder.absolute(), result)
+
+
+def check_call(words: Sequence[str], frame: Any, target: Any) -> None:
+    """Refuses what is for sweeps, a target without a frame, and any thread but the main one."""
+    if sweeping := next((word for word in words if word in ("-m", "--multirun")), None):
+        raise Refused(f"{sweeping}: a sweep is started with python train.py -m; leave it out")
+    refuse_sweep_without_m(words)
+    if frame is None and target is not None:
+        raise Refused(f"target={target}: is of a frame; write data.target={target}")
+    if threading.current_thread() is not threading.main_thread():
+        raise Refused("train: Ctrl-C reaches only the main thread of Python; call it there")
 
 
 def override_of(key: str, value: Any) -> str:
@@ -148,6 +168,8 @@ def text_of(value: Any) -> str:
         return "{" + ",".join(f"{key}:{text_of(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(text_of, value)) + "]"
+    if isinstance(value, str) and SEVERAL.search(value) and value[:1] not in "[{'\"":
+        return quote(value)
     return str(value)
 
 
@@ -157,18 +179,28 @@ def of_frame(frame: Any, target: Any, words: Sequence[str]) -> list[str]:
         raise Refused("target: is missing; write target=COLUMN of the frame")
     if not hasattr(frame, "to_csv"):
         raise Refused(f"frame: a pandas DataFrame is expected, not {type(frame).__name__}")
-    names = [target] if isinstance(target, str) else list(target)
+    frame = frame.rename(columns=str)
+    names = list(map(str, target if isinstance(target, list | tuple) else [target]))
     if unknown := [name for name in names if name not in frame.columns]:
         known = ", ".join(map(str, frame))
         raise Refused(f"target={unknown[0]}: the frame has no such column; it has: {known}")
     log_dir = next((w.partition("=")[2] for w in words if w.startswith("log_dir=")), "logs")
-    path = Path(log_dir.strip("'\"")) / "frames" / f"{fingerprint(frame)}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        frame.to_csv(path, index=False)
+    path = kept_frame(frame, Path(log_dir.strip("'\"")) / "frames")
     columns = quote(names[0]) if len(names) == 1 else "[" + ",".join(map(quote, names)) + "]"
     own = [] if any(word.startswith("data=") for word in words) else ["data=table"]
     return [*own, f"data.path={quote(path.absolute().as_posix())}", f"data.target={columns}"]
+
+
+def kept_frame(frame: Any, folder: Path) -> Path:
+    """The CSV file of a DataFrame, named by what is in it."""
+    content = frame.to_csv(index=False).encode()
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:12]}.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    return path
 
 
 @contextlib.contextmanager
@@ -177,6 +209,8 @@ def state_kept() -> Iterator[None]:
     drawn = random.getstate(), np.random.get_state()
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    hydra = GlobalHydra.instance().hydra
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             yield
@@ -184,8 +218,8 @@ def state_kept() -> Iterator[None]:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-        GlobalHydra.instance().clear()
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        GlobalHydra.instance().hydra = hydra
 
 
 @contextlib.contextmanager
