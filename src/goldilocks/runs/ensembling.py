@@ -226,11 +226,11 @@ def in_words(result: Mapping[str, Any]) -> str:
         "greedy": "a greedy selection",
     }
     gain, error = known["gain"], known["gain_error"]
-    sure = "more" if abs(gain) > 2 * error else "no more"
+    sure = "is more than" if abs(gain) > 2 * error else "may be"
     side = "better" if gain >= 0 else "worse"
     return (
         f"{len(known['members'])} of {known['candidates']} networks predict together, chosen as"
         f" {ways[known['how']]}: {metric} {known['value']:.4g}, {abs(gain):.2g} ± {error:.2g}"
         f" {side} than the best single network ({known['single_value']:.4g}; the optimism of"
-        f" choosing by these rows is taken off both), {sure} than luck"
+        f" choosing by these rows is taken off both), which {sure} luck"
     )
