@@ -112,7 +112,7 @@ def settled(config: Any) -> dict[str, Any]:
 
 
 def log_dir_of(config: Mapping[Any, Any], folder: Path) -> str | None:
-    """The `log_dir` of a configuration from a folder, if it is conf/'s or the folder lies in it."""
+    """The `log_dir` of a configuration from a folder, if it is conf/'s or the folder is in it."""
     said = config.get("log_dir")
     if not isinstance(said, str) or said == own_log_dir():
         return said

@@ -22,7 +22,7 @@ class Spec:
         target_shift: One for each regression target: the network is trained on
             `(target - target_shift) / target_scale`. What they are depends on
             `data.target_scaling`.
-        target_scale: Likewise.
+        target_scale: See `target_shift`.
         target_centre: Mean of the scaled training targets, one for each.
         target_log: One for each regression target:
             whether its logarithm is what shift and scale are of; () for none.

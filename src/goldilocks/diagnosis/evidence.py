@@ -90,7 +90,7 @@ class Evidence:
         rate: `optimizer.lr`; None where the optimizer has none.
         clip: `trainer.gradient_clip_val`.
         train: The best weights on training rows; None where there are none.
-        val: Likewise on validation rows.
+        val: The best weights on validation rows; None where there are none.
         health: The last weights on training rows; None where they are not finite.
         steps: Of the optimizer.
         alike: The loss of a guess that gives all classes alike, as an untrained network does;

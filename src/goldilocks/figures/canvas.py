@@ -55,7 +55,7 @@ class Sheet:
 
     Args:
         width: Of the picture.
-        height: Likewise.
+        height: In the same unit.
         title: Is centred at the top, in the first 30 points.
     """
 
@@ -127,7 +127,7 @@ class Axes:
         box: Left, top, width and height of the frame.
             Numbers and label take 75 pixels at its left, 45 below it.
         x: Lowest and highest value.
-        y: Likewise.
+        y: In the same unit.
         labels: Of both axes.
         title: Above the frame.
         whole: Whether the vertical axis has whole numbers only.

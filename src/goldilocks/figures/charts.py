@@ -228,7 +228,7 @@ def draw_predicted(true: Array, predicted: Array, names: Sequence[str], title: s
 
     Args:
         true: [N, T] in the targets' own units.
-        predicted: Likewise.
+        predicted: In the same form.
         names: Of the targets.
         title: Of the figure.
     """
@@ -256,7 +256,7 @@ def draw_residuals(true: Array, predicted: Array, names: Sequence[str], title: s
 
     Args:
         true: [N, T] in the targets' own units.
-        predicted: Likewise.
+        predicted: In the same form.
         names: Of the targets.
         title: Of the figure.
     """

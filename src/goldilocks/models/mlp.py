@@ -34,7 +34,7 @@ class MLP(nn.Sequential):
         norm: `batch` or `layer` normalisation between a linear layer and its activation.
         dropout: Share of units dropped after each activation, or a list with one for each hidden
             layer. Never acts on the output.
-        alpha_dropout: Likewise, by AlphaDropout.
+        alpha_dropout: The same by AlphaDropout.
         output_scale: Multiplies the output layer's initial weights. At full scale an untrained
             regression starts at a loss of about twice the target's variance.
         embedding: Of numbers, `periodic` or `pbld`: a vector in place of each, see `NumberVectors`.

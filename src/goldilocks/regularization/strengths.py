@@ -21,7 +21,7 @@ class Regularization:
         dropout: Share of a hidden layer's units set to zero in a training step, or a list with one
             for each layer (Srivastava et al. 2014). Networks take it as
             `dropout: ${regularization.dropout}`.
-        alpha_dropout: Likewise for SELU networks: units are set to the activation's lower limit,
+        alpha_dropout: The same for SELU networks: units are set to the activation's lower limit,
             and mean and variance stay (Klambauer et al. 2017). Networks take it as
             `alpha_dropout: ${regularization.alpha_dropout}`.
         l1: Adds l1 * sum |w| to what is descended; weights only, no biases or norms.

@@ -131,7 +131,7 @@ def coverage(
     Args:
         spec: Of the data.
         kept: Rows that the network was not trained on, with probabilities as they are given out.
-        tested: Test rows, likewise.
+        tested: Test rows in the same form.
         level: What is asked for.
     """
     if rank(len(kept.rows), level) > len(kept.rows) or not len(tested.rows):

@@ -126,9 +126,7 @@ def copy_members(folder: Path, members: Sequence[Member]) -> list[Member]:
 
 
 def copy_run(run: Path, to: Path) -> None:
-    """Copies a run's configuration, best checkpoint and predictions; of an ensemble its members'
-    likewise.
-    """
+    """Copies a run's configuration, best checkpoint and predictions, and an ensemble's members."""
     to.mkdir(parents=True)
     for name in COPIED:
         if (run / name).exists():

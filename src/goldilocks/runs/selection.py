@@ -42,7 +42,7 @@ class Selection:
         weights: By candidate; their sum is 1.
         value: The objective, without the optimism of the choice.
         best: The candidate with the best value.
-        best_value: The objective of this one, likewise.
+        best_value: The objective of this one, without the optimism too.
         gain: By how much `value` is better than `best_value`.
         error: Of `gain`, its standard error.
         rows: That chose.

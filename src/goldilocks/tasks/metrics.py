@@ -61,7 +61,7 @@ class CentredR2(R2Score):
         super().__init__()
 
     def compute(self) -> Tensor:
-        """Not a number for a single row, where the library raises."""
+        """NaN for a single row, where the library raises."""
         return super().compute() if self.total > 1 else torch.tensor(math.nan)
 
 
@@ -211,7 +211,7 @@ def try_metric(name: str, metric: Metric, output: Tensor, target: Tensor) -> Non
         name: Of the metric.
         metric: Which is given rows, and emptied again.
         output: As the task's metrics take it.
-        target: Likewise.
+        target: In the same form.
     """
     try:
         metric.update(output, target)

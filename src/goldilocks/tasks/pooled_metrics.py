@@ -94,7 +94,7 @@ def auroc(output: Tensor, target: Tensor) -> Tensor:
     of more than two classes the mean of each against the rest, where it has both.
 
     By ranks: the area is the share of pairs, a row of the class and another, of which the former
-    has the higher probability; a tie counts half (Mann and Whitney, 1947). Not a number where all
+    has the higher probability; a tie counts half (Mann and Whitney, 1947). NaN where all
     rows are of one class.
     """
     if output.device.type == "mps":  # has no 64 bits

@@ -194,8 +194,8 @@ class Trainer(pl.Trainer):
         deterministic: Only algorithms that give the same bits twice on the same device.
         check_val_every_n_epoch: Epochs between validations.
         limit_train_batches: Batches of `data.batch_size` in an epoch; None: all.
-        limit_val_batches: Likewise, in validation.
-        limit_test_batches: Likewise, in the test.
+        limit_val_batches: The same in validation.
+        limit_test_batches: The same in the test.
         callbacks: Live.
         logger: Live.
         default_root_dir: Live: the run folder.

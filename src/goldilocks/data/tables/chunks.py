@@ -49,7 +49,7 @@ class Stream:
 
     @property
     def decimal(self) -> str:
-        """Likewise."""
+        """The mark between whole numbers and fractions, of what is written."""
         return self.text.decimal if self.text else "."
 
     def pieces(self, rows: int) -> Iterator[Any]:

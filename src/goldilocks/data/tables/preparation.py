@@ -42,7 +42,7 @@ class Fitted:
         form: How its words are read. Categories that are numbers or truth are read as such, so that
             a category is the same in every file.
         least: Of the training rows' numbers, or days since 1970.
-        most: Likewise.
+        most: The greatest of the same.
         rare: Categories that the training rows have and that are merged.
     """
 
