@@ -19,25 +19,18 @@ import numpy as np
 
 from goldilocks.cli.main import refusals
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `studies` is
+from studies.ensembles import TABLES
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "uncertainty.md"
 HEADING = "## What was measured"
 CLASSES = {
-    "iris": ["data=iris"],
-    "wine": ["data=wine"],
-    "breast_cancer": ["data=breast_cancer"],
-    "digits": ["data=digits", "data.batch_size=128"],
-    "german": ["data=table", "data.path={tables}/german.csv", "data.target=credit_risk"],
-    "phoneme": [
-        "data=table",
-        "data.path={tables}/phoneme.csv",
-        "data.target=nasal",
-        "data.batch_size=128",
-    ],
+    name: TABLES[name] for name in ("iris", "wine", "breast_cancer", "digits", "german", "phoneme")
 }
 VALUES = {
-    "diabetes": ["data=diabetes"],
-    "auto_imports": ["data=table", "data.path={tables}/auto_imports.csv", "data.target=price"],
+    "diabetes": TABLES["diabetes"],
+    "auto_imports": TABLES["auto_imports"],
     "made": ["data=table", "data.path={made}", "data.target=y"],
 }
 COMMON = [
