@@ -37,6 +37,7 @@ WRONG = [
         "optimizer.betas: no such key in the optimizer chosen; write one of: optimizer=adam, *",
     ),
     ("data.path=x.csv", "data.path: no such key in the data chosen; write data=table"),
+    ("data.sampler.x=1", "data.sampler.x: no such key; did you mean data.sampler?"),
     ("lr=0.1", "lr: no such key; write optimizer.lr"),
     ("batch_size=64", "batch_size: no such key; write data.batch_size"),
     (

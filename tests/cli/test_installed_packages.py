@@ -15,7 +15,7 @@ from goldilocks.cli.main import refusals
 OF_ANOTHER_TORCH = """
 import torch
 
-@torch.library.register_fake("torchvision::nms")  # as in its _meta_registrations.py
+@torch.library.register_fake("torchvision::nms")
 def meta_nms(dets, scores, iou_threshold): ...
 """
 NO_SUCH_OPERATOR = "RuntimeError: operator torchvision::nms does not exist"

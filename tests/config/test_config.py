@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 import torch
 from pydantic import Field
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import nn
 from torch.optim import Optimizer
 
@@ -432,6 +432,12 @@ def test_a_class_that_does_not_take_the_live_values_is_refused():
     assert refusal(build, node, nn.Module, "model", input_shape=(2,), num_outputs=1).startswith(
         "model"
     )
+
+
+def test_a_class_of_lightning_passes_what_the_class_above_it_needs(tmp_path):
+    """Lightning's own TensorBoardLogger could not be built: `root_dir` was asked for."""
+    logger = make(TensorBoardLogger, save_dir=str(tmp_path))
+    assert logger.root_dir.startswith(str(tmp_path))
 
 
 def test_options_stand_for_the_keywords_of_the_class_above():

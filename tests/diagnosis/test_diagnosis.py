@@ -289,6 +289,7 @@ def test_a_few_steps_are_not_judged(name):
     )
     assert diagnose(few) == []
     assert summary(few).endswith("; 6 steps are too few to judge")
+    assert summary(replace(few, steps=1)).endswith("; 1 step is too few to judge")
     assert diagnose(replace(few, steps=600)) != []
 
 
