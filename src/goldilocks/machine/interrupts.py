@@ -31,6 +31,19 @@ def killed_as_by_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def ctrl_c_left_alone() -> Iterator[None]:
+    """After the block, Ctrl-C does what it did before:
+    Lightning switches it off when it is interrupted.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
 def passed_on(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """The result of a run, for what trains several:
     one that was interrupted has ended well, and here all end.

@@ -5,7 +5,6 @@ parts -> trainer -> result
 
 import math
 import shutil
-import signal
 import sys
 import time
 import traceback
@@ -35,7 +34,7 @@ from goldilocks.figures.charts import save_figure
 from goldilocks.loggers import takers
 from goldilocks.machine import devices
 from goldilocks.machine.clock import BEGAN
-from goldilocks.machine.interrupts import uninterrupted
+from goldilocks.machine.interrupts import ctrl_c_left_alone, uninterrupted
 from goldilocks.machine.locks import run_lock
 from goldilocks.runs import cross_validation, failures
 from goldilocks.runs.assembly import build_trainer
@@ -59,6 +58,7 @@ from goldilocks.training.checkpoints import load_checkpoint, load_training
 from goldilocks.training.checkpoints import load_weights as put_weights
 from goldilocks.training.checks import check
 from goldilocks.training.components import Parts, prepare
+from goldilocks.training.fused.loop import take_steps_together
 from goldilocks.training.lengths import LENGTHS, progress, reached, set_length
 from goldilocks.training.lr_range.rules import draw_range_test, suggested_rate
 from goldilocks.training.lr_range.sweep import range_test
@@ -277,6 +277,8 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
             find_rate(parts, folder, result)
         resume_step = state["global_step"] if state else None
         trainer = build_trainer(parts, folder, resume_step=resume_step, report=request.report)
+        if request.member is not None:
+            take_steps_together(trainer, parts.module, request.member)
         if not is_trial(folder):
             recorder_of(trainer).start_seconds = time.perf_counter() - BEGAN
         log_start(trainer, request, parts, resumed=state is not None)
@@ -304,6 +306,7 @@ def saved_training(request: RunRequest, parts: Parts) -> dict[str, Any] | None:
     return state
 
 
+@ctrl_c_left_alone()
 def fit(
     trainer: Trainer, request: RunRequest, parts: Parts, goes_on: bool, result: dict[str, Any]
 ) -> dict[str, float]:
@@ -314,7 +317,6 @@ def fit(
     checkpoint = folder / "checkpoints" / "last.ckpt" if goes_on else None
     overrides = list(request.overrides)
     tested: dict[str, float] = {}
-    handler = signal.getsignal(signal.SIGINT)  # Lightning switches it off when it is interrupted
     try:
         trainer.fit(parts.module, parts.data, ckpt_path=checkpoint, weights_only=True)
         result["status"] = status_of(trainer, parts.module)
@@ -328,8 +330,6 @@ def fit(
         result["status"] = "interrupted"
     except Exception as error:
         record_failure(folder, error, parts, result)
-    finally:
-        signal.signal(signal.SIGINT, handler)
     return tested
 
 

@@ -50,7 +50,11 @@ class Loss(nn.Module):
         raise NotImplementedError
 
     def mean(
-        self, output: Tensor, target: Tensor, weight: Tensor | None = None, smoothing: float = 0.0
+        self,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        smoothing: float | Tensor = 0.0,
     ) -> Tensor:
         """The mean over the rows.
 
@@ -60,7 +64,7 @@ class Loss(nn.Module):
             weight: Of each class.
             smoothing: Share of a class target that is spread over all classes.
         """
-        if smoothing:
+        if isinstance(smoothing, Tensor) or smoothing:
             target = smooth(target, smoothing, output.shape[1])
         rows = self(output, target)
         return (rows if weight is None else rows * row_weights(target, weight)).mean()
@@ -375,7 +379,7 @@ def by_row(losses: Tensor, target: Tensor) -> Tensor:
     return losses.reshape(len(target), -1).mean(1)
 
 
-def smooth_binary(target: Tensor, amount: float) -> Tensor:
+def smooth_binary(target: Tensor, amount: float | Tensor) -> Tensor:
     """Moves targets of 0 and 1 towards a half: target * (1 - amount) + amount / 2.
 
     >>> smooth_binary(torch.tensor([0.0, 1.0]), 0.1)
@@ -384,7 +388,7 @@ def smooth_binary(target: Tensor, amount: float) -> Tensor:
     return target * (1 - amount) + amount / 2
 
 
-def smooth(target: Tensor, amount: float, outputs: int) -> Tensor:
+def smooth(target: Tensor, amount: float | Tensor, outputs: int) -> Tensor:
     """Spreads a share of class targets over all classes:
     [B, C] probabilities, or [B, 1] of two classes.
     """

@@ -129,13 +129,31 @@ class Task(nn.Module):
             smooth: The training loss: smoothed labels, weighted classes,
                 the mean of the members' losses.
         """
-        if smooth and output.ndim == 3:
+        if not smooth:
+            return self.mean_loss(self.combine(output), target)
+        return self.training_loss(output, target, self.class_weight if self.weighted else None)
+
+    def training_loss(
+        self,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        smoothing: Tensor | None = None,
+    ) -> Tensor:
+        """The mean loss of a batch that is trained on; see `loss`.
+
+        Args:
+            output: As for `loss`.
+            target: As for `loss`.
+            weight: Of each class; None: 1.
+            smoothing: Share of label smoothing, in place of the task's.
+        """
+        if output.ndim == 3:
             target = target.repeat_interleave(output.shape[1], 0)
             output = output.flatten(0, 1)
         output = self.combine(output)
-        if not smooth:
-            return self.mean_loss(output, target)
-        weight = self.class_weight if self.weighted else None
+        if smoothing is not None:
+            return Loss.mean(self.criterion, output, target, weight, smoothing)
         return self.mean_loss(output, target, weight, self.label_smoothing)
 
     def row_losses(self, values: Tensor, target: Tensor) -> Tensor:

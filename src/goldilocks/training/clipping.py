@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from goldilocks.training.sharding import whole
 
+EMPTY = torch.zeros(0)
 EVERY = 16  # steps between two measurements, which take a tenth of a small network's step
 
 
@@ -28,7 +29,7 @@ class Gradients:
     def begin(self) -> None:
         """Forgets the epoch before."""
         self.step = 0
-        self.before: list[Tensor] = []
+        self.before: list[Tensor] = []  # of one step, or of several, [steps]
         self.after: list[Tensor] = []
 
     def clip(self, parameters: list[nn.Parameter]) -> None:
@@ -55,15 +56,13 @@ class Gradients:
         are also `gradient_norm_clipped`, after it, and `clipped_share`, the share of the steps in
         which it changed anything.
         """
-        before = torch.stack(self.before).double().cpu() if self.before else torch.zeros(0)
+        before = joined(self.before)
         finite = before.isfinite()
         if not finite.any():
             return {}
         if self.value is None:
             return {"gradient_norm": float(before[finite].mean())}
-        after = (
-            torch.stack(self.after).double().cpu() if self.after else before.clamp(max=self.value)
-        )
+        after = joined(self.after) if self.after else before.clamp(max=self.value)
         before = before[finite]
         after = after[finite]
         changed = (after < before * (1 - 1e-6)).double()
@@ -71,6 +70,11 @@ class Gradients:
         return dict(
             zip(("gradient_norm", "gradient_norm_clipped", "clipped_share"), means, strict=True)
         )
+
+
+def joined(norms: list[Tensor]) -> Tensor:
+    """Norms of single steps, and of several at once, as one vector."""
+    return torch.cat([norm.reshape(-1) for norm in norms]).double().cpu() if norms else EMPTY
 
 
 def norm(parameters: list[nn.Parameter]) -> Tensor:

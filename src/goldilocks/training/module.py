@@ -9,6 +9,7 @@ never to Lightning's trainer.
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -34,6 +35,18 @@ from goldilocks.training.clipping import Gradients
 from goldilocks.training.sharding import is_sharded, shard
 from goldilocks.training.step import OptimizerStep, WrappedStep
 from goldilocks.training.trainer import Trainer
+
+
+@dataclass
+class Taken:
+    """What the steps on an item's batches have given."""
+
+    losses: list[Tensor]  # of each batch
+    outputs: list[Tensor]  # of each batch, [B, ...]
+    targets: list[Tensor]  # the same, of training
+    steps: int = 0  # of the optimizer
+    batches: int = 0
+    ended: bool = False  # with the epoch's last step
 
 
 class MakeOptimizer(Protocol):
@@ -81,6 +94,7 @@ class TrainingModule(pl.LightningModule):
         self.seed = seed
         self.schedule: Schedule
         self.flat: FlatParameters | None = None
+        self.alone = True  # False: the steps are taken together with those of other runs
         self.diverged = False
         self.compiled: Compiled | None = None
         # Of this epoch only: a stage that was skipped is not in it.
@@ -124,7 +138,7 @@ class TrainingModule(pl.LightningModule):
         steps = steps_in_epoch(self.num_batches, self.trainer.accumulate_batches)
         optimizer = self.make_optimizer(self.network, self.found_rate)
         one_device = isinstance(self.trainer.strategy, SingleDeviceStrategy)
-        self.flat = flattened(optimizer) if one_device else None
+        self.flat = flattened(optimizer) if one_device and self.alone else None
         epochs = self.trainer.planned_epochs(steps)
         length = {
             "steps_per_epoch": steps,
@@ -199,6 +213,10 @@ class TrainingModule(pl.LightningModule):
         """One optimizer step for each batch of the item (or for each
         `accumulate_grad_batches` of them).
         """
+        self.count(self.take(item))
+
+    def take(self, item: Any) -> Taken:
+        """Takes the steps."""
         trainer = self.trainer  # looked up once: a module's attributes are slow
         task = self.task
         compiled = self.compiled
@@ -211,10 +229,7 @@ class TrainingModule(pl.LightningModule):
         in_epoch = self.batches_in_epoch
         steps_left = trainer.steps_left(self.global_step)
         index = self.batch_index
-        steps = 0
-        losses = []
-        outputs = []
-        targets = []
+        taken = Taken([], [], [])
         for place, (x, y) in enumerate(batches_of(item)):
             inputs, target = augment(x, y) if augment is not None else (x, y)
             if not plain:
@@ -222,11 +237,11 @@ class TrainingModule(pl.LightningModule):
             output = network(inputs)
             loss = task.loss(output, target, smooth=True)
             if weights is None or weights[place]:
-                losses.append(loss.detach())
-                outputs.append(
+                taken.losses.append(loss.detach())
+                taken.outputs.append(
                     output.detach() if compiled is None else compiled.output_to_keep(output)
                 )
-                targets.append(y)  # of training
+                taken.targets.append(y)  # of training
             if weights is not None:
                 loss = loss * weights[place]
             window = min(accumulate, in_epoch - index // accumulate * accumulate)
@@ -234,24 +249,31 @@ class TrainingModule(pl.LightningModule):
             if compiled is not None:
                 compiled.after_backward()
             index += 1
+            taken.batches += 1
             if index % accumulate == 0 or index == in_epoch:
                 self.step.take()
-                steps += 1
-                if steps == steps_left:  # the epoch ends here, wherever it is cut
+                taken.steps += 1
+                if taken.steps == steps_left:  # the epoch ends here, wherever it is cut
                     break
-        self.batch_index = index
-        self.losses += losses
-        self.sizes += [len(target) for target in targets]
+        taken.ended = index == in_epoch or taken.steps == steps_left
+        return taken
+
+    def count(self, taken: Taken) -> None:
+        """Keeps account of the steps that were taken, by this module or together with others."""
+        trainer = self.trainer
+        self.batch_index += taken.batches
+        self.losses += taken.losses
+        self.sizes += [len(target) for target in taken.targets]
         if self.raw:
-            trainer.count_steps(steps)
-        if steps and self.schedule.interval == "step":
+            trainer.count_steps(taken.steps)
+        if taken.steps and self.schedule.interval == "step":
             self.rates.append((self.global_step - 1, rates(self.schedule.scheduler.optimizer)))
-        if trainer.look_at_clock() or index == in_epoch or steps == steps_left:
+        if trainer.look_at_clock() or taken.ended:
             self.step.end()
             self.average_epoch()
             share_statistics(self.networks)
-        if outputs:
-            task.update_metrics("train", torch.cat(outputs), torch.cat(targets))
+        if taken.outputs:
+            self.task.update_metrics("train", torch.cat(taken.outputs), torch.cat(taken.targets))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Called by Lightning's wrapper within the step, after its unscaling."""

@@ -60,6 +60,7 @@ class OptimizerStep:
         self.average = average
         self.scaler = scaler
         self.trained = [p for p in network.parameters() if p.requires_grad]
+        self.moved = [p for group in optimizer.param_groups for p in group["params"]]
         self.weights, _ = split_parameters(network)
         self.has_penalty = bool(regularization.l1 or regularization.l2)
         self.taken = 0  # steps, of the whole run: who resumes one sets it

@@ -36,6 +36,20 @@ class StudySweeper(Sweeper):
             return run_study(self, arguments)
 
 
+class FusedLauncher(Launcher):
+    """Trials of the same layers trained as one network; the sweeper drives it, see
+    goldilocks.sweeps.execution.fusing.
+    """
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Nothing is kept: the sweeper has it all."""
+
+    def launch(self, job_overrides: Any, initial_job_idx: int) -> Any:
+        raise NotImplementedError("hydra/launcher=fused needs hydra/sweeper=study")
+
+
 class ProcessLauncher(Launcher):
     """A fresh process for each trial; the sweeper drives it, see
     goldilocks.sweeps.execution.processes.

@@ -13,12 +13,13 @@ from typing import Any
 
 from goldilocks.machine.clock import duration
 from goldilocks.runs.failures import in_words
+from goldilocks.sweeps.execution.fusing import run_fused
 from goldilocks.sweeps.execution.plugin_launchers import run_elsewhere
 from goldilocks.sweeps.execution.processes import run_in_processes
 from goldilocks.sweeps.execution.trials import Trial, run_trial
 from goldilocks.sweeps.search.settings import SweepSettings
 
-OURS = ("BasicLauncher", "ProcessLauncher")
+OURS = ("BasicLauncher", "FusedLauncher", "ProcessLauncher")
 
 
 class Launch:
@@ -60,7 +61,9 @@ class Launch:
             return
         for wait in (False, True):
             taken = itertools.takewhile(lambda _: not self.stopped, trials)
-            if self.kind == "ProcessLauncher":
+            if self.kind == "FusedLauncher":
+                left = run_fused(self.folder, list(taken), self.ended)
+            elif self.kind == "ProcessLauncher":
                 left = run_in_processes(self.folder, taken, self.launcher, self.ended, wait)
             else:
                 left = [trial for trial in taken if not self.run_here(trial, wait)]

@@ -1,0 +1,144 @@
+"""Lightning's fit loop for a run that trains together with others.
+
+Lightning takes about 4 ms an epoch for itself, as long as a small network's share of the steps.
+Here an epoch is the module's and the callbacks' hooks, in Lightning's order, and the counters that
+its checkpoints hold. Everything before and after the epochs is Lightning's own.
+
+Private names of Lightning; tests/training/fused/test_loop.py compares the checkpoints with those of
+a run alone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+
+from goldilocks.training.fused.stack import Question, set_apart
+from goldilocks.training.fused.turns import Member
+from goldilocks.training.module import TrainingModule
+from goldilocks.training.trainer import FitLoop, Trainer
+
+Hook = Callable[..., None]
+
+
+class FusedFitLoop(FitLoop):
+    """See the module.
+
+    Args:
+        trainer: Of the run.
+        member: That asks for the steps.
+    """
+
+    def __init__(self, trainer: Trainer, member: Member) -> None:
+        super().__init__(trainer, trainer.fit_loop.max_epochs or 0, trainer.max_steps)
+        self.trainer: Trainer
+        self.member = member
+        self.hooks: dict[tuple[str, bool | None], list[Hook]] = {}
+
+    def on_run_start(self) -> None:
+        self.module: Any = self.trainer.lightning_module
+        self.train_loader: Any = self.trainer.train_dataloader
+        self.val_loader: Any = self.trainer.val_dataloaders
+        super().on_run_start()
+        self.val_loader = self.trainer.val_dataloaders
+
+    def on_run_end(self) -> None:
+        set_apart(self.module)
+        super().on_run_end()
+
+    def on_advance_start(self) -> None:
+        self.train_loader.set_epoch(self.epoch_progress.current.processed)
+        self.epoch_progress.increment_ready()
+        self.call("on_train_epoch_start")
+        self.module.on_train_epoch_start()
+        self.epoch_progress.increment_started()
+
+    def advance(self) -> None:
+        """The steps of an epoch, and its validation."""
+        loop = self.epoch_loop
+        loop.reset()
+        batches = loop.batch_progress
+        count = len(self.train_loader)
+        for number, item in enumerate(self.train_loader):
+            batches.is_last_batch = number == count - 1
+            batches.increment_ready()
+            batches.increment_started()
+            self.module.count(self.member.ask(Question(self.module, item)))
+            batches.increment_processed()
+            self.module.on_train_batch_end(None, item, number)
+            batches.increment_completed()
+            if batches.is_last_batch and self.validates():
+                self.validate()
+            loop._batches_that_stepped += 1
+            if self.trainer.should_stop and loop._is_training_done:
+                break
+
+    def validates(self) -> bool:
+        """Whether this epoch is validated."""
+        trainer = self.trainer
+        every = trainer.check_val_every_n_epoch or 1
+        done = (trainer.current_epoch + 1) % every == 0
+        return bool(trainer.enable_validation) and done and bool(self.val_loader)
+
+    @torch.no_grad()
+    def validate(self) -> None:
+        """Of the network's own, as it is: small enough to be quick alone."""
+        trainer = self.trainer
+        loop = self.epoch_loop.val_loop
+        trainer.validating = True
+        loop.batch_progress.reset_on_run()
+        self.module.on_validation_model_eval()
+        self.call("on_validation_start")
+        self.call("on_validation_epoch_start")
+        self.module.on_validation_epoch_start()
+        convert = trainer.precision_plugin.val_step_context
+        count = len(self.val_loader)
+        for number, item in enumerate(self.val_loader):
+            loop.batch_progress.is_last_batch = number == count - 1
+            loop.batch_progress.increment_ready()
+            loop.batch_progress.increment_started()
+            with convert():
+                self.module.validation_step(item, number)
+            loop.batch_progress.increment_processed()
+            loop.batch_progress.increment_completed()
+        self.call("on_validation_epoch_end")
+        self.call("on_validation_end")
+        self.module.on_validation_model_train()
+        trainer.training = True
+
+    def on_advance_end(self) -> None:
+        self.epoch_progress.increment_processed()
+        self.call("on_train_epoch_end", monitoring=False)
+        self.module.on_train_epoch_end()
+        self.call("on_train_epoch_end", monitoring=True)
+        self.epoch_progress.increment_completed()
+
+    def call(self, name: str, monitoring: bool | None = None) -> None:
+        """The callbacks' hook, of those that have one of their own.
+
+        Args:
+            name: Of the hook.
+            monitoring: Of those that look at metrics only, or of the others; None: of all.
+        """
+        if (name, monitoring) not in self.hooks:
+            self.hooks[name, monitoring] = hooks_of(self.trainer, name, monitoring)
+        for hook in self.hooks[name, monitoring]:
+            hook(self.trainer, self.module)
+
+
+def hooks_of(trainer: Any, name: str, monitoring: bool | None) -> list[Hook]:
+    """A hook of the callbacks, without those that do nothing."""
+    return [
+        getattr(callback, name)
+        for callback in trainer.callbacks
+        if getattr(type(callback), name) is not getattr(pl.Callback, name)
+        and monitoring in (None, isinstance(callback, EarlyStopping | Checkpoint))
+    ]
+
+
+def take_steps_together(trainer: Trainer, module: TrainingModule, member: Member) -> None:
+    """Makes a run ask for its steps instead of taking them."""
+    module.alone = False
+    trainer.fit_loop = FusedFitLoop(trainer, member)

@@ -1,0 +1,112 @@
+"""Runs that take turns: each in a thread of its own, of which one is awake at a time.
+
+What is asked for together (the steps of an epoch) is asked by each run where it needs it, and the
+run sleeps until the answer is there. So a run is the same code, alone or with others, and nothing
+of it happens while another one is awake: generators, files and printing need no locks.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Ended(SystemExit):
+    """What a run is woken with when it must not go on, as after Ctrl-C."""
+
+
+class Member:
+    """A run that takes turns with others.
+
+    Args:
+        work: The whole run. It is given this member, and asks it.
+    """
+
+    def __init__(self, work: Callable[["Member"], None]) -> None:
+        self._work = work
+        self._go = threading.Semaphore(0)
+        self._back = threading.Semaphore(0)
+        self._awake = False
+        self._answer: Any = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self.question: Any = None
+        self.ended = False
+        self.error: BaseException | None = None  # what ended its work
+
+    def turn(self, answer: Any = None) -> None:
+        """Lets the run go on with an answer to what it asked, until it asks again or has ended.
+
+        Args:
+            answer: An exception is raised where the run has asked.
+
+        Raises:
+            KeyboardInterrupt: if that came meanwhile, when the run sleeps again.
+        """
+        interrupt = None
+        self._answer = answer
+        self.question = None
+        self._awake = True
+        self._go.release()
+        while self._awake:  # and not "has been released": an interrupt may come just after that
+            try:
+                self._back.acquire(timeout=1)
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def ask(self, question: Any) -> Any:
+        """Called by the run: sleeps until the question is answered."""
+        self.question = question
+        self._sleep()
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+    def _sleep(self) -> None:
+        self._awake = False
+        self._back.release()
+        self._go.acquire()
+
+    def _run(self) -> None:
+        self._go.acquire()
+        try:
+            self._work(self)
+        except BaseException as error:
+            self.error = error
+        self.ended = True
+        self._awake = False
+        self._back.release()
+
+
+def answer_all(members: list[Member], answers: Callable[[list[Member]], list[Any]]) -> None:
+    """Runs all members to their ends.
+
+    Args:
+        members: None of which has had a turn.
+        answers: To the questions of those that have asked, in their order.
+
+    Raises:
+        KeyboardInterrupt: after all members have ended, if that came meanwhile.
+    """
+    interrupt: BaseException | None = None
+    waiting: list[tuple[Member, Any]] = [(member, None) for member in members]
+    while waiting:
+        for member, answer in waiting:
+            try:
+                member.turn(answer if interrupt is None else Ended())
+            except KeyboardInterrupt as error:
+                interrupt = error
+        asking = [member for member, _ in waiting if not member.ended]
+        waiting = []
+        if asking:
+            try:
+                found = answers(asking) if interrupt is None else [Ended()] * len(asking)
+            except KeyboardInterrupt as error:
+                interrupt = error
+                found = [Ended()] * len(asking)
+            except Exception as error:  # of the step: each run says so
+                found = [error] * len(asking)
+            waiting = list(zip(asking, found, strict=True))
+    if interrupt is not None:
+        raise interrupt
