@@ -20,9 +20,18 @@ Layout = dict[str, dict[str, list[Any]]]
 class NetworkGraph(pl.Callback):
     """Draws the network's operations, once, from the passage of two
     training rows in evaluation mode.
+
+    Args:
+        trials: Whether in the trials of a sweep too: most of them have the same.
+        is_trial: Live: whether the run is one.
     """
 
+    def __init__(self, trials: bool = False, is_trial: bool = False) -> None:
+        self.shown = trials or not is_trial
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not self.shown:
+            return
         if trainer.current_epoch > 0 or not has_board(trainer, "log_network"):
             return  # a resumed run has it already
         network, rows = pl_module.network, probe_rows(trainer, 2)[0]

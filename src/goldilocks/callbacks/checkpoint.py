@@ -69,11 +69,10 @@ class LastCheckpoint(Checkpoint):
             write_history(self.history, recorder.history)
             self._kept = len(recorder.history)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         now = time.monotonic()
-        due = now - self._saved >= max(
-            self.min_seconds, self._took / self.SHARE if self.min_seconds else 0.0
-        )
+        took = self._took * trainer.sharers if self.min_seconds else 0.0
+        due = now - self._saved >= max(self.min_seconds, took / self.SHARE)
         if devices.share(lambda: due) or is_last_epoch(trainer):
             save_logs(
                 trainer

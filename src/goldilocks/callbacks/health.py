@@ -22,16 +22,17 @@ class NetworkHealth(pl.Callback):
 
     Args:
         every_n_epochs: Epochs between two probes;
-            `auto`: all of the first 4, then ever fewer, and the last.
+            `auto`: all of the first 4, then ever fewer, and the last; in a trial of a sweep 0, 1,
+            2, 4, 8 and so on, and the last.
+        is_trial: Live: whether the run is a trial.
     """
 
-    DENSE = 4
-
-    def __init__(self, every_n_epochs: Every = "auto") -> None:
+    def __init__(self, every_n_epochs: Every = "auto", is_trial: bool = False) -> None:
         self.every = every_n_epochs
+        self.dense = 1 if is_trial else 4
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if has_board(trainer, "log_scalars") and is_due(trainer, self.every, self.DENSE):
+        if has_board(trainer, "log_scalars") and is_due(trainer, self.every, self.dense):
             show(
                 trainer, "log_scalars", scalars(probe(trainer, pl_module)), trainer.global_step - 1
             )
@@ -45,15 +46,22 @@ class Histograms(pl.Callback):
         every_n_epochs: Epochs between two looks; `auto`: 0, 1, 2, 4, 8 and so on, and the last. A
             look takes as long as a quarter of a small network's epoch, and early epochs change the
             most.
+        trials: Whether in the trials of a sweep too. TensorBoard can hardly show hundreds of them.
+        is_trial: Live: whether the run is one.
     """
 
     DENSE = 2
 
-    def __init__(self, every_n_epochs: Every = "auto") -> None:
+    def __init__(
+        self, every_n_epochs: Every = "auto", trials: bool = False, is_trial: bool = False
+    ) -> None:
         self.every = every_n_epochs
+        self.shown = trials or not is_trial
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not has_board(trainer, "log_histograms") or not is_due(trainer, self.every, self.DENSE):
+        if not (self.shown and has_board(trainer, "log_histograms")):
+            return
+        if not is_due(trainer, self.every, self.DENSE):
             return
         trained = pl_module.network.named_parameters()
         found = {

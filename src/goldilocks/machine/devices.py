@@ -269,9 +269,10 @@ def total(*numbers: Tensor) -> Tensor:
 
 def mean_over_rows(losses: list[Tensor], sizes: list[int]) -> tuple[float, int]:
     """The mean loss over the rows of all devices, and their number,
-    from the mean losses of batches.
+    from the mean losses of batches, of one or of several in a tensor.
     """
-    values = torch.stack(losses).cpu().double() if losses else torch.zeros(0, dtype=torch.double)
+    given = [loss.reshape(-1) for loss in losses]
+    values = torch.cat(given).cpu().double() if given else torch.zeros(0, dtype=torch.double)
     rows = torch.tensor(sizes, dtype=torch.double)
     summed, count = total(values @ rows, rows.sum())
     return float(summed / count), int(count)

@@ -203,5 +203,5 @@ def measured(predicted: Array, true: Array) -> dict[str, float]:
     logs = logs_of(predicted)
     values = torch.from_numpy(logs)
     output = torch.from_numpy(np.asarray(predicted))[:, 1] if logs.shape[1] == 2 else values
-    ece = calibration_error(output.float().contiguous(), torch.from_numpy(np.asarray(true)))
+    ece = calibration_error(output.float()[None], torch.from_numpy(np.asarray(true))[None])[0]
     return {"log_loss": float(log_losses(logs, true, 1.0).mean()), "ece": float(ece)}

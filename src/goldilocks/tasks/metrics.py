@@ -24,6 +24,7 @@ from goldilocks.tasks.pooled_metrics import (
     BalancedAccuracy,
     CalibrationError,
     Pooled,
+    accuracy,
 )
 
 Maker = Callable[[], Metric]
@@ -31,10 +32,32 @@ LIVE = ("task", "num_classes", "num_outputs")  # what a metric's class is given,
 REGRESSION, CLASSES = ("regression",), ("binary", "multiclass")
 
 
+# Those of several networks at once, [R], of values and targets, [R, N] or [R, N, C]; see `Pooled`.
+
+
+def rmse(values: Tensor, target: Tensor) -> Tensor:
+    return (values - target).square().flatten(1).mean(1).sqrt()
+
+
+def mae(values: Tensor, target: Tensor) -> Tensor:
+    return (values - target).abs().flatten(1).mean(1)
+
+
+def r2(values: Tensor, target: Tensor) -> Tensor:
+    """The mean over the targets; NaN for a single row."""
+    if target.shape[1] < 2:
+        return values.new_full((len(values),), math.nan)
+    missed = (target - values).square().sum(1)
+    spread = target.square().sum(1) - target.sum(1).square() / target.shape[1]
+    found = 1 - missed / spread
+    return found if found.ndim == 1 else found.mean(1)
+
+
 class RMSE(MeanSquaredError):  # noqa: N818 - no exception
     """The root of the mean squared error, in the target's units."""
 
     tasks = REGRESSION
+    function = staticmethod(rmse)
 
     def __init__(self) -> None:
         super().__init__(squared=False)
@@ -44,6 +67,7 @@ class MAE(MeanAbsoluteError):  # noqa: N818 - no exception
     """The mean absolute error, in the target's units."""
 
     tasks = REGRESSION
+    function = staticmethod(mae)
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +80,7 @@ class CentredR2(R2Score):
 
     tasks = REGRESSION
     takes = "centred"
+    function = staticmethod(r2)
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,9 +100,11 @@ class Accuracy(torchmetrics.Accuracy):
     def __new__(cls, task: str, num_classes: int) -> Metric:  # type: ignore[misc]
         """One of the library's, by the task."""
         if task == "binary":
-            return BinaryAccuracy(validate_args=False)
-        found = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        found.takes = "raw"
+            found: Metric = BinaryAccuracy(validate_args=False)
+        else:
+            found = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+            found.takes = "raw"
+        found.function = accuracy
         return found
 
 

@@ -41,12 +41,14 @@ from goldilocks.training.trainer import Trainer
 class Taken:
     """What the steps on an item's batches have given."""
 
-    losses: list[Tensor]  # of each batch
-    outputs: list[Tensor]  # of each batch, [B, ...]
+    losses: list[Tensor]  # of a batch, or of several, [K]
+    outputs: list[Tensor]  # of a batch, or of several, [N, ...]
     targets: list[Tensor]  # the same, of training
+    sizes: list[int]  # rows of each batch
     steps: int = 0  # of the optimizer
     batches: int = 0
     ended: bool = False  # with the epoch's last step
+    metrics: dict[str, float] | None = None  # of the whole epoch; None: outputs tell
 
 
 class MakeOptimizer(Protocol):
@@ -197,7 +199,8 @@ class TrainingModule(pl.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        seed_generators(epoch_seed(self.seed, self.current_epoch, self.global_rank), self.device)
+        if self.alone:
+            self.seed_epoch()
         self.batch_index = 0
         self.losses: list[Tensor] = []
         self.sizes: list[int] = []  # rows of each batch that count
@@ -208,6 +211,10 @@ class TrainingModule(pl.LightningModule):
         self.step.taken = self.trainer.global_step
         self.step.begin()
         self.task.reset_metrics("train")
+
+    def seed_epoch(self) -> None:
+        """Seeds what this epoch draws."""
+        seed_generators(epoch_seed(self.seed, self.current_epoch, self.global_rank), self.device)
 
     def training_step(self, item: Any, batch_idx: int) -> None:
         """One optimizer step for each batch of the item (or for each
@@ -229,7 +236,7 @@ class TrainingModule(pl.LightningModule):
         in_epoch = self.batches_in_epoch
         steps_left = trainer.steps_left(self.global_step)
         index = self.batch_index
-        taken = Taken([], [], [])
+        taken = Taken([], [], [], [])
         for place, (x, y) in enumerate(batches_of(item)):
             inputs, target = augment(x, y) if augment is not None else (x, y)
             if not plain:
@@ -242,6 +249,7 @@ class TrainingModule(pl.LightningModule):
                     output.detach() if compiled is None else compiled.output_to_keep(output)
                 )
                 taken.targets.append(y)  # of training
+                taken.sizes.append(len(y))
             if weights is not None:
                 loss = loss * weights[place]
             window = min(accumulate, in_epoch - index // accumulate * accumulate)
@@ -263,7 +271,7 @@ class TrainingModule(pl.LightningModule):
         trainer = self.trainer
         self.batch_index += taken.batches
         self.losses += taken.losses
-        self.sizes += [len(target) for target in taken.targets]
+        self.sizes += taken.sizes
         if self.raw:
             trainer.count_steps(taken.steps)
         if taken.steps and self.schedule.interval == "step":
@@ -272,7 +280,8 @@ class TrainingModule(pl.LightningModule):
             self.step.end()
             self.average_epoch()
             share_statistics(self.networks)
-        if taken.outputs:
+        self.trained_metrics = taken.metrics
+        if taken.outputs and taken.metrics is None:
             self.task.update_metrics("train", torch.cat(taken.outputs), torch.cat(taken.targets))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -303,10 +312,14 @@ class TrainingModule(pl.LightningModule):
         """Publishes an epoch's training metrics;
         `PublishedMetrics` calls it before other callbacks.
         """
-        loss, self.rows_in_epoch = devices.mean_over_rows(self.losses, self.sizes)
-        found = {"train/loss": loss, **self.task.compute_metrics("train")}
-        self.publish_metrics({**found, **self.gradients.metrics()})
-        self.diverged = not math.isfinite(loss)
+        found = self.trained_metrics
+        self.rows_in_epoch = sum(self.sizes)
+        if found is None:
+            loss, self.rows_in_epoch = devices.mean_over_rows(self.losses, self.sizes)
+            found = {"train/loss": loss, **self.task.compute_metrics("train")}
+            found |= self.gradients.metrics()
+        self.publish_metrics(found)
+        self.diverged = not math.isfinite(found["train/loss"])
 
     def on_train_epoch_end(self) -> None:
         self.trainer.look_at_clock()
@@ -331,29 +344,37 @@ class TrainingModule(pl.LightningModule):
     def begin_evaluation(self, stage: str) -> None:
         self.evaluated_losses: list[Tensor] = []
         self.evaluated_sizes: list[int] = []
+        self.judged: dict[str, float] | None = None  # together with other runs
         self.task.reset_metrics(stage)
 
     def evaluate(self, stage: str, item: Any) -> None:
-        network = self.evaluated
-        weights = getattr(item, "weights", None)
-        plain = not self.trainer.channels_last
-        outputs = []
-        targets = []
-        for place, (x, y) in enumerate(batches_of(item)):
-            output = network(x if plain else x.contiguous(memory_format=torch.channels_last))
-            if weights is None or weights[place]:
-                outputs.append(output)
-                targets.append(y)
-        if not outputs:
+        pairs = self.outputs_of(item)
+        if not pairs:
             return
-        output = torch.cat(outputs)
-        target = torch.cat(targets)
+        output, target = (torch.cat(list(of)) for of in zip(*pairs, strict=True))
         self.evaluated_losses.append(self.task.loss(output, target))
         self.evaluated_sizes.append(len(target))
         self.task.update_metrics(stage, output, target)
 
+    def outputs_of(self, item: Any) -> list[tuple[Tensor, Tensor]]:
+        """Raw outputs of the evaluated network and targets, [B, ...] each,
+        of an item's batches that count.
+        """
+        network = self.evaluated
+        weights = getattr(item, "weights", None)
+        plain = not self.trainer.channels_last
+        pairs = []
+        for place, (x, y) in enumerate(batches_of(item)):
+            output = network(x if plain else x.contiguous(memory_format=torch.channels_last))
+            if weights is None or weights[place]:
+                pairs.append((output, y))
+        return pairs
+
     def publish_evaluation(self, stage: str) -> None:
         """Publishes the metrics of `val` or `test`; `PublishedMetrics` calls it too."""
+        if self.judged is not None:
+            self.publish_metrics(self.judged)
+            return
         loss, self.evaluated_rows = devices.mean_over_rows(
             self.evaluated_losses, self.evaluated_sizes
         )

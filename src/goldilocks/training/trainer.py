@@ -253,6 +253,7 @@ class Trainer(pl.Trainer):
         self.shuffle_seed = shuffle_seed
         self.channels_last = channels_last
         self.compiles = compile
+        self.sharers = 1  # runs that train together, among which the time of each is divided
         self.data_memory_fraction = data_memory_fraction
         callbacks = [PublishedMetrics(), *(callbacks or [])]
         super().__init__(

@@ -8,13 +8,15 @@ Private names of Lightning; tests/training/fused/test_loop.py compares the check
 a run alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from torch import Tensor
 
+from goldilocks.training.fused.checkpoints import PostponedCheckpoints
 from goldilocks.training.fused.stack import Question, set_apart
 from goldilocks.training.fused.turns import Member
 from goldilocks.training.module import TrainingModule
@@ -35,6 +37,8 @@ class FusedFitLoop(FitLoop):
         super().__init__(trainer, trainer.fit_loop.max_epochs or 0, trainer.max_steps)
         self.trainer: Trainer
         self.member = member
+        self.checkpoints = PostponedCheckpoints()
+        trainer.strategy.checkpoint_io = self.checkpoints
         self.hooks: dict[tuple[str, bool | None], list[Hook]] = {}
 
     def on_run_start(self) -> None:
@@ -46,6 +50,7 @@ class FusedFitLoop(FitLoop):
 
     def on_run_end(self) -> None:
         set_apart(self.module)
+        self.checkpoints.write()
         super().on_run_end()
 
     def on_advance_start(self) -> None:
@@ -65,7 +70,7 @@ class FusedFitLoop(FitLoop):
             batches.is_last_batch = number == count - 1
             batches.increment_ready()
             batches.increment_started()
-            self.module.count(self.member.ask(Question(self.module, item)))
+            self.module.count(self.member.ask(Question(self.module, item=item)))
             batches.increment_processed()
             self.module.on_train_batch_end(None, item, number)
             batches.increment_completed()
@@ -84,7 +89,7 @@ class FusedFitLoop(FitLoop):
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Of the network's own, as it is: small enough to be quick alone."""
+        """Each network's passes are its own; the metrics are computed for all at once."""
         trainer = self.trainer
         loop = self.epoch_loop.val_loop
         trainer.validating = True
@@ -92,17 +97,19 @@ class FusedFitLoop(FitLoop):
         self.module.on_validation_model_eval()
         self.call("on_validation_start")
         self.call("on_validation_epoch_start")
-        self.module.on_validation_epoch_start()
-        convert = trainer.precision_plugin.val_step_context
-        count = len(self.val_loader)
+        parts = []
         for number, item in enumerate(self.val_loader):
-            loop.batch_progress.is_last_batch = number == count - 1
+            loop.batch_progress.is_last_batch = number == len(self.val_loader) - 1
             loop.batch_progress.increment_ready()
             loop.batch_progress.increment_started()
-            with convert():
-                self.module.validation_step(item, number)
+            with trainer.precision_plugin.val_step_context():
+                parts += self.module.outputs_of(item)
             loop.batch_progress.increment_processed()
             loop.batch_progress.increment_completed()
+        outputs, targets = (joined(of) for of in zip(*parts, strict=True))
+        question = Question(self.module, outputs=outputs, targets=targets)
+        self.module.evaluated_rows = len(targets)
+        self.module.judged = self.member.ask(question)
         self.call("on_validation_epoch_end")
         self.call("on_validation_end")
         self.module.on_validation_model_train()
@@ -126,6 +133,10 @@ class FusedFitLoop(FitLoop):
             self.hooks[name, monitoring] = hooks_of(self.trainer, name, monitoring)
         for hook in self.hooks[name, monitoring]:
             hook(self.trainer, self.module)
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def hooks_of(trainer: Any, name: str, monitoring: bool | None) -> list[Hook]:

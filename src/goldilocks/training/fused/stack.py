@@ -9,6 +9,7 @@ from torch import Tensor
 
 from goldilocks.data.loaders import GATHERED_BYTES, Batches
 from goldilocks.training.fused.augmentation import StackedAugmentation
+from goldilocks.training.fused.evaluation import scores_of
 from goldilocks.training.fused.network import Gradients, RowLoss, StackedNetwork
 from goldilocks.training.fused.optimizer import settings_of
 from goldilocks.training.fused.step import StackedStep
@@ -19,10 +20,24 @@ KEPT = 0.75  # of the rows of a stack: when fewer runs are left, those without o
 
 @dataclass
 class Question:
-    """What a run asks for: the steps of an item of its loader."""
+    """What a run asks for: the steps of an item of its loader, or to be judged."""
 
     module: TrainingModule
-    item: Batches
+    item: Batches | None = None
+    outputs: Tensor | None = None  # of the network, for all validation rows, [N, ...]
+    targets: Tensor | None = None  # [N, ...]
+
+
+def judged(questions: Sequence[Question]) -> list[dict[str, float]]:
+    """The losses and metrics of validation of several runs, of as many rows each."""
+    pairs = [(question.outputs, question.targets) for question in questions]
+    outputs, targets = (torch.stack(list(of)) for of in zip(*pairs, strict=True))
+    tasks = [question.module.task for question in questions]
+    scores = scores_of(tasks, "val", outputs, targets)
+    losses = torch.stack(
+        [task.loss(*own) for task, *own in zip(tasks, outputs, targets, strict=True)]
+    )
+    return [{"val/loss": loss, **own} for loss, own in zip(losses.tolist(), scores, strict=True)]
 
 
 class Stack:
@@ -36,6 +51,8 @@ class Stack:
         self.modules = sorted(modules, key=order_of)
         self.row = {id(module): row for row, module in enumerate(self.modules)}
         first = self.modules[0]
+        for module in self.modules:
+            module.trainer.sharers = len(self.modules)
         self.networks = StackedNetwork(
             [module.network for module in self.modules],
             [
@@ -93,40 +110,48 @@ class Stack:
         module = self.modules[present[0]]
         in_epoch, index = module.batches_in_epoch, module.batch_index
         steps_left = module.trainer.steps_left(module.global_step)
+        if index == 0:
+            module.seed_epoch()
         self.step.begin()
-        losses, outputs, targets = [], [], []
+        kept: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, outputs, targets of a batch
         steps = 0
-        for x, y, sizes in batches_of_all(every):
+        for x, y in batches_of_all(every):
             window = min(accumulate, in_epoch - index // accumulate * accumulate)
-            found = self.forward(x, y, sizes, 1 / window, fresh=index % accumulate == 0)
-            losses.append(found[0])
-            outputs.append(found[1])
-            targets.append((y, sizes))
+            found = self.forward(x, y, 1 / window, fresh=index % accumulate == 0)
+            kept.append((*found, y))
             index += 1
             if index % accumulate == 0 or index == in_epoch:
                 self.step.take()
                 steps += 1
                 if steps == steps_left:
                     break
-        self.step.hand_out()
+        losses = torch.stack([loss for loss, _, _ in kept], 1)
+        outputs, targets = (torch.cat([of[place] for of in kept], 1) for place in (1, 2))
+        sizes = idle.sizes[: len(kept)]
         ended = index == in_epoch or steps == steps_left
-        found = []
-        for question in questions:
-            row = self.row[id(question.module)]
-            taken = taken_by(row, losses, outputs, targets)
-            taken.steps, taken.ended = steps, ended
-            found.append(taken)
+        rows = [self.row[id(question.module)] for question in questions]
+        found = [
+            Taken([losses[row]], [outputs[row]], [targets[row]], sizes, steps, len(kept), ended)
+            for row in rows
+        ]
+        if not (ended and module.batch_index == 0):
+            self.step.hand_out()
+        else:  # the item is the whole epoch
+            tasks = [question.module.task for question in questions]
+            scores = scores_of(tasks, "train", outputs[rows], targets[rows])
+            weights = losses.new_tensor(sizes, dtype=torch.double)
+            means = (losses.double() @ weights / weights.sum()).tolist()
+            norms = self.step.metrics()
+            for taken, row, own in zip(found, rows, scores, strict=True):
+                taken.metrics = {"train/loss": means[row], **own, **norms[row]}
         return found
 
-    def forward(
-        self, x: Tensor, y: Tensor, sizes: Sequence[int], share: float, fresh: bool
-    ) -> tuple[Tensor, list[Tensor] | Tensor]:
+    def forward(self, x: Tensor, y: Tensor, share: float, fresh: bool) -> tuple[Tensor, Tensor]:
         """Adds a batch's gradients to those of the step.
 
         Args:
-            x: [R, B, ...], padded where batches differ in size.
+            x: [R, B, ...].
             y: [R, B, ...].
-            sizes: Of the runs' batches.
             share: Of the batch in its step.
             fresh: Whether it is the step's first.
         """
@@ -139,22 +164,6 @@ class Stack:
                 self.networks.gradient.zero_()
             torch._foreach_add_(self.networks.slots, gradients, alpha=share)
         return losses, outputs
-
-
-def taken_by(
-    row: int,
-    losses: Sequence[Tensor],
-    outputs: Sequence[Tensor],
-    targets: Sequence[tuple[Tensor, Sequence[int]]],
-) -> Taken:
-    """What a run would have got of its own steps."""
-    sizes = [of[row] for _, of in targets]
-    return Taken(
-        [loss[row] for loss in losses],
-        [output[row, :size] for output, size in zip(outputs, sizes, strict=True)],
-        [y[row, :size] for (y, _), size in zip(targets, sizes, strict=True)],
-        batches=len(losses),
-    )
 
 
 def set_apart(module: TrainingModule) -> None:
@@ -183,29 +192,23 @@ def loss_of(module: TrainingModule) -> str:
     return repr((task.criterion.facts(), task.output_function, task.weighted, own, shared))
 
 
-def batches_of_all(items: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
-    """The runs' batches side by side: [R, B, ...] each, and the size of each run's.
+def batches_of_all(items: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The runs' batches side by side: [R, B, ...] each.
 
     Rows that all have in one tensor are gathered in one operation.
     """
     first = items[0]
     row_bytes = max(sum(item.x[0].nbytes for item in items), 1)
     together = max(1, GATHERED_BYTES // (row_bytes * first.sizes[0]))
-    done = [0] * len(items)
+    numbers = [rows_of(item) for item in items]
+    done = 0
     for start in range(0, len(first.sizes), together):
-        sizes = [item.sizes[start : start + together] for item in items]
-        counts = [sum(of) for of in sizes]
-        rows = [
-            rows_of(item)[begin : begin + count]
-            for item, begin, count in zip(items, done, counts, strict=True)
-        ]
-        done = [begin + count for begin, count in zip(done, counts, strict=True)]
-        if len(set(map(tuple, sizes))) > 1:
-            raise NotImplementedError("batches of different sizes")
+        sizes = first.sizes[start : start + together]
+        rows = [own[done : done + sum(sizes)] for own in numbers]
+        done += sum(sizes)
         x = gathered([item.x for item in items], rows)
         y = gathered([item.y for item in items], rows)
-        for inputs, target in zip(x.split(sizes[0], 1), y.split(sizes[0], 1), strict=True):
-            yield inputs, target, [inputs.shape[1]] * len(items)
+        yield from zip(x.split(sizes, 1), y.split(sizes, 1), strict=True)
 
 
 def rows_of(item: Batches) -> Tensor:

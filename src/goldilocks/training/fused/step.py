@@ -142,17 +142,48 @@ class StackedStep:
 
     def hand_out(self) -> None:
         """Gives each run's own step the norms of the item that has ended."""
-        if not self.norms:
-            return
-        norms = torch.stack(self.norms, 1)  # [R, steps]
-        after = torch.stack(self.clipped, 1) if self.clipped else None
-        due = torch.tensor(self.measured, device=norms.device)
+        norms, after, due = self.measurements()
+        for row in range(len(self.steps)):
+            self.hand_to(row, norms, after, due)
+
+    def hand_to(self, row: int, norms: Tensor, after: Tensor | None, due: Tensor) -> None:
+        """Gives a run's own step its norms."""
+        own = self.steps[row].gradients
+        every = own.value is not None and own.algorithm == "norm"
+        own.before.append(norms[row] if every else norms[row][due])
+        if own.value is not None and not every and after is not None:
+            own.after.append(after[row])
+
+    def metrics(self) -> list[dict[str, float]]:
+        """What `Gradients.metrics` gives of each run, of an item that was a whole epoch."""
+        norms, after, due = self.measurements()
+        measured = norms[:, due].double()
+        plain = measured.mean(1).tolist()
+        capped = torch.minimum(norms.double(), self.limits[:, None])
+        shares = (capped < norms * (1 - 1e-6)).double().mean(1).tolist()
+        clipped = capped.mean(1).tolist()
+        whole = norms.double().mean(1).tolist()
+        finite = norms.isfinite().all(1).tolist()
+        found: list[dict[str, float]] = []
         for row, step in enumerate(self.steps):
             own = step.gradients
-            every = own.value is not None and own.algorithm == "norm"
-            own.before.append(norms[row] if every else norms[row][due])
-            if own.value is not None and not every and after is not None:
-                own.after.append(after[row])
+            if finite[row] and own.value is None:
+                found.append({"gradient_norm": plain[row]})
+            elif finite[row] and own.algorithm == "norm":
+                names = ("gradient_norm", "gradient_norm_clipped", "clipped_share")
+                values = (whole[row], clipped[row], shares[row])
+                found.append(dict(zip(names, values, strict=True)))
+            else:
+                own.begin()
+                self.hand_to(row, norms, after, due)
+                found.append(own.metrics())
+        return found
+
+    def measurements(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Norms before clipping, [R, steps], after that by value, and which steps are every run's."""
+        norms = torch.stack(self.norms, 1)
+        after = torch.stack(self.clipped, 1) if self.clipped else None
+        return norms, after, torch.tensor(self.measured, device=norms.device)
 
 
 def column(like: Tensor, strengths: list[float], mask: Tensor) -> Tensor | None:
