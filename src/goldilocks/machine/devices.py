@@ -7,9 +7,10 @@ and prints.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -265,6 +266,19 @@ def total(*numbers: Tensor) -> Tensor:
     if size() > 1:
         distributed.all_reduce(summed)
     return summed
+
+
+def free_memory(kind: str) -> int:
+    """Bytes that are free on the first device of a kind;
+    of a CPU, all that this process may have.
+    """
+    if kind == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")  # of a container
+    with suppress(OSError, ValueError):
+        whole = min(whole, int(limit.read_text()))
+    return whole
 
 
 def mean_over_rows(losses: list[Tensor], sizes: list[int]) -> tuple[float, int]:

@@ -269,7 +269,8 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
     before = read_result(folder) if state and parts.settings.finds_rate else {}
     result = first_result(request, parts, before)
     known = recorded_threads(folder) if request.resumed else None
-    threads = devices.share(lambda: known or threads_for(parts))
+    alone = request.member is None
+    threads = devices.share(lambda: known or threads_for(parts)) if alone else 1
     write_start(folder, request.cfg, request.overrides, result, threads)
     try:
         torch.set_num_threads(threads)

@@ -130,6 +130,12 @@ def has_momentum(optimizer: Optimizer) -> bool:
     return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
+def cycles_momentum(node: Mapping[str, Any], packages: Iterable[str] = ()) -> bool:
+    """Whether a schedule moves the momentum too."""
+    kind: Any = find_class(node, LRScheduler, "scheduler", packages)
+    return "cycle_momentum" in parameters_of(kind) and node.get("cycle_momentum") is not False
+
+
 def has_length(node: Mapping[str, Any], packages: Iterable[str] = ()) -> bool:
     """Whether a schedule is drawn over the whole run,
     so that the run must not end early or go on.

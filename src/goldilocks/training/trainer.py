@@ -298,11 +298,7 @@ class Trainer(pl.Trainer):
         return [
             type(callback).__name__
             for callback in self.callbacks  # type: ignore[attr-defined]
-            if not isinstance(callback, CONTENT_WITH_SOME)
-            and any(
-                getattr(type(callback), hook) is not getattr(pl.Callback, hook)
-                for hook in STEP_HOOKS
-            )
+            if watches_steps(type(callback))
         ]
 
     def planned_epochs(self, steps_per_epoch: int) -> int:
@@ -342,6 +338,13 @@ class Trainer(pl.Trainer):
     def align_log_step(self) -> None:
         """Makes loggers' x-axis the number of optimizer steps, not of calls."""
         self.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
+
+
+def watches_steps(callback: type[pl.Callback]) -> bool:
+    """Whether a kind of callback must see every single step."""
+    return not issubclass(callback, CONTENT_WITH_SOME) and any(
+        getattr(callback, hook) is not getattr(pl.Callback, hook) for hook in STEP_HOOKS
+    )
 
 
 def check_together(

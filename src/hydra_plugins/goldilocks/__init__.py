@@ -41,10 +41,20 @@ class FusedLauncher(Launcher):
     goldilocks.sweeps.execution.fusing.
     """
 
+    def __init__(self, always: bool, batch: int) -> None:
+        self.always, self.batch = always, batch
+
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Nothing is kept: the sweeper has it all."""
+        from goldilocks.errors import Refused
+
+        if not isinstance(self.batch, int) or isinstance(self.batch, bool) or self.batch < 1:
+            raise Refused(
+                f"hydra.launcher.batch={self.batch}: must be a whole number of at least 1"
+            )
+        if not isinstance(self.always, bool):
+            raise Refused(f"hydra.launcher.always={self.always}: true or false is expected")
 
     def launch(self, job_overrides: Any, initial_job_idx: int) -> Any:
         raise NotImplementedError("hydra/launcher=fused needs hydra/sweeper=study")

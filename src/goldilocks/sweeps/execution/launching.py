@@ -7,13 +7,13 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from goldilocks.machine.clock import duration
 from goldilocks.runs.failures import in_words
-from goldilocks.sweeps.execution.fusing import run_fused
+from goldilocks.sweeps.execution.fusing import Grouping, run_fused
 from goldilocks.sweeps.execution.plugin_launchers import run_elsewhere
 from goldilocks.sweeps.execution.processes import run_in_processes
 from goldilocks.sweeps.execution.trials import Trial, run_trial
@@ -30,12 +30,19 @@ class Launch:
         launcher: For this folder.
         settings: Of the sweep.
         modes: Min or max by objective, the first of which is printed.
+        size_of: The parameters of a trial's network.
     """
 
     def __init__(
-        self, folder: Path, launcher: Any, settings: SweepSettings, modes: Mapping[str, str]
+        self,
+        folder: Path,
+        launcher: Any,
+        settings: SweepSettings,
+        modes: Mapping[str, str],
+        size_of: Callable[[Trial], int],
     ) -> None:
         self.folder, self.launcher, self.settings, self.modes = folder, launcher, settings, modes
+        self.size_of = size_of
         self.objectives = list(modes)
         self.kind = type(launcher).__name__  # Hydra may load the class twice
         self.out_of_time = False
@@ -62,7 +69,9 @@ class Launch:
         for wait in (False, True):
             taken = itertools.takewhile(lambda _: not self.stopped, trials)
             if self.kind == "FusedLauncher":
-                left = run_fused(self.folder, list(taken), self.ended)
+                batch = self.launcher.batch if self.settings.learns else None
+                grouping = Grouping(self.launcher.always, self.size_of)
+                left = run_fused(self.folder, taken, grouping, batch, self.ended, wait)
             elif self.kind == "ProcessLauncher":
                 left = run_in_processes(self.folder, taken, self.launcher, self.ended, wait)
             else:

@@ -92,13 +92,19 @@ class Checker:
         self.check_metrics(settings, key, self.check_fit(settings, key))
         network = self.network_of(settings, key)
         trial.config_hash = config_hash
-        self.sizes[trial.config_hash] = sum(
-            p.numel() for p in network.parameters() if p.requires_grad
-        )
+        self.sizes[trial.config_hash] = count_trained(network)
         for warning in warnings_for(settings, network):
             if warning not in self.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             self.warnings[warning] = None
+
+    def size_of(self, trial: Trial) -> int:
+        """The parameters of a trial's network, also of one that was checked by another command."""
+        if trial.config_hash not in self.sizes:
+            settings = check(trial.config)
+            network = self.network_of(settings, self.loaded(settings))
+            self.sizes[trial.config_hash] = count_trained(network)
+        return self.sizes[trial.config_hash]
 
     def check_fit(self, settings: Settings, key: str) -> Task:
         """The task of a trial, whose options go with the data;
@@ -156,6 +162,11 @@ class Checker:
     def num_rows(self, cfg: DictConfig) -> dict[str, int]:
         """Rows of a trial by stage."""
         return self.specs[self.loaded(check(cfg))].num_rows
+
+
+def count_trained(network: nn.Module) -> int:
+    """The parameters that are trained."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def plan(

@@ -44,9 +44,8 @@ class FusedFitLoop(FitLoop):
     def on_run_start(self) -> None:
         self.module: Any = self.trainer.lightning_module
         self.train_loader: Any = self.trainer.train_dataloader
-        self.val_loader: Any = self.trainer.val_dataloaders
         super().on_run_start()
-        self.val_loader = self.trainer.val_dataloaders
+        self.val_loader: Any = self.trainer.val_dataloaders
 
     def on_run_end(self) -> None:
         set_apart(self.module)
@@ -70,7 +69,8 @@ class FusedFitLoop(FitLoop):
             batches.is_last_batch = number == count - 1
             batches.increment_ready()
             batches.increment_started()
-            self.module.count(self.member.ask(Question(self.module, item=item)))
+            taken = self.member.ask(Question(self.module, item=item))
+            self.module.count(taken if taken is not None else self.module.take(item))
             batches.increment_processed()
             self.module.on_train_batch_end(None, item, number)
             batches.increment_completed()
@@ -85,7 +85,14 @@ class FusedFitLoop(FitLoop):
         trainer = self.trainer
         every = trainer.check_val_every_n_epoch or 1
         done = (trainer.current_epoch + 1) % every == 0
-        return bool(trainer.enable_validation) and done and bool(self.val_loader)
+        if not (trainer.enable_validation and done):
+            return False
+        if self.val_loader is None:
+            trainer.validating = True
+            self.epoch_loop.val_loop.setup_data()
+            trainer.training = True
+            self.val_loader = trainer.val_dataloaders
+        return bool(self.val_loader)
 
     @torch.no_grad()
     def validate(self) -> None:

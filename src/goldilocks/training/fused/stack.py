@@ -68,6 +68,7 @@ class Stack:
             self.networks, self._losses(), first.trainer.precision_plugin.forward_context
         )
         self.extra = self._extra()
+        self.work = 0  # parameters times rows of a batch
         self.mixes = self.augment.mixes and first.task.spec.task == "multiclass"
 
     def _losses(self) -> list[tuple[RowLoss, int]]:
@@ -94,6 +95,24 @@ class Stack:
             extra["smoothing"] = self.networks.values.new_tensor(amounts)
         return extra
 
+    def rehearse(self, questions: Sequence[Question]) -> None:
+        """Passes two rows through all networks and back, which changes nothing.
+
+        Raises:
+            RuntimeError: or another error, of networks that torch cannot stack.
+        """
+        item = questions[0].item
+        assert item is not None
+        x, y = next(item.split())
+        rows = len(self.modules)
+        before = {name: tensor.clone() for name, tensor in self.networks.rest.items()}
+        inputs, target = self.augment(
+            x[:2].expand(rows, *x[:2].shape), y[:2].expand(rows, *y[:2].shape)
+        )
+        self.gradients(inputs, target, self.extra)
+        for name, tensor in self.networks.rest.items():
+            tensor.copy_(before[name])
+
     def holds(self, modules: Sequence[TrainingModule]) -> bool:
         """Whether it is the stack for these runs: all are in it, and few others."""
         return all(id(module) in self.row for module in modules) and (
@@ -103,6 +122,8 @@ class Stack:
     def take(self, questions: Sequence[Question]) -> list[Taken]:
         """Takes the steps of one item of each run."""
         items = {id(question.module): question.item for question in questions}
+        first = questions[0].item
+        self.work = self.networks.values.numel() * first.sizes[0]
         present = [row for row, module in enumerate(self.modules) if id(module) in items]
         idle = items[id(self.modules[present[0]])]  # what rows without a run compute, for nothing
         every = [items.get(id(module), idle) for module in self.modules]

@@ -180,7 +180,9 @@ class StackedStep:
         return found
 
     def measurements(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Norms before clipping, [R, steps], after that by value, and which steps are every run's."""
+        """Norms before clipping, [R, steps], after that by value, and which steps of them every run
+        has measured.
+        """
         norms = torch.stack(self.norms, 1)
         after = torch.stack(self.clipped, 1) if self.clipped else None
         return norms, after, torch.tensor(self.measured, device=norms.device)
