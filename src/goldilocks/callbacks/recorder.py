@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -43,24 +44,29 @@ class Recorder(Checkpoint):
         self.start_seconds: float | None = None  # of the process, until training began
         self._training_ended: float | None = None
         self._epoch_ended: float | None = None
-        self._began = time.perf_counter()
+        self.tell_time(time.perf_counter)
         self._saved = -math.inf
+
+    def tell_time(self, clock: Callable[[], float]) -> None:
+        """Begins to count seconds by a clock: of a run among others, its own."""
+        self._clock = clock
+        self._began = clock()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.trainer.start_clock(self.elapsed())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epoch_began = time.perf_counter()
+        self._epoch_began = self._clock()
         self._validation_seconds = 0.0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._validation_began = time.perf_counter()
+        self._validation_began = self._clock()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._validation_seconds += time.perf_counter() - self._validation_began
+        self._validation_seconds += self._clock() - self._validation_began
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        now = time.perf_counter()
+        now = self._clock()
         self.train_seconds += (
             now - self._epoch_began - self._validation_seconds - self.compiled_now(pl_module)
         )
@@ -108,7 +114,7 @@ class Recorder(Checkpoint):
 
     def elapsed(self) -> float:
         """Seconds since the run began, its interrupted parts included."""
-        return self.total_seconds + time.perf_counter() - self._began
+        return self.total_seconds + self._clock() - self._began
 
     def outcome(self, steps: int) -> dict[str, Any]:
         """The result of the run so far, as result.json says it."""
@@ -137,7 +143,7 @@ class Recorder(Checkpoint):
         if self.start_seconds is not None:
             found["start"] = self.start_seconds
         if self._training_ended is not None:  # figures, diagnosis, test
-            found["after"] = time.perf_counter() - self._training_ended
+            found["after"] = self._clock() - self._training_ended
         return {key: round(value, 3) for key, value in found.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -35,6 +35,9 @@ from goldilocks.runs.trained import task_of
 from goldilocks.runs.uncertainty import NOTHING, calibrated, judge, settle
 from goldilocks.tasks.task import Task
 from goldilocks.training.components import Parts
+from goldilocks.training.fused.alike import reason_against, too_large
+from goldilocks.training.fused.steps import StepsTogether
+from goldilocks.training.fused.turns import Partner, answer_all
 from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
 
 FINISHED = ("done", "diverged", "pruned")
@@ -76,10 +79,12 @@ def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> 
     result = folded(cfg, choices, found)
     write_start(folder, cfg, request.overrides, result)
     try:
+        known = run_together(train, request, parts) if are_together(request, parts) else {}
         for fold in range(cfg.data.folds):
             rows = rows or (found[0].get("data_hash") if found else None)
             own_parts = parts if fold == 0 else None
-            found.append(run_fold(train, replace(request, rows=rows), fold, own_parts))
+            one = known.get(fold) or run_fold(train, replace(request, rows=rows), fold, own_parts)
+            found.append(one)
             print_fold(fold, cfg.data.folds, found[-1])
             result = folded(cfg, choices, found)
             if result["status"] == "running" and is_given_up(result, fold + 1, request.report):
@@ -95,6 +100,37 @@ def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> 
         join(folder, found, result)
     write_result(folder, result)
     return result
+
+
+def are_together(request: RunRequest, parts: Parts | None) -> bool:
+    """Whether the networks of all folds are trained as one: where that is faster, and none of them
+    decides on the next.
+    """
+    if request.partner is not None or request.report is not None or parts is None:
+        return False
+    parameters = sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad)
+    settings = parts.settings
+    return reason_against(settings) is None and too_large(settings, parameters) is None
+
+
+def run_together(train: Train, request: RunRequest, parts: Parts | None) -> dict[int, Any]:
+    """The results of all folds, whose networks are trained at once."""
+    found: dict[int, Any] = {}
+
+    def work_of(fold: int) -> Callable[[Partner], None]:
+        own = parts if fold == 0 else None
+
+        def work(partner: Partner) -> None:
+            found[fold] = run_fold(train, replace(request, partner=partner), fold, own)
+
+        return work
+
+    partners = [Partner(work_of(fold)) for fold in range(request.cfg.data.folds)]
+    answer_all(partners, StepsTogether())
+    for partner in partners:
+        if partner.error is not None:
+            raise partner.error
+    return found
 
 
 def join(folder: Path, found: Sequence[Mapping[str, Any]], result: dict[str, Any]) -> None:

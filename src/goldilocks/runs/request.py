@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.callbacks.pruning import Report, go_on
 from goldilocks.config.search_ranges import is_of_run
-from goldilocks.training.fused.turns import Member
+from goldilocks.training.fused.turns import Partner
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RunRequest:
         report: Called with the objective after each epoch, or its mean after each fold; says
             whether to give up; of a sweep with a pruner.
         rows: The fingerprint that the rows must have; None: any, or of a resumed run, its own.
-        member: Asks for the steps of training, where several runs take them together.
+        partner: Asks for the steps of training, where several runs take them together.
     """
 
     cfg: DictConfig
@@ -37,7 +37,7 @@ class RunRequest:
     resumed: bool = False
     report: Report | None = None
     rows: str | None = None
-    member: Member | None = None
+    partner: Partner | None = None
 
     def __post_init__(self) -> None:
         assert is_of_run(self.cfg), "the configuration has what is a sweep's"

@@ -269,7 +269,7 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
     before = read_result(folder) if state and parts.settings.finds_rate else {}
     result = first_result(request, parts, before)
     known = recorded_threads(folder) if request.resumed else None
-    alone = request.member is None
+    alone = request.partner is None
     threads = devices.share(lambda: known or threads_for(parts)) if alone else 1
     write_start(folder, request.cfg, request.overrides, result, threads)
     try:
@@ -278,8 +278,9 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
             find_rate(parts, folder, result)
         resume_step = state["global_step"] if state else None
         trainer = build_trainer(parts, folder, resume_step=resume_step, report=request.report)
-        if request.member is not None:
-            take_steps_together(trainer, parts.module, request.member)
+        if request.partner is not None:
+            take_steps_together(trainer, parts.module, request.partner)
+            recorder_of(trainer).tell_time(request.partner.clock)
         if not is_trial(folder):
             recorder_of(trainer).start_seconds = time.perf_counter() - BEGAN
         log_start(trainer, request, parts, resumed=state is not None)

@@ -123,7 +123,11 @@ class Elementwise(Loss):
         return by_row(self.elements(output, target, "none"), target)
 
     def mean(
-        self, output: Tensor, target: Tensor, weight: Tensor | None = None, smoothing: float = 0.0
+        self,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        smoothing: float | Tensor = 0.0,
     ) -> Tensor:
         return self.elements(output, target, "mean")
 
@@ -213,7 +217,11 @@ class BCE(Loss):
         return by_row(losses, target)
 
     def mean(
-        self, output: Tensor, target: Tensor, weight: Tensor | None = None, smoothing: float = 0.0
+        self,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        smoothing: float | Tensor = 0.0,
     ) -> Tensor:
         if smoothing:
             target = smooth_binary(target, smoothing)
@@ -233,8 +241,13 @@ class CrossEntropy(Loss):
         return F.cross_entropy(output, target, reduction="none")
 
     def mean(
-        self, output: Tensor, target: Tensor, weight: Tensor | None = None, smoothing: float = 0.0
+        self,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        smoothing: float | Tensor = 0.0,
     ) -> Tensor:
+        assert not isinstance(smoothing, Tensor)
         if weight is None:
             return F.cross_entropy(output, target, label_smoothing=smoothing)
         # The mean over rows. torch's divides by the sum of the batch's weights,

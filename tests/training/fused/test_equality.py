@@ -1,8 +1,6 @@
 """Runs that train together end as they do alone."""
 
 import pytest
-import torch
-
 from together import checkpoint, one_by_one, together
 
 RATES = [["optimizer.lr=0.01"], ["optimizer.lr=0.003", "seed=1"], ["optimizer.lr=0.001", "seed=2"]]
@@ -62,7 +60,10 @@ CASES = {
     "max_norm": ([], [["regularization=max_norm", "regularization.max_norm=0.5"], [], RATES[1]]),
     "label smoothing": (
         [],
-        [["regularization=label_smoothing", f"regularization.label_smoothing={s}"] for s in (0.1, 0.3)]
+        [
+            ["regularization=label_smoothing", f"regularization.label_smoothing={s}"]
+            for s in (0.1, 0.3)
+        ]
         + [[]],
     ),
     "clip by norm": (
@@ -83,7 +84,11 @@ CASES = {
     "class weights": (["task.class_weight=balanced", "data=breast_cancer"], RATES),
     "weights and smoothing": (
         ["task.class_weight=balanced", "regularization=label_smoothing"],
-        [["regularization.label_smoothing=0.1"], ["regularization.label_smoothing=0.2"], ["seed=1", "regularization.label_smoothing=0.1"]],
+        [
+            ["regularization.label_smoothing=0.1"],
+            ["regularization.label_smoothing=0.2"],
+            ["seed=1", "regularization.label_smoothing=0.1"],
+        ],
     ),
     "accumulation": (["trainer.accumulate_grad_batches=3"], RATES),
     "lengths": ([], [["trainer.max_epochs=2"], ["trainer.max_epochs=5"], []]),

@@ -7,7 +7,7 @@ from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.training.checkpoints import load_checkpoint
 from goldilocks.training.fused.steps import StepsTogether
-from goldilocks.training.fused.turns import Member, answer_all
+from goldilocks.training.fused.turns import Partner, answer_all
 
 QUICK = [
     "trainer=cpu",
@@ -26,7 +26,7 @@ QUICK = [
 def request_of(folder: Path, overrides: list[str], **more) -> RunRequest:
     """Of a trial: it is not tested."""
     prepare_hydra()
-    own = {key for key, _, _ in map(lambda text: text.partition("="), overrides)}
+    own = {key for key, _, _ in (text.partition("=") for text in overrides)}
     quick = [text for text in QUICK if text.partition("=")[0] not in own]
     if "model=cnn" in overrides or "model=linear" in overrides:  # have no width
         quick.remove("model.width=8")
@@ -44,17 +44,17 @@ def together(folder: Path, trials: list[list[str]], steps=None, **more) -> list[
     found: dict[int, dict] = {}
 
     def work_of(number: int, overrides: list[str]):
-        def work(member: Member) -> None:
+        def work(partner: Partner) -> None:
             own = folder / str(number)
-            found[number] = run(request_of(own, overrides, member=member, **more))
+            found[number] = run(request_of(own, overrides, partner=partner, **more))
 
         return work
 
-    members = [Member(work_of(*trial)) for trial in enumerate(trials)]
-    answer_all(members, steps or StepsTogether())
-    for member in members:
-        if member.error is not None:
-            raise member.error
+    partners = [Partner(work_of(*trial)) for trial in enumerate(trials)]
+    answer_all(partners, steps or StepsTogether())
+    for partner in partners:
+        if partner.error is not None:
+            raise partner.error
     return [found[number] for number in range(len(trials))]
 
 

@@ -28,7 +28,7 @@ from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import run
 from goldilocks.sweeps.objectives import objectives_of
 from goldilocks.sweeps.search import study
-from goldilocks.training.fused.turns import Member
+from goldilocks.training.fused.turns import Partner
 
 FINISHED = ("done", "diverged", "pruned")
 ENDED = (*FINISHED, "failed")
@@ -149,7 +149,7 @@ def trial_result(folder: Path, number: int) -> dict[str, Any] | None:
 
 
 def run_trial(
-    folder: Path, trial: Trial, *, wait: bool = False, member: Member | None = None
+    folder: Path, trial: Trial, *, wait: bool = False, partner: Partner | None = None
 ) -> bool:
     """Runs a trial unless another process does;
     an interrupted or killed one goes on from its last checkpoint.
@@ -158,7 +158,7 @@ def run_trial(
         folder: Of the sweep.
         trial: Gets its result.
         wait: Whether to wait for a process that runs it, and to take it over if that was killed.
-        member: Of the trials whose steps are taken together; None: it trains alone.
+        partner: Of the trials whose steps are taken together; None: it trains alone.
 
     Returns:
         Whether the trial has an outcome now. False: another process runs it.
@@ -174,13 +174,13 @@ def run_trial(
         if status in FINISHED or (status == "failed" and known != trial.result):
             trial.result = known  # another process has run it meanwhile
         else:
-            run_here(folder, trial, member)
+            run_here(folder, trial, partner)
     if trial.status == "interrupted":
         raise KeyboardInterrupt
     return True
 
 
-def run_here(folder: Path, trial: Trial, member: Member | None = None) -> None:
+def run_here(folder: Path, trial: Trial, partner: Partner | None = None) -> None:
     """Runs a trial in its folder, and tells the study, if there is one."""
     own = folder / str(trial.number)
     study = study_of(folder)
@@ -204,7 +204,7 @@ def run_here(folder: Path, trial: Trial, member: Member | None = None) -> None:
             resumed=resumed,
             report=report,
             rows=rows_of(folder, trial),
-            member=member,
+            partner=partner,
         )
         trial.result = run(request)
     except Exception as error:  # before training: the data are gone, or the folder cannot be made

@@ -17,8 +17,8 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import Tensor
 
 from goldilocks.training.fused.checkpoints import PostponedCheckpoints
-from goldilocks.training.fused.stack import Question, set_apart
-from goldilocks.training.fused.turns import Member
+from goldilocks.training.fused.stack import Judgement, Steps, set_apart
+from goldilocks.training.fused.turns import Partner
 from goldilocks.training.module import TrainingModule
 from goldilocks.training.trainer import FitLoop, Trainer
 
@@ -30,13 +30,13 @@ class FusedFitLoop(FitLoop):
 
     Args:
         trainer: Of the run.
-        member: That asks for the steps.
+        partner: That asks for the steps.
     """
 
-    def __init__(self, trainer: Trainer, member: Member) -> None:
+    def __init__(self, trainer: Trainer, partner: Partner) -> None:
         super().__init__(trainer, trainer.fit_loop.max_epochs or 0, trainer.max_steps)
         self.trainer: Trainer
-        self.member = member
+        self.partner = partner
         self.checkpoints = PostponedCheckpoints()
         trainer.strategy.checkpoint_io = self.checkpoints
         self.hooks: dict[tuple[str, bool | None], list[Hook]] = {}
@@ -53,7 +53,7 @@ class FusedFitLoop(FitLoop):
         super().on_run_end()
 
     def on_advance_start(self) -> None:
-        self.train_loader.set_epoch(self.epoch_progress.current.processed)
+        self.train_loader.set_epoch(self.trainer.current_epoch)
         self.epoch_progress.increment_ready()
         self.call("on_train_epoch_start")
         self.module.on_train_epoch_start()
@@ -69,7 +69,7 @@ class FusedFitLoop(FitLoop):
             batches.is_last_batch = number == count - 1
             batches.increment_ready()
             batches.increment_started()
-            taken = self.member.ask(Question(self.module, item=item))
+            taken = self.partner.ask(Steps(self.module, item))
             self.module.count(taken if taken is not None else self.module.take(item))
             batches.increment_processed()
             self.module.on_train_batch_end(None, item, number)
@@ -114,9 +114,9 @@ class FusedFitLoop(FitLoop):
             loop.batch_progress.increment_processed()
             loop.batch_progress.increment_completed()
         outputs, targets = (joined(of) for of in zip(*parts, strict=True))
-        question = Question(self.module, outputs=outputs, targets=targets)
+        question = Judgement(self.module, outputs, targets)
         self.module.evaluated_rows = len(targets)
-        self.module.judged = self.member.ask(question)
+        self.module.judged = self.partner.ask(question)
         self.call("on_validation_epoch_end")
         self.call("on_validation_end")
         self.module.on_validation_model_train()
@@ -156,7 +156,7 @@ def hooks_of(trainer: Any, name: str, monitoring: bool | None) -> list[Hook]:
     ]
 
 
-def take_steps_together(trainer: Trainer, module: TrainingModule, member: Member) -> None:
+def take_steps_together(trainer: Trainer, module: TrainingModule, partner: Partner) -> None:
     """Makes a run ask for its steps instead of taking them."""
     module.alone = False
-    trainer.fit_loop = FusedFitLoop(trainer, member)
+    trainer.fit_loop = FusedFitLoop(trainer, partner)

@@ -160,7 +160,9 @@ class Gradients:
         rest = {name: named[name] for name in stack.rest}
         extra = {name: named[name] for name in self.extra_names}
         own = dict(zip(stack.names, given[:count], strict=True))
-        gradients, (losses, outputs) = grad(self.total, has_aux=True)(own, rest, *given[-2:], extra)
+        x, y = given[-2:]
+        backward: Any = grad(self.total, has_aux=True)
+        gradients, (losses, outputs) = backward(own, rest, x, y, extra)
         return [*(gradients[name] for name in stack.names), losses, outputs]
 
     def total(

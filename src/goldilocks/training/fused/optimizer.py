@@ -144,7 +144,7 @@ class Block:
             settings["weight_decay"] = 0.0
         self.optimizer = kind([self.moved], lr=1.0)
         self.optimizer.param_groups[0].update(settings)
-        self.members = [parameters_of(own) for own in optimizers]
+        self.partners = [parameters_of(own) for own in optimizers]
         self.shared = False  # whether the runs' states are views into ours
         self.take_states()
 
@@ -163,8 +163,8 @@ class Block:
         if not first.state:
             return
         states = [
-            join([own.state[p] for p in members], members)
-            for own, members in zip(self.optimizers, self.members, strict=True)
+            join([own.state[p] for p in partners], partners)
+            for own, partners in zip(self.optimizers, self.partners, strict=True)
         ]
         ours: dict[str, Any] = {}
         for key, value in states[0].items():
@@ -176,14 +176,14 @@ class Block:
     def share_states(self) -> None:
         """Makes the runs' states views into ours."""
         ours = self.optimizer.state.get(self.moved, {})
-        for row, (own, members) in enumerate(zip(self.optimizers, self.members, strict=True)):
+        for row, (own, partners) in enumerate(zip(self.optimizers, self.partners, strict=True)):
             of_row = {
                 key: value[row]
                 if isinstance(value, Tensor) and value.shape == self.moved.shape
                 else value
                 for key, value in ours.items()
             }
-            for parameter, state in zip(members, split_views(of_row, members), strict=True):
+            for parameter, state in zip(partners, split_views(of_row, partners), strict=True):
                 own.state[parameter] = state
         self.shared = True
 
@@ -193,13 +193,13 @@ def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def split_views(state: dict[str, Any], members: Sequence[Tensor]) -> list[dict[str, Any]]:
+def split_views(state: dict[str, Any], partners: Sequence[Tensor]) -> list[dict[str, Any]]:
     """A row's state as one for each parameter, without copies."""
-    width = sum(member.numel() for member in members)
-    found: list[dict[str, Any]] = [{} for _ in members]
+    width = sum(partner.numel() for partner in partners)
+    found: list[dict[str, Any]] = [{} for _ in partners]
     for key, value in state.items():
         is_row = isinstance(value, Tensor) and value.shape == (width,)
-        parts = pieces(value, members) if is_row else [value] * len(members)
+        parts = pieces(value, partners) if is_row else [value] * len(partners)
         for own, part in zip(found, parts, strict=True):
             own[key] = part
     return found

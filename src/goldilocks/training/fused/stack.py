@@ -19,16 +19,23 @@ KEPT = 0.75  # of the rows of a stack: when fewer runs are left, those without o
 
 
 @dataclass
-class Question:
-    """What a run asks for: the steps of an item of its loader, or to be judged."""
+class Steps:
+    """What a run asks for: the steps of an item of its loader."""
 
     module: TrainingModule
-    item: Batches | None = None
-    outputs: Tensor | None = None  # of the network, for all validation rows, [N, ...]
-    targets: Tensor | None = None  # [N, ...]
+    item: Batches
 
 
-def judged(questions: Sequence[Question]) -> list[dict[str, float]]:
+@dataclass
+class Judgement:
+    """What a run asks for: its loss and metrics of validation."""
+
+    module: TrainingModule
+    outputs: Tensor  # of the network, for all validation rows, [N, ...]
+    targets: Tensor  # [N, ...]
+
+
+def judged(questions: Sequence[Judgement]) -> list[dict[str, float]]:
     """The losses and metrics of validation of several runs, of as many rows each."""
     pairs = [(question.outputs, question.targets) for question in questions]
     outputs, targets = (torch.stack(list(of)) for of in zip(*pairs, strict=True))
@@ -95,15 +102,13 @@ class Stack:
             extra["smoothing"] = self.networks.values.new_tensor(amounts)
         return extra
 
-    def rehearse(self, questions: Sequence[Question]) -> None:
+    def rehearse(self, questions: Sequence[Steps]) -> None:
         """Passes two rows through all networks and back, which changes nothing.
 
         Raises:
             RuntimeError: or another error, of networks that torch cannot stack.
         """
-        item = questions[0].item
-        assert item is not None
-        x, y = next(item.split())
+        x, y = next(questions[0].item.split())
         rows = len(self.modules)
         before = {name: tensor.clone() for name, tensor in self.networks.rest.items()}
         inputs, target = self.augment(
@@ -119,7 +124,7 @@ class Stack:
             len(modules) > KEPT * len(self.modules)
         )
 
-    def take(self, questions: Sequence[Question]) -> list[Taken]:
+    def take(self, questions: Sequence[Steps]) -> list[Taken]:
         """Takes the steps of one item of each run."""
         items = {id(question.module): question.item for question in questions}
         first = questions[0].item
@@ -151,7 +156,7 @@ class Stack:
         sizes = idle.sizes[: len(kept)]
         ended = index == in_epoch or steps == steps_left
         rows = [self.row[id(question.module)] for question in questions]
-        found = [
+        answers = [
             Taken([losses[row]], [outputs[row]], [targets[row]], sizes, steps, len(kept), ended)
             for row in rows
         ]
@@ -163,9 +168,9 @@ class Stack:
             weights = losses.new_tensor(sizes, dtype=torch.double)
             means = (losses.double() @ weights / weights.sum()).tolist()
             norms = self.step.metrics()
-            for taken, row, own in zip(found, rows, scores, strict=True):
+            for taken, row, own in zip(answers, rows, scores, strict=True):
                 taken.metrics = {"train/loss": means[row], **own, **norms[row]}
-        return found
+        return answers
 
     def forward(self, x: Tensor, y: Tensor, share: float, fresh: bool) -> tuple[Tensor, Tensor]:
         """Adds a batch's gradients to those of the step.

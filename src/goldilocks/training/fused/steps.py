@@ -3,18 +3,20 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from goldilocks.errors import one_line
 from goldilocks.machine.threads import ALL_THREADS
-from goldilocks.training.fused.stack import Question, Stack, judged
-from goldilocks.training.fused.turns import Member
+from goldilocks.training.fused.stack import Judgement, Stack, Steps, judged
+from goldilocks.training.fused.turns import Partner
 from goldilocks.training.module import Taken, TrainingModule
 
 # Parameters of all networks times rows of a batch, from which on several threads are faster.
 WORTH_THREADS = 20_000_000
+
+Q = TypeVar("Q")
 
 
 class StepsTogether:
@@ -28,24 +30,24 @@ class StepsTogether:
         self.stacks: list[Stack] = []
         self.refused: dict[str, str] = {}  # by kind of network: why it cannot be stacked
 
-    def __call__(self, members: Sequence[Member]) -> list[Any]:
+    def __call__(self, partners: Sequence[Partner]) -> list[Any]:
         """What each has asked for."""
         with threads_of_stacks(sum(one.work for one in self.stacks)):
-            return self.answers(members)
+            return self.answers(partners)
 
-    def answers(self, members: Sequence[Member]) -> list[Any]:
+    def answers(self, partners: Sequence[Partner]) -> list[Any]:
         """See `__call__`."""
-        questions: list[Question] = [member.question for member in members]
+        questions: list[Steps | Judgement] = [partner.question for partner in partners]
         answers: dict[int, Any] = {}
-        steps = (question for question in questions if question.item is not None)
+        steps = [question for question in questions if isinstance(question, Steps)]
         for same in grouped(steps, alike):
             answers |= zip(map(id, same), self.steps(same), strict=True)
-        scores = (question for question in questions if question.item is None)
-        for same in grouped(scores, lambda question: question.outputs.shape):
-            answers |= zip(map(id, same), judged(same), strict=True)
+        scores = [question for question in questions if isinstance(question, Judgement)]
+        for several in grouped(scores, lambda question: question.outputs.shape):
+            answers |= zip(map(id, several), judged(several), strict=True)
         return [answers[id(question)] for question in questions]
 
-    def steps(self, questions: Sequence[Question]) -> Sequence[Taken | None]:
+    def steps(self, questions: Sequence[Steps]) -> Sequence[Taken | None]:
         """Those of runs that make one stack; None: they cannot be taken together."""
         modules = [question.module for question in questions]
         kind = type(modules[0].network).__qualname__
@@ -75,28 +77,24 @@ def threads_of_stacks(work: int) -> Iterator[None]:
     """Within the block, a large stack has all threads. The runs have one each, for what they do by
     themselves: OpenMP would start threads for each of theirs.
     """
-    if work < WORTH_THREADS:
-        yield
-        return
-    torch.set_num_threads(ALL_THREADS)
+    torch.set_num_threads(ALL_THREADS if work >= WORTH_THREADS else 1)
     try:
         yield
     finally:
         torch.set_num_threads(1)
 
 
-def alike(question: Question) -> Any:
+def alike(question: Steps) -> Any:
     """What must be the same of runs that make one stack: the course of an epoch."""
     module: TrainingModule = question.module
     item = question.item
-    assert item is not None
     left = module.trainer.steps_left(module.global_step)
     return len(item.x), tuple(item.sizes), module.batches_in_epoch, module.batch_index, left
 
 
-def grouped(questions: Iterable[Question], key: Callable[[Question], Any]) -> list[list[Question]]:
+def grouped(questions: Iterable[Q], key: Callable[[Q], Any]) -> list[list[Q]]:
     """Those with the same key together."""
-    found: dict[Any, list[Question]] = {}
+    found: dict[Any, list[Q]] = {}
     for question in questions:
         found.setdefault(key(question), []).append(question)
     return list(found.values())

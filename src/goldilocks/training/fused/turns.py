@@ -6,6 +6,7 @@ of it happens while another one is awake: generators, files and printing need no
 """
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +15,14 @@ class Ended(SystemExit):
     """What a run is woken with when it must not go on, as after Ctrl-C."""
 
 
-class Member:
+class Partner:
     """A run that takes turns with others.
 
     Args:
-        work: The whole run. It is given this member, and asks it.
+        work: The whole run. It is given this partner, and asks it.
     """
 
-    def __init__(self, work: Callable[["Member"], None]) -> None:
+    def __init__(self, work: Callable[["Partner"], None]) -> None:
         self._work = work
         self._go = threading.Semaphore(0)
         self._back = threading.Semaphore(0)
@@ -32,6 +33,8 @@ class Member:
         self.question: Any = None
         self.ended = False
         self.error: BaseException | None = None  # what ended its work
+        self.asleep = 0.0  # seconds, less its share of what was done together meanwhile
+        self.share = 0.0  # of the seconds that the last answers took
 
     def turn(self, answer: Any = None) -> None:
         """Lets the run go on with an answer to what it asked, until it asks again or has ended.
@@ -58,10 +61,16 @@ class Member:
     def ask(self, question: Any) -> Any:
         """Called by the run: sleeps until the question is answered."""
         self.question = question
+        began = time.perf_counter()
         self._sleep()
+        self.asleep += time.perf_counter() - began - self.share
         if isinstance(self._answer, BaseException):
             raise self._answer
         return self._answer
+
+    def clock(self) -> float:
+        """Seconds that the run itself has taken, from any moment on."""
+        return time.perf_counter() - self.asleep
 
     def _sleep(self) -> None:
         self._awake = False
@@ -79,27 +88,28 @@ class Member:
         self._back.release()
 
 
-def answer_all(members: list[Member], answers: Callable[[list[Member]], list[Any]]) -> None:
-    """Runs all members to their ends.
+def answer_all(partners: list[Partner], answers: Callable[[list[Partner]], list[Any]]) -> None:
+    """Runs all partners to their ends.
 
     Args:
-        members: None of which has had a turn.
+        partners: None of which has had a turn.
         answers: To the questions of those that have asked, in their order.
 
     Raises:
-        KeyboardInterrupt: after all members have ended, if that came meanwhile.
+        KeyboardInterrupt: after all partners have ended, if that came meanwhile.
     """
     interrupt: BaseException | None = None
-    waiting: list[tuple[Member, Any]] = [(member, None) for member in members]
+    waiting: list[tuple[Partner, Any]] = [(partner, None) for partner in partners]
     while waiting:
-        for member, answer in waiting:
+        for partner, answer in waiting:
             try:
-                member.turn(answer if interrupt is None else Ended())
+                partner.turn(answer if interrupt is None else Ended())
             except KeyboardInterrupt as error:
                 interrupt = error
-        asking = [member for member, _ in waiting if not member.ended]
+        asking = [partner for partner, _ in waiting if not partner.ended]
         waiting = []
         if asking:
+            began = time.perf_counter()
             try:
                 found = answers(asking) if interrupt is None else [Ended()] * len(asking)
             except KeyboardInterrupt as error:
@@ -107,6 +117,8 @@ def answer_all(members: list[Member], answers: Callable[[list[Member]], list[Any
                 found = [Ended()] * len(asking)
             except Exception as error:  # of the step: each run says so
                 found = [error] * len(asking)
+            for partner in asking:
+                partner.share = (time.perf_counter() - began) / len(asking)
             waiting = list(zip(asking, found, strict=True))
     if interrupt is not None:
         raise interrupt
