@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -198,6 +199,11 @@ def test_a_name_that_is_not_a_sweep_is_refused(command, tmp_path: Path) -> None:
     assert command(*SWEEP, "seed=0,1").code == 2
 
 
+def has_ended(trial: Path) -> bool:
+    result = trial / "result.json"
+    return result.exists() and json.loads(result.read_text())["status"] == "done"
+
+
 def test_ctrl_c_keeps_what_is_done(command, tmp_path: Path) -> None:
     folder = tmp_path / "logs/sweeps/s"
     words = [
@@ -209,7 +215,7 @@ def test_ctrl_c_keeps_what_is_done(command, tmp_path: Path) -> None:
         "name=s",
     ]
     process = start(*words, "trainer.max_epochs=3,100000", cwd=tmp_path)
-    wait_for(lambda: (folder / "1" / "metrics.csv").exists())
+    wait_for(lambda: (folder / "1" / "metrics.csv").exists() and has_ended(folder / "0"))
     process.send_signal(signal.SIGINT)
     try:
         out, err = process.communicate(timeout=60)

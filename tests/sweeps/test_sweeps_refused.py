@@ -66,7 +66,7 @@ def test_the_reasons_of_failures_are_told_once_each_at_the_end(command, monkeypa
     def broken(self, *_):
         raise OSError(f"no space on disk {self.seed}" if self.seed else "unlucky")
 
-    monkeypatch.setattr(TrainingModule, "training_step", broken)
+    monkeypatch.setattr(TrainingModule, "on_train_epoch_start", broken)
     ended = command(*QUICK, "seed=0,1,2,3")
     end = ended.err[ended.err.index("4 of 4 trials failed") :]
     assert end.splitlines()[1:] == [
@@ -81,7 +81,7 @@ def test_the_reasons_of_failures_are_told_once_each_at_the_end(command, monkeypa
 @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
 def test_a_sweep_over_folds_can_be_pruned(pruner, command, tmp_path):
     pytest.importorskip("optuna")
-    words = ["data.folds=3", f"sweep.pruner={pruner}", "optimizer=sgd"]
+    words = ["data.folds=3", f"sweep.pruner={pruner}", "optimizer=sgd", "hydra/launcher=basic"]
     ended = command(*QUICK, *words, "optimizer.lr=0.1,0.09,0.08,0.07,1e-6,1e-7")
     assert ended.code == 0, ended.err
     statuses = [row["status"] for row in rows(tmp_path)]

@@ -180,7 +180,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(command, tmp_path, m
     pytest.importorskip("optuna")
     from goldilocks.sweeps.execution import trials
 
-    words = [*QUICK, RATE, "sweep.sampler=tpe", "sweep.n_trials=14"]
+    words = [*QUICK, RATE, "sweep.sampler=tpe", "sweep.n_trials=14", "hydra/launcher=basic"]
     assert command(*words).code == 0
     whole = [row["optimizer.lr"] for row in rows(tmp_path)]
     (tmp_path / "logs").rename(tmp_path / "undisturbed")

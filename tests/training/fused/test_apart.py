@@ -88,19 +88,21 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, how):
 
     first = together(folder, [[*trial, *quick] for trial in trials], report=stop)
     assert "interrupted" in [result["status"] for result in first]
-    again = [request_of(folder / str(n), [*t, *quick], resumed=True) for n, t in enumerate(trials)]
+    more = {"resumed": True, "report": lambda *_: False}
+    again = [request_of(folder / str(n), [*t, *quick], **more) for n, t in enumerate(trials)]
     if how == "alone":
         found = [run(request) for request in again]
     else:
-        found = []
+        ended = {}
         partners = [
-            Partner(lambda partner, r=r: found.append(run(replace(r, partner=partner))))
-            for r in again
+            Partner(lambda partner, n=n: ended.update({n: run(replace(again[n], partner=partner))}))
+            for n in range(2)
         ]
         answer_all(partners, StepsTogether())
         assert not any(partner.error for partner in partners)
+        found = [ended[n] for n in range(2)]
     for n, (one, other) in enumerate(zip(whole, found, strict=True)):
-        assert other["status"] == "done"
+        assert other["status"] == "done", other["error"]
         assert other["epochs"] == one["epochs"]
         assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-3, abs=1e-5)
         old, new = (checkpoint(tmp_path / how, n)["state_dict"] for how in ("whole", "parts"))

@@ -104,6 +104,7 @@ class FusedFitLoop(FitLoop):
         self.module.on_validation_model_eval()
         self.call("on_validation_start")
         self.call("on_validation_epoch_start")
+        self.module.on_validation_epoch_start()
         parts = []
         for number, item in enumerate(self.val_loader):
             loop.batch_progress.is_last_batch = number == len(self.val_loader) - 1
