@@ -119,6 +119,11 @@ def frozen_keys(
     """The signature is the schema of `trials/<number>.json`."""
 
 
+def data_folder(folder: Path) -> Path:
+    """Where the processes of a sweep find rows that are prepared; see `data.shared`."""
+    return folder / "trials" / "data"
+
+
 def readable(folder: Path) -> Iterator[Trial]:
     """The trials that are planned, ascending, without those whose file is damaged."""
     for number in frozen_numbers(folder):
