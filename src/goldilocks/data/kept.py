@@ -4,7 +4,6 @@
 `KEY.json` beside it says its size and checksum, and which files the rows were read from.
 """
 
-import json
 import os
 import pickle
 import zlib

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from goldilocks.data.base import Table, TableData
 from goldilocks.data.kept import cannot_be_kept, read_kept, write_kept

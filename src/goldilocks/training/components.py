@@ -71,13 +71,13 @@ class Parts:
 
 
 def prepare(
-    cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True
+    cfg: DictConfig | dict[str, Any], fitted: Mapping[str, Any] | None = None, *, warn: bool = True
 ) -> Parts:
     """Builds everything that needs no folder.
     What can be refused is refused here, before anything is written.
 
     Args:
-        cfg: The composed configuration.
+        cfg: The composed configuration, or its values, resolved.
         fitted: A checkpoint whose scaler the data take, instead of fitting one.
         warn: Whether to print what is probably not meant.
     """
