@@ -187,7 +187,7 @@ def write_start(
         now = {**first, "resumed": [*first["resumed"], now]}
     try:
         (folder / "traceback.txt").unlink(missing_ok=True)
-        (folder / "config.yaml").write_text(as_yaml(dict(values)), encoding="utf-8")
+        (folder / "config.yaml").write_text(as_yaml(values), encoding="utf-8")
         (folder / "overrides.yaml").write_text(as_yaml(list(overrides)), encoding="utf-8")
         write_json(folder / "environment.json", now)
         write_json(folder / "result.json", result)
