@@ -152,3 +152,24 @@ def test_what_a_killed_sweep_has_left_is_removed(sweep, tmp_path: Path) -> None:
     shutil.rmtree(folder / "0")
     assert sweep("seed=0", *words).code == 0
     assert not (folder / "trials/data").exists()
+
+
+def test_the_rows_of_the_first_trial_are_looked_up_once(sweep, tmp_path: Path, monkeypatch) -> None:
+    from goldilocks.sweeps.execution import trials
+
+    assert sweep("seed=0,1,2", "name=s").code == 0
+    folder = tmp_path / "logs/sweeps/s"
+    read = []
+    frozen = trials.frozen
+    monkeypatch.setattr(trials, "known_rows", {})
+    monkeypatch.setattr(trials, "frozen", lambda *of: read.append(of[1]) or frozen(*of))
+    monkeypatch.setenv("GOLDILOCKS_PACKAGES", "counted_rows")
+    last = frozen(folder, 2)
+    expected = read_result(folder / "0")["data_hash"]
+    assert [trials.rows_of(folder, last) for _ in range(3)] == [expected] * 3
+    assert read == [0]
+    result = folder / "0/result.json"
+    result.write_text(result.read_text().replace(expected, "f" * 12))
+    assert trials.rows_of(folder, last) == "f" * 12
+    last.config.data.scaling = "minmax"
+    assert trials.rows_of(folder, last) is None
