@@ -173,3 +173,6 @@ def test_the_rows_of_the_first_trial_are_looked_up_once(sweep, tmp_path: Path, m
     assert trials.rows_of(folder, last) == "f" * 12
     last.config.data.scaling = "minmax"
     assert trials.rows_of(folder, last) is None
+    assert trials.first_rows(folder.relative_to(tmp_path)) is not None
+    monkeypatch.chdir(tmp_path / "code")
+    assert trials.first_rows(folder.relative_to(tmp_path)) is None

@@ -249,6 +249,7 @@ class Rows(NamedTuple):
 
 def first_rows(folder: Path) -> Rows | None:
     """The rows of the first trial with a result; read once, as long as its files are the same."""
+    folder = folder.absolute()
     known = known_rows.get(folder)
     if known is None or not are_same(known.files):
         known_rows.pop(folder, None)
@@ -269,7 +270,7 @@ def plain_data(trial: Trial) -> Any:
     return plain(data) if isinstance(data, DictConfig) else data
 
 
-known_rows: dict[Path, Rows] = {}  # by the folder of the sweep
+known_rows: dict[Path, Rows] = {}  # by the absolute folder of the sweep
 
 
 def files_of(folder: Path, number: int) -> Files:
