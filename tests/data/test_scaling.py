@@ -225,3 +225,24 @@ def test_missing_values_are_refused_by_name():
     with pytest.raises(Refused, match="data: feature b holds 2 missing or infinite values"):
         check_finite(features, ("a", "b"))
     check_finite(np.ones((5, 1, 2, 2), np.uint8), ())
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.uint8, np.int64, bool])
+@pytest.mark.parametrize("shape", [(3001, 1), (3001, 3), (2, 4), (1, 2)])
+def test_moments_of_chunks_are_those_of_all_values(monkeypatch, kind, shape):
+    monkeypatch.setattr(module, "CHUNK", 64)
+    drawn = np.random.default_rng(0).normal(120, 40, shape)
+    values = (drawn > 120) if kind is bool else drawn.astype(kind)
+    least, most, mean, deviation = module.moments(values)
+    exact = values.astype(np.float64)
+    assert np.array_equal(least, exact.min(0))
+    assert np.array_equal(most, exact.max(0))
+    assert np.allclose(mean, exact.mean(0), rtol=1e-12, atol=0)
+    assert np.allclose(deviation, exact.std(0), rtol=1e-10, atol=1e-12)
+
+
+def test_moments_far_from_zero_keep_their_digits(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 16)
+    values = 1.7e9 + np.arange(1000.0)[:, None]
+    *_, deviation = module.moments(values)
+    assert np.isclose(deviation, np.arange(1000.0).std(), rtol=1e-9)

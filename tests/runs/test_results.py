@@ -11,6 +11,7 @@ from torch import nn
 
 from goldilocks.config.choices import config_hash, flat_options
 from goldilocks.config.places import CONF
+from goldilocks.config.plain import plain
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused
 from goldilocks.machine.files import write_json
@@ -52,7 +53,7 @@ def config(**changes):
 
 def make_run(runs, name="a", status="done"):
     folder = make_run_folder(runs, name, "abc123", NOW)
-    write_start(folder, config(), ["seed=3"], {"status": status})
+    write_start(folder, plain(config()), ["seed=3"], {"status": status})
     return folder
 
 

@@ -28,6 +28,7 @@ from goldilocks.training.trainer import (
     Trainer,
     ValidationLoop,
     check_precision,
+    installed,
     try_trainer,
 )
 
@@ -411,3 +412,17 @@ def test_the_time_of_all_parts_of_a_run_counts(tmp_path):
     path = tmp_path / "half.ckpt"
     resumed.trainer.fit(resumed.module, resumed.data, ckpt_path=path, weights_only=True)
     assert 700 < used[0] < 800
+
+
+def test_entry_points_are_read_once_for_all_trainers(monkeypatch):
+    """Private name of Lightning's: it has to ask what we have put in its place."""
+    asked = []
+    installed.cache_clear()
+    monkeypatch.setattr(
+        "goldilocks.training.trainer.entry_points", lambda group: asked.append(group) or ()
+    )
+    for _ in range(2):
+        make_trainer()
+    installed.cache_clear()
+    assert len(asked) == 1
+    assert asked[0].endswith("callbacks_factory")

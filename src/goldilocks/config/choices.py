@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from goldilocks.config.places import ROOT
+from goldilocks.config.plain import plain
 from goldilocks.config.search_ranges import SWEEP
 
 # What does not change the numbers.
@@ -22,9 +23,7 @@ def plain_overrides(overrides: Any) -> list[str]:
 
 def config_hash(cfg: DictConfig) -> str:
     """Twelve hex digits of the resolved configuration, without what does not change the numbers."""
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
-    return hash_of(values)
+    return hash_of(plain(cfg))
 
 
 def hash_of(values: Mapping[Any, Any]) -> str:
@@ -77,6 +76,12 @@ def is_on(strength: Any) -> bool:
     return any(strength) if isinstance(strength, list | ListConfig) else bool(strength)
 
 
+def is_said(key: str, value: Any, chosen: Any) -> bool:
+    """Whether a value is no class, no reference and no name that repeats the choice."""
+    refers = isinstance(value, str) and "${" in value
+    return key != "_target_" and not refers and (key != "name" or value != chosen)
+
+
 def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run by dotted key, for HPARAMS and tables:
     choices, then values that are not references.
@@ -88,24 +93,18 @@ def flat_options(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
         for group, value in choices.items()
     }
 
-    def walk(node: DictConfig, prefix: str) -> None:
-        for key in map(str, node):
-            child = node._get_node(key)
-            if isinstance(child, DictConfig):
-                walk(child, f"{prefix}{key}.")
-            elif key != "_target_" and child is not None and not child._is_interpolation():
-                value = node[key]
-                if key != "name" or value != flat.get(prefix[:-1]):
-                    flat[f"{prefix}{key}"] = (
-                        OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-                    )
+    def walk(node: Mapping[Any, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            elif is_said(key, value, flat.get(prefix[:-1])):
+                flat[f"{prefix}{key}"] = value
 
-    for group in map(str, cfg):
+    for group, value in plain(cfg, resolve=False).items():
         if group in (*NOT_HASHED, "logger", "metrics"):
             continue
-        child = cfg._get_node(group)
-        if isinstance(child, DictConfig):
-            walk(child, f"{group}.")
+        if isinstance(value, dict):
+            walk(value, f"{group}.")
         else:
             flat[group] = cfg[group]
     return flat

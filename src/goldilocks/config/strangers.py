@@ -102,13 +102,12 @@ def settled(config: Any) -> dict[str, Any]:
     """A composed configuration of one's own as a folder keeps it:
     what it takes from this machine is a value there.
     """
-    from omegaconf import OmegaConf
+    from goldilocks.config.plain import plain
 
-    plain = OmegaConf.to_container(config)
-    if any(looks_elsewhere(value) for _, value in leaves(plain)):
-        plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    values = plain(config, resolve=False)
+    if any(looks_elsewhere(value) for _, value in leaves(values)):
+        values = plain(config)
+    return {str(key): value for key, value in values.items()}
 
 
 def log_dir_of(config: Mapping[Any, Any], folder: Path) -> str | None:

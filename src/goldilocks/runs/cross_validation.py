@@ -77,7 +77,7 @@ def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> 
     rows = request.rows
     found: list[dict[str, Any]] = []
     result = folded(cfg, choices, found)
-    write_start(folder, cfg, request.overrides, result)
+    write_start(folder, request.values, request.overrides, result)
     try:
         known = run_together(train, request, parts) if are_together(request, parts) else {}
         for fold in range(cfg.data.folds):

@@ -35,6 +35,7 @@ from goldilocks.runs.selection import Selection, select
 from goldilocks.runs.trained import settings_of, task_of
 from goldilocks.runs.uncertainty import NOTHING, settle
 from goldilocks.tasks.task import Task
+from goldilocks.training.checks import resolved
 from goldilocks.training.outcome import Outcome, metrics_of, save_outcome, scores
 
 
@@ -81,7 +82,7 @@ def make_ensemble(
         result["seconds"]["total"] = round(time.perf_counter() - began, 3)
         save_outcome(joined, temporary / PREDICTIONS / "val.npz", len(joined.rows))
         result |= settle(temporary, task)
-        write_start(temporary, cfg, read_overrides(lead), result)
+        write_start(temporary, resolved(cfg), read_overrides(lead), result)
         draw(temporary, task, joined, result)
         shutil.rmtree(into, ignore_errors=True)
         os.replace(temporary, into)

@@ -15,6 +15,7 @@ from goldilocks.config.build import check_arguments
 from goldilocks.config.choices import plain_overrides
 from goldilocks.config.search_ranges import of_run
 from goldilocks.config.strangers import judged, judged_overrides, sealed
+from goldilocks.config.yaml_text import as_yaml
 from goldilocks.errors import Refused, one_line
 from goldilocks.machine.devices import is_first
 from goldilocks.machine.files import NO_ROOM, as_json, read_json, write_json
@@ -159,12 +160,19 @@ def is_trial(folder: Path) -> bool:
 
 def write_start(
     folder: Path,
-    cfg: DictConfig,
+    values: Mapping[str, Any],
     overrides: Iterable[str],
     result: Mapping[str, Any],
     threads: int | None = None,
 ) -> None:
     """Writes what is known before training. result.json comes last: with it the folder is a run's.
+
+    Args:
+        folder: Of the run.
+        values: The configuration, resolved.
+        overrides: Of the command line.
+        result: What there is of it.
+        threads: Of the CPU that train.
 
     Raises:
         Refused: if the folder cannot be written to.
@@ -172,15 +180,15 @@ def write_start(
     if not is_first():
         return
     started = datetime.now().isoformat(timespec="seconds")
-    now = {**environment(), "threads": threads, "seed": cfg.seed, "started": started}
-    if not cfg.get("record_changes", True):
+    now = {**environment(), "threads": threads, "seed": values["seed"], "started": started}
+    if not values.get("record_changes", True):
         now["git"] = {**now["git"], "diff": None, "left_out": []}
     if first := recorded_environment(folder):  # resumed: the first start stays on record
         now = {**first, "resumed": [*first["resumed"], now]}
     try:
         (folder / "traceback.txt").unlink(missing_ok=True)
-        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-        OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+        (folder / "config.yaml").write_text(as_yaml(values), encoding="utf-8")
+        (folder / "overrides.yaml").write_text(as_yaml(list(overrides)), encoding="utf-8")
         write_json(folder / "environment.json", now)
         write_json(folder / "result.json", result)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.callbacks.pruning import Report, go_on
 from goldilocks.config.search_ranges import is_of_run
+from goldilocks.training.checks import resolved
 from goldilocks.training.fused.turns import Partner
 
 
@@ -42,9 +44,13 @@ class RunRequest:
     def __post_init__(self) -> None:
         assert is_of_run(self.cfg), "the configuration has what is a sweep's"
 
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The configuration, resolved, as plain values."""
+        return resolved(self.cfg)
+
     def for_other_process(self) -> "RunRequest":
         """The same for the process of another device, which reports to nobody."""
-        cfg = OmegaConf.create(OmegaConf.to_container(self.cfg, resolve=True))
-        assert isinstance(cfg, DictConfig)
+        cfg = OmegaConf.create(self.values)
         report = go_on if self.report is not None else None
         return replace(self, cfg=cfg, report=report)

@@ -22,7 +22,7 @@ from goldilocks.callbacks.baselines import baselines_of
 from goldilocks.callbacks.comparison import lines
 from goldilocks.callbacks.predictions import tested_of
 from goldilocks.callbacks.pruning import was_pruned
-from goldilocks.config.choices import chosen, flat_options, plain_overrides
+from goldilocks.config.choices import chosen, flat_options, hash_of, plain_overrides
 from goldilocks.config.choices import config_hash as hash_of_config
 from goldilocks.config.metric_directions import STAGES
 from goldilocks.config.search_ranges import of_run
@@ -252,7 +252,7 @@ def run(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
 
 def train_one(request: RunRequest, parts: Parts | None = None) -> dict[str, Any]:
     """Trains one network, on all devices; see `run`."""
-    parts = parts or prepare(request.cfg, warn=False)
+    parts = parts or prepare(request.values, warn=False)
     rows = request.rows
     if rows is None and request.resumed:
         known = (request.folder / "result.json").exists()
@@ -271,7 +271,7 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
     known = recorded_threads(folder) if request.resumed else None
     alone = request.partner is None
     threads = devices.share(lambda: known or threads_for(parts)) if alone else 1
-    write_start(folder, request.cfg, request.overrides, result, threads)
+    write_start(folder, request.values, request.overrides, result, threads)
     try:
         torch.set_num_threads(threads)
         if parts.settings.finds_rate:
@@ -419,7 +419,7 @@ def first_result(request: RunRequest, parts: Parts, before: Mapping[str, Any]) -
         "learning_rate": parts.learning_rate,
         "lr_range": before.get("lr_range"),
         "choices": dict(request.choices),
-        "config_hash": hash_of_config(request.cfg),
+        "config_hash": hash_of(request.values),
         "data_hash": parts.data.fingerprint,
         "diagnosis": None,
         **NOTHING,
@@ -440,8 +440,9 @@ def log_start(trainer: Trainer, request: RunRequest, parts: Parts, resumed: bool
         write_card(folder, card)
     for name, figure in parts.figures.items():
         save_figure(figure, folder, name, trainer.loggers, step=0)
+    options = flat_options(request.cfg, request.choices)
     for logger in trainer.loggers:
-        logger.log_hyperparams(flat_options(request.cfg, request.choices))
+        logger.log_hyperparams(options)
     for logger in takers(trainer.loggers, "log_text") if not resumed else []:
         logger.log_text("network", str(parts.module.network))
     for logger in trainer.loggers:

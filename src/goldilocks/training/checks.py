@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_utilities.core.imports import RequirementCache
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.loggers import Logger
 from torch import nn
@@ -18,6 +18,8 @@ from torch.optim import Optimizer
 
 from goldilocks.config.build import check_arguments, find_class
 from goldilocks.config.choices import is_on
+from goldilocks.config.passed import once
+from goldilocks.config.plain import plain
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, missing
@@ -53,8 +55,9 @@ LIVE = {
 }  # what the run adds to an option's own keywords
 
 
-def check(cfg: DictConfig) -> Settings:
-    """Checks a composed configuration without loading data or building the network.
+def check(cfg: DictConfig | dict[str, Any]) -> Settings:
+    """Checks a composed configuration, or its values, resolved,
+    without loading data or building the network.
 
     Returns:
         The configuration, resolved, as plain values.
@@ -62,7 +65,7 @@ def check(cfg: DictConfig) -> Settings:
     Raises:
         Refused: for the first thing that is wrong, in one line.
     """
-    return check_values(resolved(cfg))
+    return check_values(resolved(cfg) if isinstance(cfg, DictConfig) else cfg)
 
 
 def check_values(values: dict[str, Any]) -> Settings:
@@ -78,7 +81,7 @@ def check_values(values: dict[str, Any]) -> Settings:
     check_kept(settings)
     objective = check_arguments(Objective, settings.objective, "objective", given=("metrics",))
     Objective(**objective, metrics=settings.metrics)
-    try_schedule(settings.scheduler, try_optimizer(settings.optimizer, packages), packages)
+    check_optimizer(settings)
     try_trainer(settings.trainer, packages)
     precision = settings.trainer.get("precision")
     if precision == "bf16-true" and (
@@ -95,6 +98,15 @@ def check_values(values: dict[str, Any]) -> Settings:
             if node is not None:
                 check_node(node, base, f"{group}.{key}", packages)
     return settings
+
+
+def check_optimizer(settings: Settings) -> None:
+    """Refuses an optimizer and a schedule whose classes reject their values."""
+    optimizer, scheduler, packages = settings.optimizer, settings.scheduler, settings.packages
+    once(
+        lambda: try_schedule(scheduler, try_optimizer(optimizer, packages), packages),
+        *("optimizer", optimizer, scheduler, packages),
+    )
 
 
 def check_regularization(node: Node, packages: Iterable[str]) -> None:
@@ -147,7 +159,7 @@ def check_kept(settings: Settings) -> None:
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, every reference followed."""
     try:
-        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        container = plain(cfg, throw_on_missing=True)
     except OmegaConfBaseException as error:
         cause: BaseException | None = error
         while cause is not None:  # a resolver of ours may have refused
@@ -170,7 +182,10 @@ def check_node(node: Node, base: type, where: str, packages: Iterable[str]) -> N
     check_installed(kind, f"{where}._target_={node['_target_']}")
     values = {key: value for key, value in node.items() if key != "_target_"}
     live = LIVE[where.partition(".")[0]]
-    check_arguments(kind, values, where, packages, given=live)
+    once(
+        lambda: check_arguments(kind, values, where, packages, given=live),
+        *("arguments", node, where, packages),
+    )
 
 
 def check_installed(kind: type, where: str) -> None:
@@ -218,6 +233,19 @@ def check_with_data(settings: Settings, spec: Spec) -> Task:
         )
     check_rows(settings, spec)
     task = build_task(settings, spec)
+    learnt = settings.loss, settings.metrics, settings.task, settings.regularization
+    followers = settings.objective, settings.callbacks, settings.scheduler
+    once(
+        lambda: try_task(settings, spec, task),
+        *("task", spec, *learnt, *followers, settings.packages),
+    )
+    return task
+
+
+def try_task(settings: Settings, spec: Spec, task: Task) -> None:
+    """Refuses a loss and metrics that cannot take the data's rows,
+    and metrics that are followed and are none of the task's.
+    """
     mixes = (settings.regularization[key] for key in ("mixup", "cutmix", "label_smoothing"))
     where = f"loss._target_={settings.loss['_target_']}"
     try_loss(task.criterion, spec, where, probabilities=False)
@@ -226,7 +254,6 @@ def check_with_data(settings: Settings, spec: Spec) -> Task:
     task.try_metrics()
     for where, metric in followed(settings).items():
         check_objective(metric, task, where)
-    return task
 
 
 def followed(settings: Settings) -> dict[str, str]:

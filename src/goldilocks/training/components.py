@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from goldilocks.config.build import build
+from goldilocks.data import shared
 from goldilocks.data.base import TableData
 from goldilocks.data.spec import Spec
 from goldilocks.errors import Refused, one_line
@@ -70,13 +71,13 @@ class Parts:
 
 
 def prepare(
-    cfg: DictConfig, fitted: Mapping[str, Any] | None = None, *, warn: bool = True
+    cfg: DictConfig | dict[str, Any], fitted: Mapping[str, Any] | None = None, *, warn: bool = True
 ) -> Parts:
     """Builds everything that needs no folder.
     What can be refused is refused here, before anything is written.
 
     Args:
-        cfg: The composed configuration.
+        cfg: The composed configuration, or its values, resolved.
         fitted: A checkpoint whose scaler the data take, instead of fitting one.
         warn: Whether to print what is probably not meant.
     """
@@ -117,11 +118,14 @@ def make_optimizer(
 
 
 def build_data(settings: Settings, fitted: Mapping[str, Any] | None = None) -> TableData:
-    """Builds and loads the data."""
-    data = build(settings.data, TableData, "data", packages=settings.packages)
-    if fitted is not None and type(data).__qualname__ in fitted:
-        data.load_state_dict(fitted[type(data).__qualname__])
+    """Builds and loads the data; those of a sweep's trials are loaded once."""
+    make = partial(build, settings.data, TableData, "data", packages=settings.packages)
     try:
+        if fitted is None:
+            return shared.set_up(settings.data, make)
+        data = make()
+        if type(data).__qualname__ in fitted:
+            data.load_state_dict(fitted[type(data).__qualname__])
         data.setup()
     except Refused:
         raise

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -48,12 +49,23 @@ FIELDS = ("rows", "true", "predicted", "losses")
 
 def best_network(module: TrainingModule, checkpoint: Path) -> nn.Module:
     """A copy, in evaluation mode, of the network that is tested: of the checkpoint, where there is
-    one.
+    one. Whoever gets it shares it with those who have asked for the same one: nothing may change
+    its weights.
     """
-    network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
-    if checkpoint.exists():
+    if not checkpoint.exists():
+        return copy.deepcopy(module.evaluated).requires_grad_(False).eval()
+    state = checkpoint.absolute(), checkpoint.stat().st_mtime_ns
+    known = best_networks.get(module)
+    if known is None or known[0] != state:
+        network = copy.deepcopy(module.evaluated).requires_grad_(False).eval()
         network.load_state_dict(evaluated_weights(load_checkpoint(checkpoint)["state_dict"]))
-    return network
+        known = best_networks[module] = state, network
+    return known[1]
+
+
+# By the module, as long as there is one: the file of each, and when it was written.
+best_networks: WeakKeyDictionary[TrainingModule, tuple[tuple[Path, int], nn.Module]]
+best_networks = WeakKeyDictionary()
 
 
 @torch.no_grad()

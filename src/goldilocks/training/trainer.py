@@ -9,10 +9,13 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities import registry
 from pydantic import Field
 from pytorch_lightning import callbacks as library
 from pytorch_lightning.loops import _EvaluationLoop, _FitLoop, _TrainingEpochLoop
@@ -59,6 +62,12 @@ CONTENT_WITH_SOME = (
     library.Timer,
     library.ModelSummary,
 )
+
+
+@cache
+def installed(group: str) -> Any:
+    """What packages offer of a kind, by their entry points; read once a process."""
+    return entry_points(group=group)
 
 
 class NoProfiler(PassThroughProfiler):
@@ -256,6 +265,7 @@ class Trainer(pl.Trainer):
         self.sharers = 1  # runs that train together, among which the time of each is divided
         self.data_memory_fraction = data_memory_fraction
         callbacks = [PublishedMetrics(), *(callbacks or [])]
+        setattr(registry, "entry_points", installed)  # noqa: B010 - read anew for each Trainer
         super().__init__(
             **strategy_of(wanted),
             precision=precision,

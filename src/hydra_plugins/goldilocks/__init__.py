@@ -29,10 +29,11 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from goldilocks.config.strangers import said_to_processes
+        from goldilocks.data.shared import sharing
         from goldilocks.sweeps.sweep import run_study
 
         assert self.config is not None
-        with said_to_processes(self.config.packages, self.config.sweep.storage):
+        with said_to_processes(self.config.packages, self.config.sweep.storage), sharing():
             return run_study(self, arguments)
 
 

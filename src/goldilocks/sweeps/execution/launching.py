@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from goldilocks.data import shared
 from goldilocks.machine.clock import duration
 from goldilocks.runs.failures import in_words
 from goldilocks.sweeps.execution.fusing import Grouping, run_fused
 from goldilocks.sweeps.execution.plugin_launchers import run_elsewhere
 from goldilocks.sweeps.execution.processes import run_in_processes
-from goldilocks.sweeps.execution.trials import Trial, run_trial
+from goldilocks.sweeps.execution.trials import Trial, data_folder, run_trial
 from goldilocks.sweeps.search.settings import SweepSettings
 
 OURS = ("BasicLauncher", "FusedLauncher", "ProcessLauncher")
@@ -62,6 +63,8 @@ class Launch:
         made = (self.settings.n_trials or 0) * self.settings.seeds if proposals is not None else 0
         self.total = max(len(waiting), made - self.done_before(waiting, made))
         trials: Iterator[Trial] = itertools.chain(waiting, proposals or [])
+        if self.kind != "BasicLauncher" and (waiting or proposals is not None):
+            shared.keep_in(data_folder(self.folder))
         if self.kind not in OURS:
             taken = itertools.takewhile(lambda _: not self.stopped, trials)
             run_elsewhere(self.folder, self.launcher, taken, self.ended, self.settings.learns)

@@ -24,8 +24,15 @@ from omegaconf import DictConfig
 
 from goldilocks.config.compose import prepare_hydra
 from goldilocks.config.privacy import without_passwords
+from goldilocks.data import shared
 from goldilocks.errors import Refused, missing
-from goldilocks.sweeps.execution.trials import Trial, frozen, run_trial, trial_result
+from goldilocks.sweeps.execution.trials import (
+    Trial,
+    data_folder,
+    frozen,
+    run_trial,
+    trial_result,
+)
 
 PLUGINS = "hydra_plugins"
 QUEUES = (
@@ -76,6 +83,7 @@ def run_one(_: DictConfig) -> None:
     prepare_hydra()
     place = HydraConfig.get().sweep
     folder, number = Path(place.dir), int(place.subdir)
+    shared.join(data_folder(folder))
     run_trial(folder, frozen(folder, number), wait=True)
 
 

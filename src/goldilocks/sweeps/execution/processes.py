@@ -16,10 +16,17 @@ from typing import Any
 
 import torch
 
+from goldilocks.data import shared
 from goldilocks.machine.interrupts import killed_as_by_ctrl_c, uninterrupted
 from goldilocks.runs import failures
 from goldilocks.runs.peers import environment
-from goldilocks.sweeps.execution.trials import Trial, frozen, run_trial, trial_result
+from goldilocks.sweeps.execution.trials import (
+    Trial,
+    data_folder,
+    frozen,
+    run_trial,
+    trial_result,
+)
 
 ELSEWHERE = 75  # exit code of a process whose trial another one runs
 
@@ -134,6 +141,7 @@ def main(folder: str, number: str, wait: str) -> int:
     from goldilocks.config.compose import prepare_hydra
 
     prepare_hydra()
+    shared.join(data_folder(Path(folder)))
     try:
         with killed_as_by_ctrl_c():
             return (

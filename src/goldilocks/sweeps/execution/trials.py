@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.config.choices import chosen
+from goldilocks.config.plain import plain
 from goldilocks.config.strangers import judged, judged_choices, judged_overrides, settled
+from goldilocks.data.opened import Files, are_same, named_files
 from goldilocks.errors import Refused
 from goldilocks.machine.files import write_json
 from goldilocks.machine.locks import held
@@ -117,6 +119,11 @@ def frozen_keys(
     config: dict[str, Any],
 ) -> None:
     """The signature is the schema of `trials/<number>.json`."""
+
+
+def data_folder(folder: Path) -> Path:
+    """Where the processes of a sweep find rows that are prepared; see `data.shared`."""
+    return folder / "trials" / "data"
 
 
 def readable(folder: Path) -> Iterator[Trial]:
@@ -222,11 +229,54 @@ def rows_of(folder: Path, trial: Trial) -> str | None:
     """The fingerprint of the rows that the first trial with a result was trained on,
     if it has the same data.
     """
-    for first in readable(folder):
-        if first.result is not None and first.result.get("data_hash") is not None:
-            same = first.config.get("data") == trial.config.get("data")
-            return first.result["data_hash"] if same else None
-    return None
+    first = first_rows(folder)
+    return first.fingerprint if first is not None and first.data == plain_data(trial) else None
+
+
+class Rows(NamedTuple):
+    """The rows of a trial that was trained.
+
+    Attributes:
+        data: How they are configured.
+        fingerprint: Of them.
+        files: In which that stands, as they were when they were read.
+    """
+
+    data: Any
+    fingerprint: str
+    files: Files
+
+
+def first_rows(folder: Path) -> Rows | None:
+    """The rows of the first trial with a result; read once, as long as its files are the same."""
+    folder = folder.absolute()
+    known = known_rows.get(folder)
+    if known is None or not are_same(known.files):
+        known_rows.pop(folder, None)
+        for number in frozen_numbers(folder):
+            result = trial_result(folder, number) or {}
+            if (fingerprint := result.get("data_hash")) is None:
+                continue
+            with suppress(Refused):
+                data, files = plain_data(frozen(folder, number)), files_of(folder, number)
+                known_rows[folder] = Rows(data, fingerprint, files)
+                break
+    return known_rows.get(folder)
+
+
+def plain_data(trial: Trial) -> Any:
+    """How the data of a trial are configured, as plain values; None: not at all."""
+    data = trial.config.get("data")
+    return plain(data) if isinstance(data, DictConfig) else data
+
+
+known_rows: dict[Path, Rows] = {}  # by the absolute folder of the sweep
+
+
+def files_of(folder: Path, number: int) -> Files:
+    """What a trial is and has come to, as the files are now."""
+    paths = folder / "trials" / f"{number}.json", folder / str(number) / "result.json"
+    return named_files([str(path) for path in paths])
 
 
 def study_of(folder: Path) -> study.Study | None:

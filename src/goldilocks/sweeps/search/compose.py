@@ -45,6 +45,7 @@ class Composer:
         self.config, self.loader = sweeper.config, sweeper.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=self.loader)
         self.parse = cache(parser.parse_override)
+        self.sets_value = cache(lambda override: self.is_value(self.parse(override)))
         self.composed: dict[tuple[str, ...], Base] = {}
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
@@ -60,7 +61,7 @@ class Composer:
                 "resume: is for a single run; a sweep goes on by the same command with the same"
                 " name"
             )
-        values = [override for override in parsed if self.is_value(override)]
+        values = [self.parse(override) for override in overrides if self.sets_value(override)]
         base = self.base(overrides)
         cfg = pickle.loads(base.pickled)
         OmegaConf.set_struct(cfg, True)
@@ -83,7 +84,7 @@ class Composer:
 
     def base(self, overrides: Sequence[str]) -> "Base":
         """What overrides compose without those of them that only set values."""
-        rest = tuple(override for override in overrides if not self.is_value(self.parse(override)))
+        rest = tuple(override for override in overrides if not self.sets_value(override))
         if rest not in self.composed:
             cfg = self.loader.load_sweep_config(self.config, list(rest))
             choices, ranges = dict(cfg.hydra.runtime.choices), stated_ranges(cfg)
@@ -143,6 +144,7 @@ class Composer:
                     places.append(provider, f"{FILES}{path.resolve()}")
         self.loader = ConfigLoaderImpl(places)
         self.composed.clear()
+        self.sets_value.cache_clear()
 
     def directories(self) -> dict[str, Path]:
         """The directories of the options' files in the order in which Hydra looks,
