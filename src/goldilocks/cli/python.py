@@ -142,7 +142,9 @@ def check_call(words: Sequence[str], frame: Any, target: Any) -> None:
         raise Refused(f"{sweeping}: a sweep is started with python train.py -m; leave it out")
     refuse_sweep_without_m(words)
     if frame is None and target is not None:
-        raise Refused(f"target={target}: is of a frame; write data.target={target}")
+        raise Refused(
+            f"target={target}: is of a frame; write {override_of('data__target', target)}"
+        )
     if threading.current_thread() is not threading.main_thread():
         raise Refused("train: Ctrl-C reaches only the main thread of Python; call it there")
 
