@@ -3,15 +3,17 @@
 import asyncio
 import random
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.inspection import partial_dependence, permutation_importance
+from sklearn.model_selection import cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
 import goldilocks
@@ -62,6 +64,25 @@ def test_a_frame_is_learnt_resumed_and_predicted():
     assert len(list(Path("logs/frames").glob("*.csv"))) == 1
     with pytest.raises(Refused, match="write predict"):
         run.predict_proba(frame)
+
+
+def test_the_curves_of_folds_are_told_by_a_column():
+    run = goldilocks.train(["data=iris", "data.folds=3"], quiet=True, **QUICK)
+    curves = run.curves
+    assert curves["fold"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert curves.index.tolist() == [0, 1] * 3 and curves.index.name == "epoch"
+    best = curves.groupby("fold")["val/loss"].min()
+    assert best.mean() == pytest.approx(run.metrics["val/loss"])
+
+
+def test_the_start_is_counted_from_the_call():
+    for words in (["data=iris"], ["data=iris", "data.folds=2"]):
+        before = time.perf_counter()
+        run = goldilocks.train(words, quiet=True, **QUICK)
+        taken = time.perf_counter() - before
+        folders = [run.folder / "fold_1"] if "data.folds=2" in words else [run.folder]
+        spent = read_result(folders[0])["seconds"]
+        assert 0 < spent["start"] < taken / len(words)
 
 
 def test_frames_that_differ_in_kind_have_files_of_their_own(tmp_path):
@@ -166,5 +187,6 @@ def test_scikit_learn_takes_a_network_that_is_loaded(data):
     found = permutation_importance(model, x, y, n_repeats=1, random_state=0)
     assert found.importances_mean.shape == (x.shape[1],)
     assert partial_dependence(model, x, [0], grid_resolution=3)["average"].shape == (1, 3)
+    assert np.array_equal(clone(model).predict(x), predicted)
     with pytest.raises(Refused, match="this network is trained"):
-        model.fit(x, y)
+        cross_val_score(clone(model), x, y, cv=2, error_score="raise")

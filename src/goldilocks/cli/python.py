@@ -7,6 +7,7 @@ import os
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from goldilocks.config.grammar import quote
 from goldilocks.errors import Refused
 from goldilocks.inference.predict import Classifier, Regressor, load
 from goldilocks.machine import devices
+from goldilocks.runs.folder import read_result
 from goldilocks.runs.printing import print_result
 from goldilocks.runs.run import resume as resume_run
 from goldilocks.runs.run import start
@@ -61,13 +63,21 @@ class TrainedRun:
 
     @property
     def curves(self) -> Any:
-        """The metrics of each epoch, a pandas DataFrame; empty of a run with callbacks=none."""
+        """The metrics of each epoch, a pandas DataFrame; empty of a run with callbacks=none. Of
+        folds one below the other, told by the column `fold`.
+        """
         import pandas as pd
 
-        path = self.folder / "checkpoints" / "history.jsonl"
-        epochs = self.result["epochs"] if path.exists() else 0
-        frame = pd.DataFrame(read_history(path, epochs))
-        return frame.rename_axis("epoch")
+        if not self.result.get("folds"):
+            return curves_of(self.folder, self.result["epochs"])
+        folds = {}
+        for fold in range(self.result["folds"]):
+            folder = self.folder / f"fold_{fold}"
+            if (folder / "result.json").exists():
+                folds[fold] = curves_of(folder, read_result(folder)["epochs"])
+        if not folds:
+            return pd.DataFrame()
+        return pd.concat(folds, names=["fold", "epoch"]).reset_index("fold")
 
     def load(self, strict: bool = False) -> Regressor | Classifier:
         """The network, ready to predict; see `goldilocks.load`."""
@@ -95,6 +105,15 @@ class TrainedRun:
         return screen.getvalue().rstrip()
 
 
+def curves_of(folder: Path, epochs: int) -> Any:
+    """The metrics of each epoch of one network, a pandas DataFrame."""
+    import pandas as pd
+
+    path = folder / "checkpoints" / "history.jsonl"
+    history = read_history(path, epochs) if path.exists() else []
+    return pd.DataFrame(history).rename_axis("epoch")
+
+
 def train(
     overrides: Sequence[str] = (),
     *,
@@ -116,6 +135,7 @@ def train(
     Raises:
         Refused: a ValueError, for any mistake that `python train.py` would tell in one line.
     """
+    began = time.perf_counter()
     given = [overrides] if isinstance(overrides, str) else overrides
     words = [*given, *(override_of(key, value) for key, value in options.items())]
     check_call(words, frame, target)
@@ -126,9 +146,9 @@ def train(
             cfg, choices = compose(places_of_resumed(words))
             with devices.joined(cfg.trainer):
                 if cfg.resume is not None:
-                    folder, result = resume_run(cfg, words)
+                    folder, result = resume_run(cfg, words, began)
                 else:
-                    folder, result = start(cfg, words, choices)
+                    folder, result = start(cfg, words, choices, began=began)
         except (HydraException, OmegaConfBaseException) as error:
             raise Refused(explain(error)) from None
         if not quiet:

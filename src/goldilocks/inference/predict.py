@@ -90,6 +90,10 @@ class Predictor:
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    def __sklearn_clone__(self) -> "Predictor":
+        """Itself, as scikit-learn's FrozenEstimator: there is nothing to fit again."""
+        return self
+
     def fit(self, rows: Any, targets: Any = None) -> "Predictor":
         """Refuses: the network is trained. scikit-learn's tools ask whether there is the method."""
         raise Refused("fit: this network is trained; train another one with goldilocks.train")

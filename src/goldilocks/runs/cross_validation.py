@@ -12,6 +12,7 @@ import copy
 import shutil
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -258,7 +259,8 @@ def run_fold(train: Train, request: RunRequest, fold: int, parts: Parts | None) 
     finished, started = devices.share(lambda: left_from_before(folder, request.resumed))
     if finished is not None:
         return finished
-    return train(request_of_fold(request, fold, folder, started), parts)
+    own = request_of_fold(request, fold, folder, started)
+    return train(own if fold == 0 else replace(own, began=time.perf_counter()), parts)
 
 
 def request_of_fold(request: RunRequest, fold: int, folder: Path, resumed: bool) -> RunRequest:

@@ -105,9 +105,10 @@ def start(
     overrides: list[str],
     choices: Mapping[str, Any],
     again: Path | None = None,
+    began: float = BEGAN,
 ) -> tuple[Path, dict[str, Any]]:
     """Trains in a new folder under `log_dir/runs`;
-    with `again`, on the rows of the run in that folder.
+    with `again`, on the rows of the run in that folder; for `began` see RunRequest.
 
     Raises:
         Refused: if anything is wrong, or the rows are others.
@@ -120,7 +121,7 @@ def start(
     folder = devices.share(lambda: make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
     announce(parts.settings.trainer)
     try:
-        result = run(RunRequest(cfg, folder, overrides, choices), parts)
+        result = run(RunRequest(cfg, folder, overrides, choices, began=began), parts)
     except BaseException:
         if (
             devices.is_first() and not (folder / "result.json").exists()
@@ -153,7 +154,9 @@ def announce(trainer: Mapping[str, Any]) -> None:
         print(f"training on {plan.in_words()}{less}", file=sys.stderr)
 
 
-def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+def resume(
+    cfg: DictConfig, overrides: list[str], began: float = BEGAN
+) -> tuple[Path, dict[str, Any]]:
     """Continues the run `cfg.resume` in its own folder,
     with its own configuration and perhaps for longer.
 
@@ -212,6 +215,7 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
         before.get("choices", {}),
         test=not is_trial(folder),
         resumed=True,
+        began=began,
     )
     return folder, run(request)
 
@@ -282,7 +286,7 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
             take_steps_together(trainer, parts.module, request.partner)
             recorder_of(trainer).tell_time(request.partner.clock)
         if not is_trial(folder):
-            recorder_of(trainer).start_seconds = time.perf_counter() - BEGAN
+            recorder_of(trainer).start_seconds = time.perf_counter() - request.began
         log_start(trainer, request, parts, resumed=state is not None)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         record_failure(folder, error, parts, result)
