@@ -3,6 +3,7 @@
 import copy
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,12 +36,16 @@ MANY_NUMBERS = 1_000_000  # of a table, below which several threads wait longer 
 CHOICES = {"default": ("constant", "linear", "trees"), "all": tuple(MODELS)}
 
 
+GivenOut = Callable[[str, Outcome], Outcome]  # of the rows of a stage, from what was trained
+
+
 class Baselines(pl.Callback):
     """Compares the network of a table with plain models, once, after training.
 
     They are fitted on the training rows as the network gets them, and judged on the validation
     rows, and where the run is tested on the test rows, by the same loss and metrics. Neither the
-    weights nor the run's random numbers are touched, and a run does not fail because of them.
+    weights nor the run's random numbers are touched, and a run does not fail because of them. The
+    network's probabilities are those that are given out, with the temperature.
     Trials of a sweep, images and diverged runs have none.
 
     They take a tenth of the run, or 5 s: then no more trees are grown, and the result says so.
@@ -65,6 +70,7 @@ class Baselines(pl.Callback):
         self.fitted: dict[str, baseline_models.Fitted] = {}
         self.found: Entries = {}
         self.task: Task  # on the CPU
+        self.given_out: GivenOut | None = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not self.names or not can_inspect(pl_module) or not is_table(trainer, pl_module):
@@ -108,8 +114,24 @@ class Baselines(pl.Callback):
                 seconds = round(time.monotonic() - began, 3)
                 self.found[name] = {"metrics": {}, "seconds": seconds, "note": note}
 
+    def compare_again(self, trainer: Any, module: Any, given_out: GivenOut) -> None:
+        """Compares what is given out, the test rows too when they come: a temperature is known
+        only when the network has been judged.
+        """
+        self.given_out = given_out
+        if not self.fitted:
+            return
+        try:
+            own = predictions_of(trainer, module)
+            if own is not None:
+                self.judge(trainer, "val", own)
+        except Exception as error:
+            self.warn(error)
+
     def judge(self, trainer: Any, stage: str, own: Outcome) -> None:
         """Compares the models with the network on the rows of a stage."""
+        if self.given_out is not None:
+            own = self.given_out(stage, own)
         x = as_array(trainer.datamodule.tensors[stage][0][: len(own.rows)])
         outcomes = {NETWORK: own}
         for name, model in self.fitted.items():
@@ -137,12 +159,15 @@ class Baselines(pl.Callback):
         )
 
 
+def baselines_in(trainer: Any) -> Baselines | None:
+    """The callback of a trainer, if it has it."""
+    return next((one for one in trainer.callbacks if isinstance(one, Baselines)), None)
+
+
 def baselines_of(trainer: Any) -> Entries | None:
     """What a run was compared with, for result.json; None for nothing."""
-    for one in trainer.callbacks:
-        if isinstance(one, Baselines) and one.found:
-            return one.found
-    return None
+    own = baselines_in(trainer)
+    return own.found or None if own is not None else None
 
 
 def file_of(folder: Path, name: str, stage: str) -> Path:

@@ -33,7 +33,7 @@ from goldilocks.runs.ensembles import Member, pooled, together, write_members
 from goldilocks.runs.folder import can_resume, read_result, write_result, write_start
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.trained import task_of
-from goldilocks.runs.uncertainty import NOTHING, calibrated, judge, settle
+from goldilocks.runs.uncertainty import NOTHING, calibrated, given_out, judge, settle
 from goldilocks.tasks.task import Task
 from goldilocks.training.components import Parts
 from goldilocks.training.fused.alike import reason_against, too_large
@@ -198,7 +198,8 @@ def compared(
         joined = {name: joined_baseline(task, folds, name, stage) for name in names}
         known = {name: outcome for name, outcome in joined.items() if outcome is not None}
         if own.exists() and len(known) == len(names):
-            outcomes = {NETWORK: read_outcome(own), **known}
+            network = given_out(task, read_outcome(own), read_calibration(folder), stage)
+            outcomes = {NETWORK: network, **known}
             merged(entries, compare(task, objective, stage, outcomes))
     return entries if NETWORK in entries else None
 

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from goldilocks.callbacks import Recorder, recorder_of
-from goldilocks.callbacks.baselines import baselines_of
+from goldilocks.callbacks.baselines import baselines_in, baselines_of
 from goldilocks.callbacks.comparison import lines
 from goldilocks.callbacks.predictions import tested_of
 from goldilocks.callbacks.pruning import was_pruned
@@ -38,6 +38,7 @@ from goldilocks.machine.interrupts import ctrl_c_left_alone, uninterrupted
 from goldilocks.machine.locks import run_lock
 from goldilocks.runs import cross_validation, failures
 from goldilocks.runs.assembly import build_trainer
+from goldilocks.runs.calibration import read_calibration
 from goldilocks.runs.environment import recorded_threads
 from goldilocks.runs.folder import (
     find_run,
@@ -53,7 +54,7 @@ from goldilocks.runs.folder import (
 from goldilocks.runs.peers import first_failure, peer_processes, tell_failure
 from goldilocks.runs.printing import print_result
 from goldilocks.runs.request import RunRequest
-from goldilocks.runs.uncertainty import NOTHING, judge, settle
+from goldilocks.runs.uncertainty import NOTHING, given_out, judge, settle
 from goldilocks.training.checkpoints import load_checkpoint, load_training
 from goldilocks.training.checkpoints import load_weights as put_weights
 from goldilocks.training.checks import check
@@ -327,9 +328,10 @@ def fit(
         trainer.fit(parts.module, parts.data, ckpt_path=checkpoint, weights_only=True)
         result["status"] = status_of(trainer, parts.module)
         if devices.is_first() and not is_sharded(parts.module):
-            result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
             if result["status"] == "done":
                 result |= settle(folder, parts.module.task)
+                compare_as_given_out(trainer, parts.module, folder)
+            result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
         if request.test and result["status"] == "done":
             tested = evaluate(trainer, parts, folder, result)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C as SystemExit
@@ -337,6 +339,17 @@ def fit(
     except Exception as error:
         record_failure(folder, error, parts, result)
     return tested
+
+
+def compare_as_given_out(trainer: Trainer, module: TrainingModule, folder: Path) -> None:
+    """Baselines are compared with what the run gives out, where it has a temperature."""
+    calibration, baselines = read_calibration(folder), baselines_in(trainer)
+    if baselines is not None and calibration.temperature != 1:
+        baselines.compare_again(
+            trainer,
+            module,
+            lambda stage, own: given_out(baselines.task, own, calibration, stage),
+        )
 
 
 def status_of(trainer: Trainer, module: TrainingModule) -> str:
