@@ -324,14 +324,18 @@ def build_loss(node: Mapping[str, Any], spec: Spec, packages: Iterable[str] = ()
         found = AUTO[spec.task]()
     loss = found if isinstance(found, Loss) else OfRows(found)
     if spec.task not in loss.tasks:
-        fitting = [name for kind, name in NAMES.items() if spec.task in kind.tasks]
         name = NAMES.get(type(loss), node["_target_"].rpartition(".")[2])
         alpha = ".alpha" if isinstance(loss, Focal) and loss.alpha is not None else ""
         given = f"loss={name}" if not alpha else f"loss.alpha={loss.alpha:g}"
-        allowed = ", ".join(["auto", *fitting]) if not alpha else "task.class_weight=balanced"
-        one_of = "" if alpha else "one of: "
-        raise Refused(f"{given}: is not for {spec.task}; write {one_of}{allowed}")
+        raise not_for(given, spec.task, "task.class_weight=balanced" if alpha else "")
     return loss
+
+
+def not_for(given: str, task: str, instead: str = "") -> Refused:
+    """The refusal of a loss that is for other tasks."""
+    fitting = [name for kind, name in NAMES.items() if task in kind.tasks]
+    instead = instead or f"one of: {', '.join(['auto', *fitting])}"
+    return Refused(f"{given}: is not for {task}; write {instead}")
 
 
 def try_loss(loss: Loss, spec: Spec, where: str, *, probabilities: bool) -> None:
@@ -354,6 +358,8 @@ def try_loss(loss: Loss, spec: Spec, where: str, *, probabilities: bool) -> None
     try:
         found = loss(output, target)
     except Exception as error:  # whatever a class does that is no loss
+        if takes_others(loss, spec.task):
+            raise not_for(where, spec.task) from error
         taken = "probabilities [B, C]" if target.ndim == 2 else "class indices [B]"
         of_classes = f" with {taken}" if spec.task == "multiclass" else ""
         raise Refused(
@@ -364,6 +370,19 @@ def try_loss(loss: Loss, spec: Spec, where: str, *, probabilities: bool) -> None
         raise Refused(
             f"{where}: gives {shape} for {rows} rows; a loss for each, [{rows}], is needed"
         )
+
+
+def takes_others(loss: Loss, task: str) -> bool:
+    """Whether a loss takes the rows of a regression, though not these classes, or classes, though
+    not values.
+    """
+    output = torch.zeros(4, 3, requires_grad=True)
+    targets = {"values": torch.full((4, 3), 1 / 3), "classes": torch.zeros(4, dtype=torch.long)}
+    try:
+        found = loss(output, targets["values" if task == "multiclass" else "classes"])
+    except Exception:  # whatever a library says
+        return False
+    return isinstance(found, Tensor) and found.shape == (4,)
 
 
 def loss_in_words(node: Mapping[str, Any], task: TaskName) -> str:

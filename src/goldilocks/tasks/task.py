@@ -237,8 +237,8 @@ class Task(nn.Module):
         """Refuses metrics that cannot take the task's rows."""
         output, target = self.made_up_rows()
         for name, make in self.makers.items():
-            metric = make()
-            try_metric(name, metric, *self.form(taken_by(metric), output, target))
+            rows = self.form(taken_by(make()), output, target)
+            try_metric(name, make, *rows, self.spec.task)
 
     def made_up_rows(self) -> tuple[Tensor, Tensor]:
         """Raw outputs, [B, C], and targets of a few rows, which are predicted well."""
@@ -246,8 +246,11 @@ class Task(nn.Module):
         if self.spec.task == "multiclass":
             target = torch.arange(2 * outputs) % outputs
             return 2 * F.one_hot(target, outputs).float(), target
-        target = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None].expand(-1, outputs)
-        return (2 * target - 1 if self.spec.task == "binary" else target), target
+        if self.spec.task == "regression":  # no whole numbers, which might be classes
+            target = torch.tensor([0.3, 1.2, 0.9, 0.1, 1.4])[:, None].expand(-1, outputs)
+            return target, target
+        target = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None]
+        return 2 * target - 1, target
 
     def update(
         self, metrics: Iterable[Metric], output: Tensor, target: Tensor, combined: bool = False
