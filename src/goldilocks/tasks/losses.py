@@ -34,10 +34,13 @@ class Loss(nn.Module):
     Attributes:
         tasks: For which it is.
         centre: The target's value that is the best constant prediction of a regression, in words.
+        estimate: What is learnt, in words: networks that learn the same may predict together.
+            Empty: the loss itself says.
     """
 
     tasks: Sequence[str] = (*REGRESSION, *CLASSES)
     centre = "best constant"
+    estimate = ""
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, [B].
@@ -114,6 +117,7 @@ class Elementwise(Loss):
     """A regression's loss that adds up over its targets; that of a row is their mean."""
 
     tasks = REGRESSION
+    estimate = "values in the middle"
 
     def elements(self, output: Tensor, target: Tensor, reduction: str) -> Tensor:
         """Of each element, [B, C], for the reduction `none`; for `mean` their mean."""
@@ -194,6 +198,8 @@ class Quantile(Elementwise):
         super().__init__()
         self.q = q
         self.centre = f"{q:g} quantile"
+        if q != 0.5:
+            self.estimate = f"{q:g} quantiles"
 
     def elements(self, output: Tensor, target: Tensor, reduction: str) -> Tensor:
         error = target - output
@@ -210,6 +216,7 @@ class Quantile(Elementwise):
 class BCE(Loss):
     """The binary cross-entropy: -log of the true class's probability, of two."""
 
+    estimate = "probabilities"
     tasks = TWO_CLASSES
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
@@ -235,6 +242,7 @@ class BCE(Loss):
 class CrossEntropy(Loss):
     """The cross-entropy: -log of the true class's probability."""
 
+    estimate = "probabilities"
     tasks = ("multiclass",)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
@@ -268,6 +276,7 @@ class Focal(Loss):
             None: 1 for both.
     """
 
+    estimate = "probabilities"
     tasks: Sequence[str] = CLASSES
 
     def __init__(
