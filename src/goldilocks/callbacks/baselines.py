@@ -3,7 +3,7 @@
 import copy
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,23 +96,12 @@ class Baselines(pl.Callback):
             self.warn(error)
 
     def fit(self, trainer: Any, module: Any) -> None:
-        """Fits the models, each within its part of the time that is left."""
-        from threadpoolctl import threadpool_limits  # scikit-learn's
-
+        """Fits the models within their part of the run."""
         self.task = copy.deepcopy(module.task).cpu()
-        ends = time.monotonic() + max(LEAST_SECONDS, SHARE * recorder_of(trainer).elapsed())
-        size = trainer.datamodule.tensors["train"][0].numel()
-        with threadpool_limits(1 if size < MANY_NUMBERS else torch.get_num_threads()):
-            for place, name in enumerate(self.names):
-                began = time.monotonic()
-                part = max(ends - began, 0.0) / (len(self.names) - place)
-                rows, cut = training_rows(
-                    trainer.datamodule, self.task, self.max_rows, began + part
-                )
-                model = self.fitted[name] = MODELS[name](rows)
-                note = "; ".join(text for text in (cut, model.note) if text)
-                seconds = round(time.monotonic() - began, 3)
-                self.found[name] = {"metrics": {}, "seconds": seconds, "note": note}
+        seconds = max(LEAST_SECONDS, SHARE * recorder_of(trainer).elapsed())
+        self.fitted, self.found = fitted_models(
+            trainer.datamodule, self.task, self.names, self.max_rows, seconds
+        )
 
     def compare_again(self, trainer: Any, module: Any, given_out: GivenOut) -> None:
         """Compares what is given out, the test rows too when they come: a temperature is known
@@ -157,6 +146,36 @@ class Baselines(pl.Callback):
             f"warning: the network was not compared: {type(error).__name__}: {one_line(error)}",
             file=sys.stderr,
         )
+
+
+def fitted_models(
+    data: Any, task: Task, names: Sequence[str], max_rows: int, seconds: float
+) -> tuple[dict[str, baseline_models.Fitted], Entries]:
+    """Models that are fitted on the training rows, each within its part of the time that is left,
+    and what result.json says of each.
+
+    Args:
+        data: Of the run, prepared.
+        task: On the CPU.
+        names: Of the models.
+        max_rows: That they are fitted on at most.
+        seconds: That they may take together.
+    """
+    from threadpoolctl import threadpool_limits  # scikit-learn's
+
+    fitted, entries = {}, {}
+    ends = time.monotonic() + seconds
+    size = data.tensors["train"][0].numel()
+    with threadpool_limits(1 if size < MANY_NUMBERS else torch.get_num_threads()):
+        for place, name in enumerate(names):
+            began = time.monotonic()
+            part = max(ends - began, 0.0) / (len(names) - place)
+            rows, cut = training_rows(data, task, max_rows, began + part)
+            model = fitted[name] = MODELS[name](rows)
+            note = "; ".join(text for text in (cut, model.note) if text)
+            spent = round(time.monotonic() - began, 3)
+            entries[name] = {"metrics": {}, "seconds": spent, "note": note}
+    return fitted, entries
 
 
 def baselines_in(trainer: Any) -> Baselines | None:
