@@ -200,7 +200,9 @@ def file_of(folder: Path, name: str, stage: str) -> Path:
 def is_table(trainer: Any, module: Any) -> bool:
     """Whether the rows of a run that has ended well are those of a table."""
     spec = getattr(trainer.datamodule, "spec", None)
-    return spec is not None and len(spec.input_shape) == 1 and not module.diverged
+    if spec is None or module.task.quantiles:  # a model of values has no quantiles
+        return False
+    return len(spec.input_shape) == 1 and not module.diverged
 
 
 def training_rows(data: Any, task: Task, most: int, ends: float) -> tuple[Rows, str]:

@@ -196,9 +196,9 @@ def choose(
     task: Task, outcomes: Sequence[Outcome], objective: Mapping[str, Any], members: int
 ) -> Selection:
     """Which of the candidates predict together."""
-    predicted = np.stack([one.predicted for one in outcomes])
-    true = outcomes[0].true
     name = objective["metric"].partition("/")[2]
+    predicted = np.stack([one.whole if name == "loss" else one.predicted for one in outcomes])
+    true = outcomes[0].true
     return select(
         predicted,
         lambda values, places: scores(task, name, values, true[places]),

@@ -94,7 +94,7 @@ def judge(folder: Path, task: Task, tested: Outcome, result: dict[str, Any]) -> 
         result["threshold"] = {**known, "test": own}
     if (folder / PREDICTIONS / "val.npz").exists():
         rows = calibrated(kept(folder), calibration)
-        result["coverage"] = conformal.coverage(task.spec, rows, given_out)
+        result["coverage"] = conformal.coverage(task.spec, rows, given_out, shares=task.quantiles)
     return {} if calibration.temperature == 1 else metrics_of(task, given_out, "test")
 
 

@@ -188,26 +188,71 @@ class Quantile(Elementwise):
     """q * e above the prediction, (q - 1) * e below,
     where e is target - prediction (Koenker and Bassett 1978).
 
-    The network then predicts the value below which a share q of the targets is. One quantile a run.
+    The network then predicts the value below which a share q of the targets is. With several q it
+    has an output for each, of each target in turn; their mean loss is descended, and the median is
+    what is predicted and judged by metrics.
 
     Args:
-        q: The share, between 0 and 1.
+        q: The share, between 0 and 1; or several, 0.5 and one on each side of it among them.
     """
 
-    def __init__(self, q: Share = 0.5) -> None:
+    shares: Tensor
+
+    def __init__(self, q: Share | list[Share] = 0.5) -> None:
         super().__init__()
+        if isinstance(q, list):
+            check_quantiles(q)
         self.q = q
-        self.centre = f"{q:g} quantile"
+        self.quantiles = tuple(q) if isinstance(q, list) else ()
+        self.centre = "quantiles" if self.quantiles else f"{q:g} quantile"
         if q != 0.5:
-            self.estimate = f"{q:g} quantiles"
+            self.estimate = f"{in_words(q)} quantiles"
+        shares = torch.tensor(self.quantiles or (float(q),))  # type: ignore[arg-type]
+        self.register_buffer("shares", shares, persistent=False)
 
     def elements(self, output: Tensor, target: Tensor, reduction: str) -> Tensor:
-        error = target - output
-        values = torch.maximum(self.q * error, (self.q - 1) * error)
+        """Of outputs [B, C] for targets [B, T]: C is T, where a value stands for all quantiles, or
+        T times as many as there are quantiles.
+        """
+        several = len(self.shares)
+        if output.shape[1] == target.shape[1]:
+            output = output.repeat_interleave(several, 1)
+        error = target.repeat_interleave(several, 1) - output
+        q = self.shares.repeat(target.shape[1])
+        values = torch.maximum(q * error, (q - 1) * error)
         return values.mean() if reduction == "mean" else values
 
     def constant(self, target: Tensor) -> Tensor:
-        return target.float().quantile(self.q, 0).reshape(1, -1)
+        """[1, C], of each target in turn."""
+        return target.float().quantile(self.shares, 0).T.reshape(1, -1)
+
+
+def check_quantiles(q: Sequence[float]) -> None:
+    """Refuses quantiles that are no median with others on both sides, in order."""
+    if sorted(set(q)) != q or 0.5 not in q or not q[0] < 0.5 < q[-1]:
+        raise Refused(
+            f"loss.q={in_words(list(q))}: rising shares with 0.5, which is predicted, and others"
+            " on both sides are expected, such as loss.q=[0.05,0.5,0.95]"
+        )
+
+
+def in_words(q: float | list[float]) -> str:
+    """A share, or several, as the command line has them.
+
+    >>> in_words(0.9), in_words([0.05, 0.5])
+    ('0.9', '[0.05,0.5]')
+    """
+    return f"[{','.join(f'{one:g}' for one in q)}]" if isinstance(q, list) else f"{q:g}"
+
+
+def outputs_for(loss: Mapping[str, Any], targets: int) -> int:
+    """How many outputs a network needs for a loss's option.
+
+    >>> outputs_for({"_target_": "goldilocks.tasks.losses.Quantile", "q": [0.1, 0.5, 0.9]}, 2)
+    6
+    """
+    q = loss.get("q") if loss["_target_"].endswith(f".{Quantile.__name__}") else None
+    return targets * (len(q) if isinstance(q, list) else 1)
 
 
 # --- of classes -----------------------------------------------------------------------------------
@@ -359,8 +404,9 @@ def try_loss(loss: Loss, spec: Spec, where: str, *, probabilities: bool) -> None
     if any(p.requires_grad for p in loss.parameters()):
         raise Refused(f"{where}: has weights of its own, which no optimizer trains")
     classes = spec.num_outputs
+    shares = max(len(getattr(loss, "quantiles", ())), 1)
     rows = 3 if classes != 3 else 4
-    output = torch.zeros(rows, classes, requires_grad=True)
+    output = torch.zeros(rows, classes * shares, requires_grad=True)
     target = torch.full((rows, classes), 1 / classes)
     if spec.task == "multiclass" and not probabilities:
         target = torch.zeros(rows, dtype=torch.long)

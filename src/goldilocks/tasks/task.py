@@ -91,6 +91,8 @@ class Task(nn.Module):
         self.decisions.check(spec)
         self.spec = spec
         self.criterion = OWN_LOSS[spec.task]() if loss is None else loss
+        self.quantiles: tuple[float, ...] = getattr(self.criterion, "quantiles", ())
+        self.outputs = spec.num_outputs * max(len(self.quantiles), 1)  # of the network
         self.mean_loss = self.criterion.mean  # a module's attributes are slow
         self.output_function = OUTPUTS[output][0] if output in OUTPUTS else None
         self.label_smoothing = label_smoothing
@@ -185,20 +187,36 @@ class Task(nn.Module):
             return output.softmax(-1)
         if self.spec.task == "binary":
             return output.sigmoid()
-        return self.unscale(output)
+        return self.unscale(self.middle(output))
+
+    def middle(self, values: Tensor) -> Tensor:
+        """Of a regression's quantiles, [..., T * Q], the median, [..., T]; others as they are."""
+        if not self.quantiles or values.shape[-1] == self.spec.num_outputs:
+            return values
+        return values[..., self.quantiles.index(0.5) :: len(self.quantiles)]
+
+    def of_each(self, known: Tensor, values: Tensor) -> Tensor:
+        """What is known of each target, [T], for each of the values: of quantiles [T * Q]."""
+        targets = len(known)
+        several = targets > 1 and values.shape[-1] > targets
+        return known.repeat_interleave(values.shape[-1] // targets) if several else known
 
     def unscale(self, values: Tensor) -> Tensor:
         """A regression's scaled values, [B, C], in the target's own units."""
-        values = values * self.target_scale + self.target_shift
-        return torch.where(self.target_log, values.exp(), values) if self.logged else values
+        scale, shift = (self.of_each(of, values) for of in (self.target_scale, self.target_shift))
+        values = values * scale + shift
+        if not self.logged:
+            return values
+        return torch.where(self.of_each(self.target_log, values), values.exp(), values)
 
     def scale(self, values: Tensor) -> Tensor:
         """The inverse of `unscale`: values in the target's own units, [B, C], as the network gives
         them.
         """
         if self.logged:
-            values = torch.where(self.target_log, values.log(), values)
-        return (values - self.target_shift) / self.target_scale
+            values = torch.where(self.of_each(self.target_log, values), values.log(), values)
+        scale, shift = (self.of_each(of, values) for of in (self.target_scale, self.target_shift))
+        return (values - shift) / scale
 
     def centre(self, values: Tensor) -> Tensor:
         """A regression's scaled values, [B, C], around zero,
@@ -256,7 +274,7 @@ class Task(nn.Module):
         self, metrics: Iterable[Metric], output: Tensor, target: Tensor, combined: bool = False
     ) -> None:
         """Hands outputs and targets to metrics, in the form that they take."""
-        output = output if combined else self.combine(output.float())
+        output = self.middle(output if combined else self.combine(output.float()))
         forms: dict[str, tuple[Tensor, Tensor]] = {}
         for metric in metrics:
             if isinstance(metric, nn.Module) and metric.device != output.device:
