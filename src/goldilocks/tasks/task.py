@@ -4,7 +4,7 @@ Legend: B batch, C outputs, K members of an ensemble.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -59,6 +59,7 @@ class Task(nn.Module):
     target_centre: Tensor
     target_log: Tensor
     class_weight: Tensor
+    first_quantiles: Tensor
 
     def __init__(
         self,
@@ -93,6 +94,8 @@ class Task(nn.Module):
         self.criterion = OWN_LOSS[spec.task]() if loss is None else loss
         self.quantiles: tuple[float, ...] = getattr(self.criterion, "quantiles", ())
         self.outputs = spec.num_outputs * max(len(self.quantiles), 1)  # of the network
+        first = first_quantiles(self.quantiles, spec)
+        self.register_buffer("first_quantiles", first, persistent=False)
         self.mean_loss = self.criterion.mean  # a module's attributes are slow
         self.output_function = OUTPUTS[output][0] if output in OUTPUTS else None
         self.label_smoothing = label_smoothing
@@ -168,6 +171,8 @@ class Task(nn.Module):
         """From raw outputs [B, C] or [B, K, C] to [B, C]:
         logits, or a regression's values in the target's scale.
         """
+        if self.quantiles and output.shape[-1] == self.outputs:
+            output = output + self.first_quantiles
         if self.output_function is not None:
             output = self.output_function(output)
         if output.ndim == 2:
@@ -313,6 +318,16 @@ class Task(nn.Module):
     def reset_metrics(self, stage: str) -> None:
         for metric in self.metrics[stage].values():
             metric.reset()
+
+
+def first_quantiles(shares: Sequence[float], spec: Spec) -> Tensor:
+    """What is added to the outputs for quantiles, [T * Q], so that an untrained network, whose
+    outputs are near zero, begins with those of a normal distribution.
+    """
+    least, most = spec.target_range or (0.0, 0.0)
+    deviation = min(1.0, (most - least) / 4)  # 1 is that of a target that is standardized
+    quantiles = torch.special.ndtri(torch.tensor(shares, dtype=torch.double)) * deviation
+    return quantiles.float().repeat(spec.num_outputs)
 
 
 def constant_prediction(task: Task, targets: Tensor) -> Tensor:
