@@ -97,6 +97,28 @@ def test_frames_that_differ_in_kind_have_files_of_their_own(tmp_path):
     assert run.load().feature_names_in_.tolist() == ["7"]
 
 
+def test_text_of_a_frame_that_marks_missing_values_elsewhere_stays_text():
+    frame = rows()
+    places = np.arange(len(frame)) % 4
+    frame["land"] = np.array(["NA", "DE", "n/a", None], dtype=object)[places]
+    frame["price"] += 5 * (places == 0)
+    run = goldilocks.train(
+        "data.val_fraction=0.2", frame=frame, target="price", quiet=True, **QUICK
+    )
+    model = run.load()
+    land = next(column for column in model.preparation.columns if column.name == "land")
+    assert {*land.categories} == {"NA", "DE", "n/a", "(missing)"}
+    one = frame.head(8).copy()
+    said = [model.predict(one.assign(land=word))[0] for word in ("NA", None, "n/a")]
+    assert len({*said}) == 3
+    one.assign(land="NA").to_csv("new.csv", index=False)
+    again = model.predict(pd.read_csv("new.csv", keep_default_na=False))
+    assert np.allclose(again, model.predict(one.assign(land="NA")))
+    classes = frame.assign(answer=np.where(np.arange(80) % 27 == 0, "NA", frame["colour"]))
+    found = goldilocks.train(frame=classes, target="answer", quiet=True, **QUICK)
+    assert "NA" in found.load().classes_
+
+
 def test_text_with_a_comma_is_one_value():
     assert override_of("name", "a, b") == "name='a, b'"
     assert override_of("regularization", "[l2,dropout]") == "regularization=[l2,dropout]"

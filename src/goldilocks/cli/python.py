@@ -28,6 +28,7 @@ from goldilocks.cli.main import (
 )
 from goldilocks.config.compose import compose
 from goldilocks.config.grammar import quote
+from goldilocks.data.tables.values import MARKS
 from goldilocks.errors import Refused
 from goldilocks.inference.predict import Classifier, Regressor, load
 from goldilocks.machine import devices
@@ -210,7 +211,25 @@ def of_frame(frame: Any, target: Any, words: Sequence[str]) -> list[str]:
     path = kept_frame(frame, Path(log_dir.strip("'\"")) / "frames")
     columns = quote(names[0]) if len(names) == 1 else "[" + ",".join(map(quote, names)) + "]"
     own = [] if any(word.startswith("data=") for word in words) else ["data=table"]
-    return [*own, f"data.path={quote(path.absolute().as_posix())}", f"data.target={columns}"]
+    found = [*own, f"data.path={quote(path.absolute().as_posix())}", f"data.target={columns}"]
+    if any(word.startswith("data.not_missing=") for word in words):
+        return found
+    kept = words_like_marks(frame)
+    return [*found, *([f"data.not_missing=[{','.join(map(quote, kept))}]"] if kept else [])]
+
+
+# What pandas makes of a missing value where it is turned into text.
+NOTHING = {"", "nan", "NaN", "None", "<NA>", "NaT"}
+
+
+def words_like_marks(frame: Any) -> list[str]:
+    """Text in a DataFrame that a file would have for missing values: there it is a value."""
+    found: set[str] = set()
+    for name in frame.columns:
+        if frame[name].dtype.kind not in "biufcmM":
+            values = {value.strip() for value in frame[name].unique() if isinstance(value, str)}
+            found |= (values & MARKS) - NOTHING
+    return sorted(found)
 
 
 def kept_frame(frame: Any, folder: Path) -> Path:
