@@ -58,9 +58,10 @@ def main() -> int:
         predictor = load(given.run, given.log_dir, given.strict)
         own, other = ("interval", "set")[:: 1 if predictor.spec.task == "regression" else -1]
         if (level := getattr(given, other)) is not None:
+            share = level if 0 < level < 1 else 0.9
             raise Refused(
                 f"--{other} {level:g}: {given.run} predicts"
-                f" {'values' if own == 'interval' else 'classes'}; write --{own} {level:g}"
+                f" {'values' if own == 'interval' else 'classes'}; write --{own} {share:g}"
             )
         said = {
             name: getattr(given, name)

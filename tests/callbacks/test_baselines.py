@@ -23,6 +23,7 @@ from conftest import read_result
 from goldilocks.callbacks import baseline_models, baselines
 from goldilocks.callbacks.comparison import in_words, lines, verdict
 from goldilocks.runs import assembly
+from goldilocks.runs.calibration import read_calibration
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.run import resume, run
 from goldilocks.training.components import prepare
@@ -101,6 +102,23 @@ def test_classes_are_judged_as_scikit_learn_judges_them(data, train):
             assert found[f"{stage}/loss"] == pytest.approx(log_loss(y, said), rel=1e-3), name
             right = accuracy_score(y, said.argmax(1))
             assert found[f"{stage}/accuracy"] == pytest.approx(right), name
+
+
+@pytest.mark.parametrize("folds", ["null", "2"])
+def test_a_temperature_is_in_what_is_compared(folds, train):
+    _, result, folder = train("data=wine", "task.calibration=temperature", f"data.folds={folds}")
+    temperature = read_calibration(folder).temperature
+    assert temperature != 1
+    tested = read_outcome(folder / "predictions/test.npz")
+    logs = np.log(tested.predicted.astype(float)) / temperature
+    said = np.exp(logs) / np.exp(logs).sum(1, keepdims=True)
+    own = result["baselines"]["network"]["metrics"]
+    assert own["test/loss"] == pytest.approx(log_loss(tested.true, said), rel=1e-3)
+    assert own["test/loss"] == pytest.approx(result["metrics"]["test/loss"], rel=1e-4)
+    assert own["val/loss"] == pytest.approx(result["calibration"]["after"]["log_loss"], rel=1e-3)
+    ahead = result["baselines"]["linear"]["ahead"]["val/loss"]
+    linear = result["baselines"]["linear"]["metrics"]["val/loss"]
+    assert ahead == pytest.approx(own["val/loss"] - linear, rel=1e-3, abs=1e-4)
 
 
 def test_a_regression_too(train):

@@ -54,7 +54,7 @@ WRONG = [
     ("+optimizer.foo=1", "optimizer.foo: NAdam has no such key; write one of: betas, *"),
     ("+foo=1", "foo: the configuration has no such key; write one of: callbacks, *"),
     ("+callbacks.mine.patience=3", "callbacks.mine: needs an option with a _target_, *"),
-    ("~logger", "~logger: cannot be left out; write logger=none, or choose another option"),
+    ("~logger", "~logger: cannot be left out; write logger=none, or choose one of: csv, *"),
     ("~model", "model: is missing; the configuration needs it"),
     ("~optimizer.lr", None),  # the class's own default: allowed
     ("model = deep", "*cannot be read; write key=value, *"),
@@ -198,7 +198,17 @@ WRONG = [
     ("model=glob(*)", "model=glob(*): stands for several values; write one, or -m *"),
     ("+experiment=x", "experiment=x: no such option; *"),
     ("data=[digits,wine]", "data=[digits,wine]: takes one option; write data=digits, or *"),
-    ("optimizer=[adam]", "optimizer=[adam]: takes one option; write optimizer=adam, or *"),
+    ("optimizer=[adam]", "optimizer=[adam]: takes one option; write optimizer=adam"),
+    # what is advised is right itself
+    ("data=[foo,wine]", "data=[foo,wine]: takes one option; write data=wine"),
+    ("data=[foo]", "data=[foo]: takes one option; write one of: breast_cancer, *"),
+    ("sweep.foo=3", "sweep.foo: no such key in sweep; did you mean sweep.folds?"),
+    ("optimizerr@x=adam", "optimizerr@x=adam: no such key; did you mean optimizer?"),
+    (
+        "scheduler=wsd scheduler.warmup_fraction=0.33333333 scheduler.decay_fraction=0.9",
+        "scheduler.decay_fraction=0.9: is more than warmup_fraction=0.33333333 leaves; write at"
+        " most 0.6666",
+    ),
     ("optimizer=../model/deep", "optimizer=../model/deep: options have names, no paths; *"),
     ("model=deep/", "model=deep: no such option; did you mean deep? *"),
     ("optimizer=3", "optimizer=3: takes the name of an option; *"),

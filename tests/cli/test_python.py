@@ -3,15 +3,17 @@
 import asyncio
 import random
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.inspection import partial_dependence, permutation_importance
+from sklearn.model_selection import cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
 import goldilocks
@@ -64,6 +66,25 @@ def test_a_frame_is_learnt_resumed_and_predicted():
         run.predict_proba(frame)
 
 
+def test_the_curves_of_folds_are_told_by_a_column():
+    run = goldilocks.train(["data=iris", "data.folds=3"], quiet=True, **QUICK)
+    curves = run.curves
+    assert curves["fold"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert curves.index.tolist() == [0, 1] * 3 and curves.index.name == "epoch"
+    best = curves.groupby("fold")["val/loss"].min()
+    assert best.mean() == pytest.approx(run.metrics["val/loss"])
+
+
+def test_the_start_is_counted_from_the_call():
+    for words in (["data=iris"], ["data=iris", "data.folds=2"]):
+        before = time.perf_counter()
+        run = goldilocks.train(words, quiet=True, **QUICK)
+        taken = time.perf_counter() - before
+        folders = [run.folder / "fold_1"] if "data.folds=2" in words else [run.folder]
+        spent = read_result(folders[0])["seconds"]
+        assert 0 < spent["start"] < taken / len(words)
+
+
 def test_frames_that_differ_in_kind_have_files_of_their_own(tmp_path):
     paths = set()
     for values in ([True, False], [1, 0]):
@@ -74,6 +95,28 @@ def test_frames_that_differ_in_kind_have_files_of_their_own(tmp_path):
         goldilocks.train(frame=frame, target=8)
     run = goldilocks.train("data.test_fraction=0", frame=frame, target=2024, quiet=True, **QUICK)
     assert run.load().feature_names_in_.tolist() == ["7"]
+
+
+def test_text_of_a_frame_that_marks_missing_values_elsewhere_stays_text():
+    frame = rows()
+    places = np.arange(len(frame)) % 4
+    frame["land"] = np.array(["NA", "DE", "n/a", None], dtype=object)[places]
+    frame["price"] += 5 * (places == 0)
+    run = goldilocks.train(
+        "data.val_fraction=0.2", frame=frame, target="price", quiet=True, **QUICK
+    )
+    model = run.load()
+    land = next(column for column in model.preparation.columns if column.name == "land")
+    assert {*land.categories} == {"NA", "DE", "n/a", "(missing)"}
+    one = frame.head(8).copy()
+    said = [model.predict(one.assign(land=word))[0] for word in ("NA", None, "n/a")]
+    assert len({*said}) == 3
+    one.assign(land="NA").to_csv("new.csv", index=False)
+    again = model.predict(pd.read_csv("new.csv", keep_default_na=False))
+    assert np.allclose(again, model.predict(one.assign(land="NA")))
+    classes = frame.assign(answer=np.where(np.arange(80) % 27 == 0, "NA", frame["colour"]))
+    found = goldilocks.train(frame=classes, target="answer", quiet=True, **QUICK)
+    assert "NA" in found.load().classes_
 
 
 def test_text_with_a_comma_is_one_value():
@@ -166,5 +209,6 @@ def test_scikit_learn_takes_a_network_that_is_loaded(data):
     found = permutation_importance(model, x, y, n_repeats=1, random_state=0)
     assert found.importances_mean.shape == (x.shape[1],)
     assert partial_dependence(model, x, [0], grid_resolution=3)["average"].shape == (1, 3)
+    assert np.array_equal(clone(model).predict(x), predicted)
     with pytest.raises(Refused, match="this network is trained"):
-        model.fit(x, y)
+        cross_val_score(clone(model), x, y, cv=2, error_score="raise")

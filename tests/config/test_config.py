@@ -487,3 +487,11 @@ def test_a_refusal_of_our_own_passes_unchanged():
     node = {"_target_": "goldilocks.models.mlp.MLP", "depth": 2, "width": [4, 4, 4]}
     ours = refusal(MLP, (2,), 1, depth=2, width=[4, 4, 4])
     assert refusal(build, node, nn.Module, "model", input_shape=(2,), num_outputs=1) == ours
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: path.stem
+)
+def test_no_line_of_an_option_is_wider_than_the_code(path):
+    wide = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 100]
+    assert not wide, wide

@@ -113,6 +113,7 @@ CHOICES = [
     ["model=selfnorm", "optimizer=sgd"],
     ["model=resnet", "regularization=[dropout]"],
     ["model=linear", "task.class_weight=balanced"],
+    ["data.sampler=balanced"],
     ["model=realmlp", "data.test_fraction=0.7", "data.val_fraction=0.05"],
     ["model.activation=tanh", "model.init=normal", "data.scaling=none"],
     ["model.width=[20,10]", "model.depth=null", "optimizer=adadelta", "data.folds=3"],

@@ -49,7 +49,7 @@ def prepared_by_the_json(rules, rows):
     for column in rules["columns"]:
         for at, row in enumerate(rows):
             word, place = row[column["name"]].strip(), column["at"]
-            gone = word in rules["missing"]
+            gone = word in rules["missing"] and word not in column.get("not_missing", [])
             if column["kind"] == "number" and not gone:
                 x[at, place] = float(word)
             elif column["kind"] == "date" and not gone:

@@ -145,17 +145,20 @@ def test_a_file_gets_columns_of_sets_and_classes_by_the_threshold(
 
 
 @pytest.mark.parametrize(
-    ("name", "flag", "said"),
+    ("name", "flag", "level", "said"),
     [
-        ("price", "--set", "predicts values; write --interval 0.9"),
-        ("colour", "--interval", "predicts classes; write --set 0.9"),
+        ("price", "--set", 0.8, "predicts values; write --interval 0.8"),
+        ("colour", "--interval", 0.8, "predicts classes; write --set 0.8"),
+        ("colour", "--interval", 2, "predicts classes; write --set 0.9"),
+        ("price", "--set", 0, "predicts values; write --interval 0.9"),
     ],
 )
-def test_the_other_flag_is_refused(name, flag, said, made, tmp_path, monkeypatch, capsys):
+def test_the_other_flag_is_refused(name, flag, level, said, made, tmp_path, monkeypatch, capsys):
     output = tmp_path / "out.csv"
-    assert predict(monkeypatch, made[0][name], made[1], "--output", output, flag, 0.9) == 2
+    assert predict(monkeypatch, made[0][name], made[1], "--output", output, flag, level) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"error: {flag} 0.9: ") and said in told and told.count("\n") == 1
+    assert told.startswith(f"error: {flag} {level}: ") and told.endswith(f"{said}\n")
+    assert told.count("\n") == 1
     assert not output.exists()
 
 

@@ -1,10 +1,12 @@
 """Schedules: the rate of every step against the formula."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
+from goldilocks.schedulers.schedule import Schedule, check_schedule
 from proofs.drive import Step, train
 from proofs.table import Measured, proof, within
 from proofs.task import with_curve
@@ -262,11 +264,13 @@ def plateau() -> Measured:
 @proof(
     "scheduler.interval=epoch",
     "G26",
-    "the rate changes after an epoch",
-    "rates of two epochs, gamma 0.5",
+    "the rate changes after an epoch, as where an option does not say when",
+    "rates of two epochs, gamma 0.5; what holds without the key",
 )
 def by_epoch() -> Measured:
-    return halved("epoch", [1, 1, 1, 0.5, 0.5, 0.5])
+    found, holds = halved("epoch", [1, 1, 1, 0.5, 0.5, 0.5])
+    unsaid = signature(check_schedule).parameters["interval"].default
+    return f"{found}; {unsaid}", holds and unsaid == Schedule.interval == "epoch"
 
 
 @proof(

@@ -216,6 +216,24 @@ def time_column() -> Measured:
 
 
 @proof(
+    "data.not_missing",
+    "",
+    "words are values of a column of words, though they mark missing ones elsewhere",
+    "inputs of a column with a, b, NA and gaps, without and with NA",
+)
+def not_missing() -> Measured:
+    words = ["a", "b", "NA", ""]
+    rows = [{**row, "make": words[place % 4]} for place, row in enumerate(drawn())]
+    with written(rows) as path:
+        found = [read(path, f"data.not_missing={value}").spec for value in ("[]", "[NA]")]
+    names = [[n for n in spec.feature_names if n.startswith("make=")] for spec in found]
+    return "; ".join(map(" ".join, names)), (
+        "make=NA" not in names[0]
+        and {*names[1]} == {"make=a", "make=b", "make=NA", "make=(missing)"}
+    )
+
+
+@proof(
     "data.max_one_hot",
     "",
     "above, a column's categories are learnt as vectors",

@@ -77,7 +77,11 @@ def test_the_rows_of_a_group_are_in_one_fold(stratify):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"folds": 100}, "data.folds=100: there are 48 rows; write 48 at most, and at least 2"),
+        ({"folds": 100}, "data.folds=100: there are 48 rows; write from 2 to 48"),
+        (
+            {"folds": 3, "fold": 0, "test_fraction": 0.98},
+            "data.folds=3: there are 1 rows; write null",
+        ),
         (
             {"folds": 3, "fold": 3},
             "data.fold=3: there are 3 folds; write data.folds above it, or leave it out",

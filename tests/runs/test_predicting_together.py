@@ -14,6 +14,7 @@ from goldilocks.errors import Refused
 from goldilocks.runs.ensembles import kept, members_of
 from goldilocks.runs.ensembling import make_ensemble
 from goldilocks.runs.evaluate import evaluate_run
+from goldilocks.runs.folder import read_config
 from goldilocks.training.outcome import read_outcome
 from tables import cars, write
 
@@ -213,3 +214,48 @@ def test_a_damaged_ensemble_is_one_line(content, said, runs, tmp_path):
     (into / "ensemble.json").write_text(content)
     with pytest.raises(Refused, match=said):
         goldilocks.load(into)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["loss=quantile", "loss.q=0.9", "objective.metric=val/rmse"],
+            r"gives 0.9 quantiles, and .* values in the middle; choose runs that have the same$",
+        ),
+        (
+            ["loss=asymmetric", "objective.metric=val/rmse"],
+            r"gives project.loss.AsymmetricError\(too_low=2.0\), and",
+        ),
+        (["loss=mae"], "is judged by mae with .*, and .* mse with .*objective.metric=val/rmse"),
+        (["data.target_scaling=none"], "is judged by mse with data.target_scaling=none, and"),
+        (["data.target_scaling=none", "objective.metric=val/rmse"], None),
+        (["loss=huber", "objective.metric=val/rmse"], None),
+    ],
+)
+def test_runs_whose_outputs_mean_something_else_are_refused(words, said, tmp_path):
+    metric = [word for word in words if word.startswith("objective")]
+    one = finished(tmp_path, "data=diabetes", *metric)
+    own = [one, finished(tmp_path, "data=diabetes", *words)]
+    into = tmp_path / "ensemble"
+    if said is not None:
+        with pytest.raises(Refused, match=said):
+            make_ensemble(own, into)
+        assert not into.exists()
+        return
+    result = make_ensemble(own, into, members=2)
+    joined = kept(into)
+    error = np.sqrt(((joined.predicted - joined.true) ** 2).mean())
+    assert result["metrics"]["val/rmse"] == pytest.approx(error, rel=1e-4)
+
+
+def test_the_configuration_is_that_of_the_heaviest_member(tmp_path):
+    """And so are its metrics: of two thresholds one is used, and the folder says which."""
+    one = finished(tmp_path, *OF_KIND["two classes"], "task.threshold=0.3")
+    other = finished(tmp_path, *OF_KIND["two classes"], "task.threshold=0.6", "seed=1")
+    for own in ([one, other], [other, one]):
+        result = make_ensemble(own, tmp_path / "ensemble", members=2)
+        lead = members_of(tmp_path / "ensemble")[0][0]
+        threshold = read_config(lead).task.threshold
+        assert read_config(tmp_path / "ensemble").task.threshold == threshold
+        assert result["threshold"]["threshold"] == threshold

@@ -165,7 +165,8 @@ def test_class_weights_and_smoothing_reach_a_loss_of_ones_own():
 @pytest.mark.parametrize(
     ("task", "kind", "soft", "said"),
     [
-        ("multiclass", nn.SmoothL1Loss(reduction="none"), False, "cannot take rows of multiclass"),
+        ("multiclass", nn.SmoothL1Loss(reduction="none"), False, "write one of: auto, cross_"),
+        ("regression", nn.MultiMarginLoss(reduction="none"), False, "write one of: auto, mse, mae"),
         ("regression", nn.ReLU(), False, "cannot take rows of regression"),
         ("regression", nn.MSELoss(), False, "cannot take rows|gives"),
         ("regression", Total(), False, "cannot take rows|gives"),

@@ -86,9 +86,18 @@ def test_a_wrong_option_is_refused_before_data_are_read(metrics, said):
     [
         ("multiclass", {"_target_": "goldilocks.tasks.metrics.RMSE"}, "m: is not for multiclass"),
         ("multiclass", {"_target_": "torchmetrics.ConfusionMatrix"}, r"m: gives \[5, 5\]"),
-        ("regression", {"_target_": "torchmetrics.MatthewsCorrCoef"}, "m"),
+        *(
+            ("regression", {"_target_": f"torchmetrics.{kind}"}, "m: is not for regression; write")
+            for kind in ("MatthewsCorrCoef", "Specificity", "CohenKappa")
+        ),
+        ("multiclass", {"_target_": "torchmetrics.SpearmanCorrCoef"}, "m: is not for multiclass"),
+        (
+            "regression",
+            {"_target_": "torchmetrics.classification.BinaryAccuracy"},
+            "m: is not for regression; write some of: auto, rmse, mae, r2",
+        ),
         ("multiclass", {**MATTHEWS, "treshold": 1}, "m.*treshold"),
-        ("multiclass", {"_target_": "torchmetrics.MeanSquaredError"}, "m: cannot take these rows"),
+        ("multiclass", {"_target_": "torchmetrics.MeanSquaredError"}, "m: is not for multiclass"),
     ],
 )
 def test_a_metric_of_another_task_is_refused(task, node, said):

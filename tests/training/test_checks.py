@@ -26,6 +26,11 @@ WARNED = [
         "early stopping may end the run",
         "callbacks.early_stopping=null",
     ),
+    (
+        "task.class_weight=balanced data.sampler=balanced",
+        "rare classes count twice",
+        "write task.class_weight=none, or data.sampler=null",
+    ),
     ("regularization=l2", "L2 in an adaptive optimizer is not weight decay", "optimizer=adamw"),
     (
         "regularization=l2 optimizer=lion",

@@ -3,6 +3,7 @@
 import copy
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,12 +36,16 @@ MANY_NUMBERS = 1_000_000  # of a table, below which several threads wait longer 
 CHOICES = {"default": ("constant", "linear", "trees"), "all": tuple(MODELS)}
 
 
+GivenOut = Callable[[str, Outcome], Outcome]  # of the rows of a stage, from what was trained
+
+
 class Baselines(pl.Callback):
     """Compares the network of a table with plain models, once, after training.
 
     They are fitted on the training rows as the network gets them, and judged on the validation
     rows, and where the run is tested on the test rows, by the same loss and metrics. Neither the
-    weights nor the run's random numbers are touched, and a run does not fail because of them.
+    weights nor the run's random numbers are touched, and a run does not fail because of them. The
+    network's probabilities are those that are given out, with the temperature.
     Trials of a sweep, images and diverged runs have none.
 
     They take a tenth of the run, or 5 s: then no more trees are grown, and the result says so.
@@ -65,6 +70,7 @@ class Baselines(pl.Callback):
         self.fitted: dict[str, baseline_models.Fitted] = {}
         self.found: Entries = {}
         self.task: Task  # on the CPU
+        self.given_out: GivenOut | None = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not self.names or not can_inspect(pl_module) or not is_table(trainer, pl_module):
@@ -90,26 +96,31 @@ class Baselines(pl.Callback):
             self.warn(error)
 
     def fit(self, trainer: Any, module: Any) -> None:
-        """Fits the models, each within its part of the time that is left."""
-        from threadpoolctl import threadpool_limits  # scikit-learn's
-
+        """Fits the models within their part of the run."""
         self.task = copy.deepcopy(module.task).cpu()
-        ends = time.monotonic() + max(LEAST_SECONDS, SHARE * recorder_of(trainer).elapsed())
-        size = trainer.datamodule.tensors["train"][0].numel()
-        with threadpool_limits(1 if size < MANY_NUMBERS else torch.get_num_threads()):
-            for place, name in enumerate(self.names):
-                began = time.monotonic()
-                part = max(ends - began, 0.0) / (len(self.names) - place)
-                rows, cut = training_rows(
-                    trainer.datamodule, self.task, self.max_rows, began + part
-                )
-                model = self.fitted[name] = MODELS[name](rows)
-                note = "; ".join(text for text in (cut, model.note) if text)
-                seconds = round(time.monotonic() - began, 3)
-                self.found[name] = {"metrics": {}, "seconds": seconds, "note": note}
+        seconds = max(LEAST_SECONDS, SHARE * recorder_of(trainer).elapsed())
+        self.fitted, self.found = fitted_models(
+            trainer.datamodule, self.task, self.names, self.max_rows, seconds
+        )
+
+    def compare_again(self, trainer: Any, module: Any, given_out: GivenOut) -> None:
+        """Compares what is given out, the test rows too when they come: a temperature is known
+        only when the network has been judged.
+        """
+        self.given_out = given_out
+        if not self.fitted:
+            return
+        try:
+            own = predictions_of(trainer, module)
+            if own is not None:
+                self.judge(trainer, "val", own)
+        except Exception as error:
+            self.warn(error)
 
     def judge(self, trainer: Any, stage: str, own: Outcome) -> None:
         """Compares the models with the network on the rows of a stage."""
+        if self.given_out is not None:
+            own = self.given_out(stage, own)
         x = as_array(trainer.datamodule.tensors[stage][0][: len(own.rows)])
         outcomes = {NETWORK: own}
         for name, model in self.fitted.items():
@@ -137,12 +148,45 @@ class Baselines(pl.Callback):
         )
 
 
+def fitted_models(
+    data: Any, task: Task, names: Sequence[str], max_rows: int, seconds: float
+) -> tuple[dict[str, baseline_models.Fitted], Entries]:
+    """Models that are fitted on the training rows, each within its part of the time that is left,
+    and what result.json says of each.
+
+    Args:
+        data: Of the run, prepared.
+        task: On the CPU.
+        names: Of the models.
+        max_rows: That they are fitted on at most.
+        seconds: That they may take together.
+    """
+    from threadpoolctl import threadpool_limits  # scikit-learn's
+
+    fitted, entries = {}, {}
+    ends = time.monotonic() + seconds
+    size = data.tensors["train"][0].numel()
+    with threadpool_limits(1 if size < MANY_NUMBERS else torch.get_num_threads()):
+        for place, name in enumerate(names):
+            began = time.monotonic()
+            part = max(ends - began, 0.0) / (len(names) - place)
+            rows, cut = training_rows(data, task, max_rows, began + part)
+            model = fitted[name] = MODELS[name](rows)
+            note = "; ".join(text for text in (cut, model.note) if text)
+            spent = round(time.monotonic() - began, 3)
+            entries[name] = {"metrics": {}, "seconds": spent, "note": note}
+    return fitted, entries
+
+
+def baselines_in(trainer: Any) -> Baselines | None:
+    """The callback of a trainer, if it has it."""
+    return next((one for one in trainer.callbacks if isinstance(one, Baselines)), None)
+
+
 def baselines_of(trainer: Any) -> Entries | None:
     """What a run was compared with, for result.json; None for nothing."""
-    for one in trainer.callbacks:
-        if isinstance(one, Baselines) and one.found:
-            return one.found
-    return None
+    own = baselines_in(trainer)
+    return own.found or None if own is not None else None
 
 
 def file_of(folder: Path, name: str, stage: str) -> Path:
@@ -156,7 +200,9 @@ def file_of(folder: Path, name: str, stage: str) -> Path:
 def is_table(trainer: Any, module: Any) -> bool:
     """Whether the rows of a run that has ended well are those of a table."""
     spec = getattr(trainer.datamodule, "spec", None)
-    return spec is not None and len(spec.input_shape) == 1 and not module.diverged
+    if spec is None or module.task.quantiles:  # a model of values has no quantiles
+        return False
+    return len(spec.input_shape) == 1 and not module.diverged
 
 
 def training_rows(data: Any, task: Task, most: int, ends: float) -> tuple[Rows, str]:

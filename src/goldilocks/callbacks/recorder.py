@@ -41,7 +41,7 @@ class Recorder(Checkpoint):
         self.train_seconds = 0.0
         self.compile_seconds = 0.0
         self.total_seconds = 0.0
-        self.start_seconds: float | None = None  # of the process, until training began
+        self.start_seconds: float | None = None  # from the call until training began
         self._training_ended: float | None = None
         self._epoch_ended: float | None = None
         self.tell_time(time.perf_counter)

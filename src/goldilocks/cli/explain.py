@@ -43,10 +43,12 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Could not override '([^']+)'", text):
         return explain_key(match[1].split("@")[0])
     if match := re.search(r"Could not delete '([^']+)'\. No match in the defaults list", text):
-        return (
-            f"~{match[1]}: cannot be left out; write {match[1].split('=')[0]}=none, or choose"
-            " another option"
-        )
+        group = match[1].split("=")[0]
+        if group not in groups():
+            return f"~{match[1]}: no such key; {near_miss(group, groups())}"
+        known = options(group)
+        instead = f"write {group}=none, or choose" if "none" in known else "choose"
+        return f"~{match[1]}: cannot be left out; {instead} one of: {', '.join(known)}"
     if match := re.search(r"Could not delete from config\. '([^']+)'", text):
         return explain_key(match[1])
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from goldilocks.cli.explain import FULL_ERROR, explain, of_import
+from goldilocks.cli.explain import FULL_ERROR, composed_keys, explain, explain_key, of_import
 from goldilocks.cli.help import help_text
 from goldilocks.config.compose import prepare_hydra
 from goldilocks.config.options import roots
@@ -68,6 +68,9 @@ def refuse_sweep_without_m(arguments: Sequence[str]) -> None:
         (argument for argument in arguments if re.match(r"\+*sweep[.=]", argument)), None
     )
     if argument is not None and not {"-m", "--multirun", "-c", "--cfg", "--info"} & set(arguments):
+        key = argument.partition("=")[0].lstrip("+")
+        if key not in ("sweep", *composed_keys()) and not key.startswith("sweep.params."):
+            raise Refused(explain_key(key))
         raise Refused(
             f"{argument}: is for sweeps; write python train.py -m {shlex.join(arguments)}"
         )

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +28,11 @@ from goldilocks.cli.main import (
 )
 from goldilocks.config.compose import compose
 from goldilocks.config.grammar import quote
+from goldilocks.data.tables.values import MARKS
 from goldilocks.errors import Refused
 from goldilocks.inference.predict import Classifier, Regressor, load
 from goldilocks.machine import devices
+from goldilocks.runs.folder import read_result
 from goldilocks.runs.printing import print_result
 from goldilocks.runs.run import resume as resume_run
 from goldilocks.runs.run import start
@@ -61,13 +64,21 @@ class TrainedRun:
 
     @property
     def curves(self) -> Any:
-        """The metrics of each epoch, a pandas DataFrame; empty of a run with callbacks=none."""
+        """The metrics of each epoch, a pandas DataFrame; empty of a run with callbacks=none. Of
+        folds one below the other, told by the column `fold`.
+        """
         import pandas as pd
 
-        path = self.folder / "checkpoints" / "history.jsonl"
-        epochs = self.result["epochs"] if path.exists() else 0
-        frame = pd.DataFrame(read_history(path, epochs))
-        return frame.rename_axis("epoch")
+        if not self.result.get("folds"):
+            return curves_of(self.folder, self.result["epochs"])
+        folds = {}
+        for fold in range(self.result["folds"]):
+            folder = self.folder / f"fold_{fold}"
+            if (folder / "result.json").exists():
+                folds[fold] = curves_of(folder, read_result(folder)["epochs"])
+        if not folds:
+            return pd.DataFrame()
+        return pd.concat(folds, names=["fold", "epoch"]).reset_index("fold")
 
     def load(self, strict: bool = False) -> Regressor | Classifier:
         """The network, ready to predict; see `goldilocks.load`."""
@@ -95,6 +106,15 @@ class TrainedRun:
         return screen.getvalue().rstrip()
 
 
+def curves_of(folder: Path, epochs: int) -> Any:
+    """The metrics of each epoch of one network, a pandas DataFrame."""
+    import pandas as pd
+
+    path = folder / "checkpoints" / "history.jsonl"
+    history = read_history(path, epochs) if path.exists() else []
+    return pd.DataFrame(history).rename_axis("epoch")
+
+
 def train(
     overrides: Sequence[str] = (),
     *,
@@ -116,6 +136,7 @@ def train(
     Raises:
         Refused: a ValueError, for any mistake that `python train.py` would tell in one line.
     """
+    began = time.perf_counter()
     given = [overrides] if isinstance(overrides, str) else overrides
     words = [*given, *(override_of(key, value) for key, value in options.items())]
     check_call(words, frame, target)
@@ -126,9 +147,9 @@ def train(
             cfg, choices = compose(places_of_resumed(words))
             with devices.joined(cfg.trainer):
                 if cfg.resume is not None:
-                    folder, result = resume_run(cfg, words)
+                    folder, result = resume_run(cfg, words, began)
                 else:
-                    folder, result = start(cfg, words, choices)
+                    folder, result = start(cfg, words, choices, began=began)
         except (HydraException, OmegaConfBaseException) as error:
             raise Refused(explain(error)) from None
         if not quiet:
@@ -142,7 +163,9 @@ def check_call(words: Sequence[str], frame: Any, target: Any) -> None:
         raise Refused(f"{sweeping}: a sweep is started with python train.py -m; leave it out")
     refuse_sweep_without_m(words)
     if frame is None and target is not None:
-        raise Refused(f"target={target}: is of a frame; write data.target={target}")
+        raise Refused(
+            f"target={target}: is of a frame; write {override_of('data__target', target)}"
+        )
     if threading.current_thread() is not threading.main_thread():
         raise Refused("train: Ctrl-C reaches only the main thread of Python; call it there")
 
@@ -188,7 +211,25 @@ def of_frame(frame: Any, target: Any, words: Sequence[str]) -> list[str]:
     path = kept_frame(frame, Path(log_dir.strip("'\"")) / "frames")
     columns = quote(names[0]) if len(names) == 1 else "[" + ",".join(map(quote, names)) + "]"
     own = [] if any(word.startswith("data=") for word in words) else ["data=table"]
-    return [*own, f"data.path={quote(path.absolute().as_posix())}", f"data.target={columns}"]
+    found = [*own, f"data.path={quote(path.absolute().as_posix())}", f"data.target={columns}"]
+    if any(word.startswith("data.not_missing=") for word in words):
+        return found
+    kept = words_like_marks(frame)
+    return [*found, *([f"data.not_missing=[{','.join(map(quote, kept))}]"] if kept else [])]
+
+
+# What pandas makes of a missing value where it is turned into text.
+NOTHING = {"", "nan", "NaN", "None", "<NA>", "NaT"}
+
+
+def words_like_marks(frame: Any) -> list[str]:
+    """Text in a DataFrame that a file would have for missing values: there it is a value."""
+    found: set[str] = set()
+    for name in frame.columns:
+        if frame[name].dtype.kind not in "biufcmM":
+            values = {value.strip() for value in frame[name].unique() if isinstance(value, str)}
+            found |= (values & MARKS) - NOTHING
+    return sorted(found)
 
 
 def kept_frame(frame: Any, folder: Path) -> Path:

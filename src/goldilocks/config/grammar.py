@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
-from goldilocks.errors import Refused
+from goldilocks.config.options import groups, options
+from goldilocks.errors import Refused, near_miss
 
 COLUMNS = "data.columns"  # keys below are names of the user's own columns
 ONE_OPTION = (
@@ -91,11 +92,7 @@ def read_override(read: Callable[[str], Any], override: str) -> Any:
     if plain in ONE_OPTION and (".." in value or value.startswith("/")):
         raise Refused(f"{override}: options have names, no paths; write {plain}=NAME, see --help")
     if plain in ONE_OPTION and value.startswith("["):
-        raise Refused(
-            f"{override}: takes one option; write"
-            f" {plain}={items_of(value.strip('[]'))[0] or 'NAME'}, or"
-            f" several with -m for a sweep: {plain}={value.strip('[]')}"
-        )
+        raise Refused(f"{override}: takes one option; {one_of_those(plain, value.strip('[]'))}")
     if equals and plain.startswith(f"{COLUMNS}."):
         return read_column(read, override)
     if equals and plain in OPEN_DICTS and value.startswith("{"):
@@ -121,9 +118,21 @@ def check_key(override: str) -> None:
     if not key or key[0] in "@./:-":
         raise Refused(f"{override}: has no key; write key=value or group=option")
     if "@" in key and not key.startswith(f"{COLUMNS}."):
-        raise Refused(
-            f"{override}: no such key; write {override.replace(key, key.partition('@')[0])}"
-        )
+        name = key.partition("@")[0]
+        instead = f"write {override.replace(key, name)}"
+        if "." not in name and name not in groups():
+            instead = near_miss(name, groups())
+        raise Refused(f"{override}: no such key; {instead}")
+
+
+def one_of_those(group: str, listed: str) -> str:
+    """What to write in place of a list of options, those among them that there are."""
+    known = options(group)
+    right = [name for name in map(str.strip, items_of(listed)) if name in known or not known]
+    if not right:
+        return f"write one of: {', '.join(known)}"
+    several = f", or several with -m for a sweep: {group}={','.join(right)}"
+    return f"write {group}={right[0]}{several if len(right) > 1 else ''}"
 
 
 def check_range(found: Any, override: str) -> None:

@@ -179,14 +179,14 @@ def expected_equal(x: Array) -> float:
 
 
 def check_classes(
-    counts: Sequence[int], names: Sequence[str] = (), balanced: bool = False
+    counts: Sequence[int], names: Sequence[str] = (), balanced_by: Sequence[str] = ()
 ) -> Verdict:
     """Whether every class has its share of the training rows.
 
     Args:
         counts: Training rows of each class.
         names: Of the classes.
-        balanced: Whether the training loss weighs rare classes already.
+        balanced_by: Keys of the configuration that make classes count alike already.
     """
     least, most = int(np.argmin(counts)), int(np.argmax(counts))
     rare, common = (
@@ -204,8 +204,8 @@ def check_classes(
         )
     if counts[most] / counts[least] < IMBALANCE:
         return Verdict("classes", "ok", measured)
-    if balanced:
-        return Verdict("classes", "ok", measured + ", weighted by task.class_weight")
+    if balanced_by:
+        return Verdict("classes", "ok", f"{measured}, balanced by {' and '.join(balanced_by)}")
     advice = (
         "rare classes count little: write task.class_weight=balanced, and follow"
         " objective.metric=val/f1"

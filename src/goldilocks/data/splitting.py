@@ -143,10 +143,8 @@ def split_folds(
         )
     for what, count in units:
         if count < folds:
-            raise Refused(
-                f"data.folds={folds}: there are {count} {what}; write {count} at most, and at"
-                " least 2"
-            )
+            instead = f"from 2 to {count}" if count > 2 else "2" if count == 2 else "null"
+            raise Refused(f"data.folds={folds}: there are {count} {what}; write {instead}")
     how: dict[str, Any] = {"shuffle": True, "random_state": seed}
     if groups is not None and not stratify:
         names = np.unique(groups)

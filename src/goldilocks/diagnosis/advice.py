@@ -11,7 +11,7 @@ from goldilocks.config.choices import is_on
 from goldilocks.diagnosis.evidence import Evidence
 from goldilocks.diagnosis.findings import PEAK, Finding, rate_too_high
 from goldilocks.machine.clock import seconds
-from goldilocks.training.checks import SMALL_BATCH, adapts
+from goldilocks.training.checks import SMALL_BATCH, adapts, balanced_by
 from goldilocks.training.settings import Settings
 
 Overrides = list[str]
@@ -218,7 +218,7 @@ def as_well_as_trees(evidence: Evidence, settings: Settings) -> tuple[str, Overr
 
 
 def weigh_classes(evidence: Evidence, settings: Settings) -> tuple[str, Overrides]:
-    if settings.task.get("class_weight") != "balanced":
+    if not balanced_by(settings):
         return "let every class count alike", ["task.class_weight=balanced"]
     return "it counts as much as the others already: collect more of its rows", []
 

@@ -29,7 +29,7 @@ from goldilocks.machine.devices import plan, trains_on_cpu
 from goldilocks.machine.threads import ALL_THREADS, SMALL_WORK, measure
 from goldilocks.schedulers.schedule import steps_in_epoch
 from goldilocks.tasks.losses import is_squared
-from goldilocks.training.checks import warnings_for
+from goldilocks.training.checks import balanced_by, warnings_for
 from goldilocks.training.components import Parts, prepare
 from goldilocks.training.layer_health import PROBE_ROWS, measure_health
 from goldilocks.training.lr_range.sweep import range_test
@@ -144,8 +144,8 @@ def look_at_data(parts: Parts) -> Iterator[Verdict]:
     if spec.task == "regression":
         yield checks.check_target(y, is_squared(settings.loss))
     else:
-        balanced = settings.task["class_weight"] == "balanced"
-        yield checks.check_classes(spec.class_counts, spec.class_names, balanced)
+        ways = balanced_by(settings)
+        yield checks.check_classes(spec.class_counts, spec.class_names, ways)
     if x.ndim == 2:
         yield checks.check_single_features(looked_at, y, spec.task, names, spec.class_names)
     known = [rows[stage] for stage in ("train", "val") if stage in rows]

@@ -57,7 +57,7 @@ def constant_loss(task: Task, y: Tensor) -> tuple[float, str]:
         y: Targets as the loss takes them, [N] or [N, C].
     """
     if task.spec.task == "regression":
-        centre = task.criterion.constant(y).expand_as(y)
+        centre = task.criterion.constant(y).expand(len(y), -1)
         return float(task.criterion.mean(centre, y)), f"the target's {task.criterion.centre}"
     alike = torch.zeros(len(y), task.spec.num_outputs, device=y.device)
     what = "both classes alike" if task.spec.task == "binary" else "all classes alike"

@@ -62,7 +62,7 @@ def plain_network(task: Task, x: Tensor) -> nn.Module:
     vectors = CategoryVectors(spec.category_counts) if spec.category_counts else None
     if vectors is not None:
         shape = (vectors.width(*shape),)
-    network = MLP(shape, spec.num_outputs, depth=2, width=WIDTH, output_scale=0.01)
+    network = MLP(shape, task.outputs, depth=2, width=WIDTH, output_scale=0.01)
     return WithVectors(vectors, network) if vectors is not None else network
 
 

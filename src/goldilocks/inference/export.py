@@ -375,6 +375,8 @@ def column_rules(columns: list[Fitted]) -> list[dict[str, Any]]:
             rule = {"name": column.name, "kind": "category", "at": place, "written": written}
             if column.form.meaning == "truth":
                 rule["truth"] = dict(TRUTH)
+            if column.form.not_missing:
+                rule["not_missing"] = list(column.form.not_missing)
             rules.append({**rule, "categories": words, **places})
             place += 1
     return rules

@@ -5,7 +5,7 @@ Legend: N rows, F features, C classes, T targets.
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,10 @@ class Predictor:
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+    def __sklearn_clone__(self) -> "Predictor":
+        """Itself, as scikit-learn's FrozenEstimator: there is nothing to fit again."""
+        return self
 
     def fit(self, rows: Any, targets: Any = None) -> "Predictor":
         """Refuses: the network is trained. scikit-learn's tools ask whether there is the method."""
@@ -180,6 +184,16 @@ class Predictor:
         """Probabilities of the classes, [N, C], or values in the targets' own units, [N, T];
         nothing is told.
         """
+        return self.given_out(self.whole(rows))
+
+    def given_out(self, whole: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of what `whole` gives what is predicted: of quantiles the median."""
+        return np.asarray(self.task.middle(torch.from_numpy(whole)).numpy())
+
+    def whole(self, rows: Any) -> NDArray[np.float32]:
+        """As `outputs`, but of a regression that learns several quantiles all of them, of each
+        target in turn, [N, T * Q].
+        """
         total: Any = 0.0
         for member, weight, inputs in zip(
             self.members, self.weights, self.prepared(rows), strict=True
@@ -205,12 +219,18 @@ def columns_of(member: TrainedNetwork) -> list[str]:
 
 @torch.no_grad()
 def predictions(member: TrainedNetwork, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What one network predicts for prepared rows, batch by batch: [N, C] or [N, T]."""
-    width = len(member.spec.class_names) or member.spec.num_outputs
+    """What one network predicts for prepared rows, batch by batch: [N, C], [N, T] or all quantiles,
+    [N, T * Q].
+    """
+    task = member.task
+    width = len(member.spec.class_names) or task.outputs
     found = [np.empty((0, width), np.float32)]
     for first in range(0, len(inputs), EVALUATION_ROWS_ON_CPU):
         x = torch.from_numpy(inputs[first : first + EVALUATION_ROWS_ON_CPU])
-        found.append(predicted_from(member.task, member.network(x)).numpy())
+        output = member.network(x)
+        quantiles = bool(task.quantiles)
+        said = task.unscale(task.combine(output)) if quantiles else predicted_from(task, output)
+        found.append(said.numpy())
     return np.concatenate(found)
 
 
@@ -231,10 +251,12 @@ class Regressor(Predictor):
             Refused: a ValueError, for a share that the run has too few kept predictions for.
         """
         self.tell(rows)
-        values = self.outputs(rows)
+        whole = self.whole(rows)
+        values = self.given_out(whole)
         found = [values]
         if interval is not None:
-            found += [end.astype(np.float32) for end in self.ends(values, interval)]
+            ends = self.ends_by(interval)(whole)
+            found += [end.astype(np.float32) for end in ends]
         if values.shape[1] == 1:
             found = [each[:, 0] for each in found]
         return found[0] if interval is None else tuple(found)
@@ -245,13 +267,18 @@ class Regressor(Predictor):
 
         return float(r2_score(targets, self.outputs(rows), sample_weight=sample_weight))
 
-    def ends(self, values: Array, level: float) -> tuple[Array, Array]:
-        """Lower and upper ends around predicted values, [N, T] each, in double precision."""
-        return conformal.interval(self.spec, values, self.margins(level))
+    def ends_by(self, level: float) -> Callable[[Array], tuple[Array, Array]]:
+        """What makes lower and upper ends, [N, T] each in double precision, of what `whole` gives.
 
-    def margins(self, level: float) -> Array:
-        """How far values are from their predictions at most, [T]; see `conformal.margins`."""
-        return conformal.margins(self.spec, self.kept(), level)
+        Raises:
+            Refused: if the run has kept too few predictions for the level.
+        """
+        spec, kept, shares = self.spec, self.kept(), self.task.quantiles
+        if not shares:
+            margin = conformal.margins(spec, kept, level)
+            return lambda whole: conformal.interval(spec, whole, margin)
+        margin = conformal.band_margins(spec, kept, shares, level)
+        return lambda whole: conformal.band_interval(spec, whole, shares, level, margin)
 
 
 class Classifier(Predictor):

@@ -133,7 +133,8 @@ def write_pieces(
         values = stream.values(piece, needed)
         if predictor.preparation is not None:
             done.add(predictor.strange(predictor.framed(values)))
-        predictions = predictor.outputs(values)
+        whole = predictor.whole(values)
+        predictions = predictor.given_out(whole)
         if known:
             rows, truth = truth_of(predictor, values[targets])
             done.compared += len(truth)
@@ -143,7 +144,7 @@ def write_pieces(
         columns = list(predictions.T)
         if isinstance(predictor, Classifier):
             columns.insert(0, predictor.chosen(predictions))
-        columns += of_level(predictions)
+        columns += of_level(whole)
         beside = pd.DataFrame(dict(zip(added, columns, strict=True)), index=piece.index)
         table, names = pd.concat([piece, beside], axis=1), [*stream.header, *added]
         if safe:
@@ -229,7 +230,7 @@ def names_of_level(predictor: Predictor, level: float | None) -> list[str]:
 
 
 def columns_of_level(predictor: Predictor, level: float | None) -> Callable[[Any], list[Any]]:
-    """What makes those columns from predictions, [N, C].
+    """What makes those columns from what `Predictor.whole` gives.
 
     Raises:
         Refused: if the run has kept too few predictions for the level.
@@ -240,11 +241,12 @@ def columns_of_level(predictor: Predictor, level: float | None) -> Callable[[Any
         limit = predictor.set_limit(level)
         return lambda predictions: list(conformal.sets(predictions, limit).astype(int).T)
     assert isinstance(predictor, Regressor)
-    margin = predictor.margins(level)
+    ends_of = predictor.ends_by(level)
 
-    def ends(predictions: Any) -> list[Any]:
-        both = conformal.interval(predictor.spec, predictions, margin)
-        return [end[:, place].astype(np.float32) for place in range(len(margin)) for end in both]
+    def ends(whole: Any) -> list[Any]:
+        both = ends_of(whole)
+        targets = range(both[0].shape[1])
+        return [end[:, place].astype(np.float32) for place in targets for end in both]
 
     return ends
 

@@ -83,10 +83,56 @@ def margins(spec: Spec, kept: Outcome, level: float) -> NDArray[np.float64]:
 def interval(spec: Spec, predicted: Array, margin: Array) -> tuple[Array, Array]:
     """Lower and upper ends, [N, T], around values in the targets' own units."""
     centre = compared(spec, predicted)
-    ends = [centre - margin, centre + margin]
-    if any(spec.target_log):
-        ends = [np.where(spec.target_log, np.exp(end), end) for end in ends]
-    return ends[0], ends[1]
+    return in_units(spec, centre - margin), in_units(spec, centre + margin)
+
+
+def in_units(spec: Spec, values: Array) -> Array:
+    """The inverse of `compared`."""
+    return np.where(spec.target_log, np.exp(values), values) if any(spec.target_log) else values
+
+
+# --- a regression with quantiles ------------------------------------------------------------------
+
+
+def band(
+    spec: Spec, quantiles: Array, shares: Sequence[float], level: float
+) -> tuple[Array, Array]:
+    """The two quantiles of each row, [N, T] each, that are nearest to a level; as logarithms where
+    that is what is learnt.
+
+    Args:
+        spec: Of the data.
+        quantiles: [N, T * Q], in the targets' own units.
+        shares: Of which they are, [Q].
+        level: The share of rows that is to be between both.
+    """
+    below = min((q for q in shares if q < 0.5), key=lambda q: abs(q - (1 - level) / 2))
+    above = min((q for q in shares if q > 0.5), key=lambda q: abs(q - (1 + level) / 2))
+    found = [quantiles[:, shares.index(q) :: len(shares)] for q in (below, above)]
+    one, other = (compared(spec, values) for values in found)
+    return np.minimum(one, other), np.maximum(one, other)  # they may cross
+
+
+def band_margins(
+    spec: Spec, kept: Outcome, shares: Sequence[float], level: float
+) -> NDArray[np.float64]:
+    """By how much the ends of a new row's band are to be moved outwards, [T], or inwards: Romano et
+    al. (2019), "Conformalized quantile regression".
+    """
+    assert kept.quantiles is not None
+    lower, upper = band(spec, kept.quantiles, shares, level)
+    true = compared(spec, kept.true)
+    return bound(np.maximum(lower - true, true - upper), level)
+
+
+def band_interval(
+    spec: Spec, quantiles: Array, shares: Sequence[float], level: float, margin: Array
+) -> tuple[Array, Array]:
+    """Lower and upper ends, [N, T], in the targets' own units; for the arguments see `band`."""
+    lower, upper = band(spec, quantiles, shares, level)
+    middle = (lower + upper) / 2  # a band that is moved inwards may have no width left
+    ends = [np.minimum(lower - margin, middle), np.maximum(upper + margin, middle)]
+    return in_units(spec, ends[0]), in_units(spec, ends[1])
 
 
 # --- classes --------------------------------------------------------------------------------------
@@ -123,7 +169,11 @@ def sets(predicted: Array, limit: float) -> NDArray[np.bool_]:
 
 
 def coverage(
-    spec: Spec, kept: Outcome, tested: Outcome, level: float = LEVEL
+    spec: Spec,
+    kept: Outcome,
+    tested: Outcome,
+    level: float = LEVEL,
+    shares: Sequence[float] = (),
 ) -> dict[str, Any] | None:
     """The share of test rows that intervals or sets cover, for result.json; None if too few rows
     were kept.
@@ -133,6 +183,7 @@ def coverage(
         kept: Rows that the network was not trained on, with probabilities as they are given out.
         tested: Test rows in the same form.
         level: What is asked for.
+        shares: Of the quantiles that are learnt.
     """
     if rank(len(kept.rows), level) > len(kept.rows) or not len(tested.rows):
         return None
@@ -141,7 +192,11 @@ def coverage(
         found = sets(tested.predicted, set_limit(kept.predicted, kept.true, level))
         own = np.take_along_axis(found, np.asarray(tested.true)[:, None], 1)
         return {**entry, "reached": float(own.mean()), "size": float(found.sum(1).mean())}
-    lower, upper = interval(spec, tested.predicted, margins(spec, kept, level))
+    if tested.quantiles is not None and kept.quantiles is not None:
+        margin = band_margins(spec, kept, shares, level)
+        lower, upper = band_interval(spec, tested.quantiles, shares, level, margin)
+    else:
+        lower, upper = interval(spec, tested.predicted, margins(spec, kept, level))
     inside = (lower <= tested.true) & (tested.true <= upper)
     names = spec.target_names or [f"target {number}" for number in range(inside.shape[1])]
     targets = {

@@ -12,6 +12,7 @@ import copy
 import shutil
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from goldilocks.runs.ensembles import Member, pooled, together, write_members
 from goldilocks.runs.folder import can_resume, read_result, write_result, write_start
 from goldilocks.runs.request import RunRequest
 from goldilocks.runs.trained import task_of
-from goldilocks.runs.uncertainty import NOTHING, calibrated, judge, settle
+from goldilocks.runs.uncertainty import NOTHING, calibrated, given_out, judge, settle
 from goldilocks.tasks.task import Task
 from goldilocks.training.components import Parts
 from goldilocks.training.fused.alike import reason_against, too_large
@@ -197,7 +198,8 @@ def compared(
         joined = {name: joined_baseline(task, folds, name, stage) for name in names}
         known = {name: outcome for name, outcome in joined.items() if outcome is not None}
         if own.exists() and len(known) == len(names):
-            outcomes = {NETWORK: read_outcome(own), **known}
+            network = given_out(task, read_outcome(own), read_calibration(folder), stage)
+            outcomes = {NETWORK: network, **known}
             merged(entries, compare(task, objective, stage, outcomes))
     return entries if NETWORK in entries else None
 
@@ -258,7 +260,8 @@ def run_fold(train: Train, request: RunRequest, fold: int, parts: Parts | None) 
     finished, started = devices.share(lambda: left_from_before(folder, request.resumed))
     if finished is not None:
         return finished
-    return train(request_of_fold(request, fold, folder, started), parts)
+    own = request_of_fold(request, fold, folder, started)
+    return train(own if fold == 0 else replace(own, began=time.perf_counter()), parts)
 
 
 def request_of_fold(request: RunRequest, fold: int, folder: Path, resumed: bool) -> RunRequest:

@@ -154,12 +154,8 @@ def kept(folder: Path, stage: str = "val") -> Outcome:
 
 def pooled(outcomes: Sequence[Outcome]) -> Outcome:
     """Out-of-fold predictions: those of each fold's own rows, by row."""
-    joined = Outcome(
-        *(
-            np.concatenate([getattr(one, name) for one in outcomes])
-            for name in ("rows", "true", "predicted", "losses")
-        )
-    )
+    parts = [one.arrays() for one in outcomes]
+    joined = Outcome(**{name: np.concatenate([of[name] for of in parts]) for name in parts[0]})
     return joined.take(np.argsort(joined.rows, kind="stable"))
 
 
@@ -173,8 +169,15 @@ def together(task: Task, outcomes: Sequence[Outcome], weights: Sequence[float]) 
     """
     first = outcomes[0]
     assert all(np.array_equal(one.rows, first.rows) for one in outcomes)
+    total = weighted([one.predicted for one in outcomes], weights)
+    known = [one.quantiles for one in outcomes if one.quantiles is not None]
+    quantiles = weighted(known, weights) if known else None
+    return with_losses(task, first.rows, first.true, total, quantiles)
+
+
+def weighted(parts: Sequence[Any], weights: Sequence[float]) -> Any:
+    """The weighted mean of arrays of one shape."""
     total = sum(
-        weight * one.predicted.astype(np.float64)
-        for one, weight in zip(outcomes, weights, strict=True)
+        weight * part.astype(np.float64) for part, weight in zip(parts, weights, strict=True)
     )
-    return with_losses(task, first.rows, first.true, np.asarray(total))
+    return np.asarray(total)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from goldilocks.callbacks.evaluation import class_figures, regression_figures
 from goldilocks.callbacks.predictions import FOLDER as PREDICTIONS
@@ -34,9 +35,13 @@ from goldilocks.runs.folder import read_config, read_overrides, read_result, wri
 from goldilocks.runs.selection import Selection, select
 from goldilocks.runs.trained import settings_of, task_of
 from goldilocks.runs.uncertainty import NOTHING, settle
+from goldilocks.tasks.losses import build_loss, loss_in_words
 from goldilocks.tasks.task import Task
 from goldilocks.training.checks import resolved
 from goldilocks.training.outcome import Outcome, metrics_of, save_outcome, scores
+
+GIVES, JUDGED = "gives", "is judged by"
+OTHERWISE = {JUDGED: ", or train with objective.metric=val/rmse, or val/accuracy of classes"}
 
 
 def make_ensemble(
@@ -55,17 +60,21 @@ def make_ensemble(
         What its result.json holds.
 
     Raises:
-        Refused: if fewer than two of the runs have kept predictions of the same rows.
+        Refused: if fewer than two of the runs have kept predictions of the same rows, or the
+            outputs of two do not mean the same.
     """
     began = time.perf_counter()
     known = comparable(runs)
     results = [read_result(run) for run, _ in known]
     objective = common_objective(results)
-    task = task_of(members_of(known[0][0])[0][0])
+    task = task_of_run(known[0][0])
+    check_alike(known, task, objective["metric"])
     outcomes = [outcome for _, outcome in known]
     selection = choose(task, outcomes, objective, members)
     chosen = [Member(known[place][0], weight) for place, weight in selection.weights.items()]
     chosen.sort(key=lambda member: -member.weight)
+    lead = chosen[0].folder  # whose configuration the ensemble has
+    task = task_of_run(lead)
     joined = together(
         task, [outcomes[place] for place in selection.weights], list(selection.weights.values())
     )
@@ -74,7 +83,6 @@ def make_ensemble(
     temporary.mkdir(parents=True)
     try:
         result = summary(known, chosen, selection, task, joined, objective)
-        lead = known[selection.best][0]
         cfg = read_config(lead)
         # Of the same depth, so that the paths are those of the folder that it becomes.
         write_members(temporary, copy_members(temporary, chosen) if copy else chosen, selection.how)
@@ -116,6 +124,58 @@ def comparable(runs: Sequence[Path]) -> list[tuple[Path, Outcome]]:
     return [(run, one) for run, one in known if one.rows.tobytes() == same]
 
 
+def task_of_run(run: Path) -> Task:
+    """What a run has learnt, or the networks of a cross-validation have."""
+    return task_of(members_of(run)[0][0])
+
+
+def check_alike(known: Sequence[tuple[Path, Outcome]], task: Task, metric: str) -> None:
+    """Refuses runs whose outputs do not mean the same, or whose metric does not.
+
+    Class weights, label smoothing and the scale of the target may differ: what is kept are
+    probabilities, or values in the target's own units.
+
+    Args:
+        known: The runs with their kept predictions of the same rows.
+        task: Of the first.
+        metric: By which they are chosen.
+    """
+    lead, first = known[0]
+    before = facts_of(lead, task, metric)
+    for run, outcome in known[1:]:
+        if outcome.predicted.shape != first.predicted.shape or not same(outcome.true, first.true):
+            raise Refused(f"{run}: has other targets than {lead.name}; choose runs of one problem")
+        now = facts_of(run, task, metric)
+        for key, said in now.items():
+            if said != before[key]:
+                raise Refused(
+                    f"{run}: {key} {said}, and {lead.name} {before[key]}; choose runs that have the"
+                    f" same{OTHERWISE.get(key, '')}"
+                )
+
+
+def same(true: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether targets are equal, to single precision."""
+    return np.allclose(true, other, rtol=1e-5)
+
+
+def facts_of(run: Path, task: Task, metric: str) -> dict[str, str]:
+    """On what it depends whether a run may predict together with others, in words."""
+    settings, name = settings_of(run), metric.partition("/")[2]
+    kind = task.spec.task
+    loss = build_loss(settings.loss, task.spec, settings.packages)
+    facts = {GIVES: loss.estimate or loss_in_words(settings.loss, kind)}
+    if name != "loss":
+        facts[JUDGED] = f"{name} {dict(settings.metrics.get(name) or {})}"
+        return facts
+    facts[JUDGED] = loss_in_words(settings.loss, kind)
+    if kind == "regression":
+        keys = ("target_scaling", "target_log")
+        units = [f"data.{key}={settings.data[key]}" for key in keys if key in settings.data]
+        facts[JUDGED] += f" with {' '.join(units)}"
+    return facts
+
+
 def common_objective(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The objective of runs, which must be the same, and one of validation rows."""
     objective = results[0]["objective"]
@@ -137,9 +197,9 @@ def choose(
     task: Task, outcomes: Sequence[Outcome], objective: Mapping[str, Any], members: int
 ) -> Selection:
     """Which of the candidates predict together."""
-    predicted = np.stack([one.predicted for one in outcomes])
-    true = outcomes[0].true
     name = objective["metric"].partition("/")[2]
+    predicted = np.stack([one.whole if name == "loss" else one.predicted for one in outcomes])
+    true = outcomes[0].true
     return select(
         predicted,
         lambda values, places: scores(task, name, values, true[places]),
@@ -159,7 +219,7 @@ def summary(
     """What result.json says of an ensemble: the keys of any run's, and how it was chosen."""
     metrics = metrics_of(task, joined, "val")
     results = [read_result(member.folder) for member in chosen]
-    best = read_result(known[selection.best][0])
+    lead = results[0]
     return {
         "status": "done",
         "objective": {**objective, "value": metrics[objective["metric"]]},
@@ -175,8 +235,8 @@ def summary(
         ),
         "learning_rate": None,
         "lr_range": None,
-        "choices": best.get("choices", {}),
-        "data_hash": best.get("data_hash"),
+        "choices": lead.get("choices", {}),
+        "data_hash": lead.get("data_hash"),
         "diagnosis": None,
         **NOTHING,
         "baselines": None,

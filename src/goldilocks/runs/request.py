@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.callbacks.pruning import Report, go_on
 from goldilocks.config.search_ranges import is_of_run
+from goldilocks.machine.clock import BEGAN
 from goldilocks.training.checks import resolved
 from goldilocks.training.fused.turns import Partner
 
@@ -29,6 +30,7 @@ class RunRequest:
             whether to give up; of a sweep with a pruner.
         rows: The fingerprint that the rows must have; None: any, or of a resumed run, its own.
         partner: Asks for the steps of training, where several runs take them together.
+        began: When it was asked for, by `time.perf_counter`.
     """
 
     cfg: DictConfig
@@ -40,6 +42,7 @@ class RunRequest:
     report: Report | None = None
     rows: str | None = None
     partner: Partner | None = None
+    began: float = BEGAN
 
     def __post_init__(self) -> None:
         assert is_of_run(self.cfg), "the configuration has what is a sweep's"

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from goldilocks.callbacks import Recorder, recorder_of
-from goldilocks.callbacks.baselines import baselines_of
+from goldilocks.callbacks.baselines import baselines_in, baselines_of
 from goldilocks.callbacks.comparison import lines
 from goldilocks.callbacks.predictions import tested_of
 from goldilocks.callbacks.pruning import was_pruned
@@ -38,6 +38,7 @@ from goldilocks.machine.interrupts import ctrl_c_left_alone, uninterrupted
 from goldilocks.machine.locks import run_lock
 from goldilocks.runs import cross_validation, failures
 from goldilocks.runs.assembly import build_trainer
+from goldilocks.runs.calibration import read_calibration
 from goldilocks.runs.environment import recorded_threads
 from goldilocks.runs.folder import (
     find_run,
@@ -53,7 +54,7 @@ from goldilocks.runs.folder import (
 from goldilocks.runs.peers import first_failure, peer_processes, tell_failure
 from goldilocks.runs.printing import print_result
 from goldilocks.runs.request import RunRequest
-from goldilocks.runs.uncertainty import NOTHING, judge, settle
+from goldilocks.runs.uncertainty import NOTHING, given_out, judge, settle
 from goldilocks.training.checkpoints import load_checkpoint, load_training
 from goldilocks.training.checkpoints import load_weights as put_weights
 from goldilocks.training.checks import check
@@ -105,9 +106,10 @@ def start(
     overrides: list[str],
     choices: Mapping[str, Any],
     again: Path | None = None,
+    began: float = BEGAN,
 ) -> tuple[Path, dict[str, Any]]:
     """Trains in a new folder under `log_dir/runs`;
-    with `again`, on the rows of the run in that folder.
+    with `again`, on the rows of the run in that folder; for `began` see RunRequest.
 
     Raises:
         Refused: if anything is wrong, or the rows are others.
@@ -120,7 +122,7 @@ def start(
     folder = devices.share(lambda: make_run_folder(Path(cfg.log_dir) / "runs", name, config_hash))
     announce(parts.settings.trainer)
     try:
-        result = run(RunRequest(cfg, folder, overrides, choices), parts)
+        result = run(RunRequest(cfg, folder, overrides, choices, began=began), parts)
     except BaseException:
         if (
             devices.is_first() and not (folder / "result.json").exists()
@@ -153,7 +155,9 @@ def announce(trainer: Mapping[str, Any]) -> None:
         print(f"training on {plan.in_words()}{less}", file=sys.stderr)
 
 
-def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+def resume(
+    cfg: DictConfig, overrides: list[str], began: float = BEGAN
+) -> tuple[Path, dict[str, Any]]:
     """Continues the run `cfg.resume` in its own folder,
     with its own configuration and perhaps for longer.
 
@@ -212,6 +216,7 @@ def resume(cfg: DictConfig, overrides: list[str]) -> tuple[Path, dict[str, Any]]
         before.get("choices", {}),
         test=not is_trial(folder),
         resumed=True,
+        began=began,
     )
     return folder, run(request)
 
@@ -282,7 +287,7 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
             take_steps_together(trainer, parts.module, request.partner)
             recorder_of(trainer).tell_time(request.partner.clock)
         if not is_trial(folder):
-            recorder_of(trainer).start_seconds = time.perf_counter() - BEGAN
+            recorder_of(trainer).start_seconds = time.perf_counter() - request.began
         log_start(trainer, request, parts, resumed=state is not None)
     except Exception as error:  # a logger that cannot reach its server, a full disk
         record_failure(folder, error, parts, result)
@@ -323,9 +328,10 @@ def fit(
         trainer.fit(parts.module, parts.data, ckpt_path=checkpoint, weights_only=True)
         result["status"] = status_of(trainer, parts.module)
         if devices.is_first() and not is_sharded(parts.module):
-            result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
             if result["status"] == "done":
                 result |= settle(folder, parts.module.task)
+                compare_as_given_out(trainer, parts.module, folder)
+            result["diagnosis"] = examine(trainer, parts, folder, result["status"], overrides)
         if request.test and result["status"] == "done":
             tested = evaluate(trainer, parts, folder, result)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves Ctrl-C as SystemExit
@@ -333,6 +339,17 @@ def fit(
     except Exception as error:
         record_failure(folder, error, parts, result)
     return tested
+
+
+def compare_as_given_out(trainer: Trainer, module: TrainingModule, folder: Path) -> None:
+    """Baselines are compared with what the run gives out, where it has a temperature."""
+    calibration, baselines = read_calibration(folder), baselines_in(trainer)
+    if baselines is not None and calibration.temperature != 1:
+        baselines.compare_again(
+            trainer,
+            module,
+            lambda stage, own: given_out(baselines.task, own, calibration, stage),
+        )
 
 
 def status_of(trainer: Trainer, module: TrainingModule) -> str:

@@ -17,15 +17,18 @@ from goldilocks.errors import Refused, one_line
 from goldilocks.runs import calibration as calibrations
 from goldilocks.runs import conformal, thresholds
 from goldilocks.runs.calibration import (
+    FEWEST,
+    MOST_FITTED,
     Calibration,
     calibrate,
+    out_of_fold,
     read_calibration,
     tempered,
     write_calibration,
 )
 from goldilocks.runs.ensembles import kept
 from goldilocks.tasks.task import Task
-from goldilocks.training.outcome import Outcome, metrics_of
+from goldilocks.training.outcome import Outcome, metrics_of, with_losses
 
 NOTHING = {"calibration": None, "threshold": None, "coverage": None}  # of result.json
 
@@ -91,13 +94,25 @@ def judge(folder: Path, task: Task, tested: Outcome, result: dict[str, Any]) -> 
         result["threshold"] = {**known, "test": own}
     if (folder / PREDICTIONS / "val.npz").exists():
         rows = calibrated(kept(folder), calibration)
-        result["coverage"] = conformal.coverage(task.spec, rows, given_out)
+        result["coverage"] = conformal.coverage(task.spec, rows, given_out, shares=task.quantiles)
     return {} if calibration.temperature == 1 else metrics_of(task, given_out, "test")
 
 
 def calibrated(outcome: Outcome, calibration: Calibration) -> Outcome:
     """Predictions as they are given out; the losses stay as they were."""
     return replace(outcome, predicted=tempered(outcome.predicted, calibration.temperature))
+
+
+def given_out(task: Task, outcome: Outcome, calibration: Calibration, stage: str) -> Outcome:
+    """Predictions and losses as they are given out; of validation rows, by which the temperature
+    was fitted, each row by that of the others.
+    """
+    if calibration.temperature == 1:
+        return outcome
+    predicted = calibrated(outcome, calibration).predicted
+    if stage == "val" and FEWEST <= len(outcome.rows) <= MOST_FITTED:
+        predicted = out_of_fold(outcome.predicted, outcome.true)
+    return with_losses(task, outcome.rows, outcome.true, predicted)
 
 
 def in_words(result: Mapping[str, Any]) -> list[str]:

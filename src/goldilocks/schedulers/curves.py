@@ -140,7 +140,7 @@ class WarmupStableDecay(Curve):
             raise Refused(
                 f"scheduler.decay_fraction={decay_fraction}: is more than"
                 f" warmup_fraction={warmup_fraction} leaves;"
-                f" write at most {1 - warmup_fraction:g}"
+                f" write at most {math.floor(1e4 * (1 - warmup_fraction) + 1e-6) / 1e4:g}"
             )
         self.warmup_steps, self.decay_steps = (
             round(warmup_fraction * total_steps),

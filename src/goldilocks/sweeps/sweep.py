@@ -25,6 +25,7 @@ from goldilocks.machine.locks import held
 from goldilocks.runs.cross_validation import are_asked
 from goldilocks.runs.ensembles import is_ensemble
 from goldilocks.runs.printing import print_board
+from goldilocks.sweeps.baselines import try_baselines
 from goldilocks.sweeps.ensemble import FOLDER, try_ensemble
 from goldilocks.sweeps.execution.folder import (
     Record,
@@ -263,6 +264,7 @@ def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str], members: 
         print(f"warning: trials.csv was not written: {one_line(error)}", file=sys.stderr)
     print_board(folder, console)
     try_ensemble(folder, everything, modes, members)
+    try_baselines(folder, everything, modes)
     try_report(folder, everything)
 
 

@@ -34,10 +34,13 @@ class Loss(nn.Module):
     Attributes:
         tasks: For which it is.
         centre: The target's value that is the best constant prediction of a regression, in words.
+        estimate: What is learnt, in words: networks that learn the same may predict together.
+            Empty: the loss itself says.
     """
 
     tasks: Sequence[str] = (*REGRESSION, *CLASSES)
     centre = "best constant"
+    estimate = ""
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, [B].
@@ -114,6 +117,7 @@ class Elementwise(Loss):
     """A regression's loss that adds up over its targets; that of a row is their mean."""
 
     tasks = REGRESSION
+    estimate = "values in the middle"
 
     def elements(self, output: Tensor, target: Tensor, reduction: str) -> Tensor:
         """Of each element, [B, C], for the reduction `none`; for `mean` their mean."""
@@ -184,24 +188,71 @@ class Quantile(Elementwise):
     """q * e above the prediction, (q - 1) * e below,
     where e is target - prediction (Koenker and Bassett 1978).
 
-    The network then predicts the value below which a share q of the targets is. One quantile a run.
+    The network then predicts the value below which a share q of the targets is. With several q it
+    has an output for each, of each target in turn; their mean loss is descended, and the median is
+    what is predicted and judged by metrics.
 
     Args:
-        q: The share, between 0 and 1.
+        q: The share, between 0 and 1; or several, 0.5 and one on each side of it among them.
     """
 
-    def __init__(self, q: Share = 0.5) -> None:
+    shares: Tensor
+
+    def __init__(self, q: Share | list[Share] = 0.5) -> None:
         super().__init__()
+        if isinstance(q, list):
+            check_quantiles(q)
         self.q = q
-        self.centre = f"{q:g} quantile"
+        self.quantiles = tuple(q) if isinstance(q, list) else ()
+        self.centre = "quantiles" if self.quantiles else f"{q:g} quantile"
+        if q != 0.5:
+            self.estimate = f"{in_words(q)} quantiles"
+        shares = torch.tensor(self.quantiles or (float(q),))  # type: ignore[arg-type]
+        self.register_buffer("shares", shares, persistent=False)
 
     def elements(self, output: Tensor, target: Tensor, reduction: str) -> Tensor:
-        error = target - output
-        values = torch.maximum(self.q * error, (self.q - 1) * error)
+        """Of outputs [B, C] for targets [B, T]: C is T, where a value stands for all quantiles, or
+        T times as many as there are quantiles.
+        """
+        several = len(self.shares)
+        if output.shape[1] == target.shape[1]:
+            output = output.repeat_interleave(several, 1)
+        error = target.repeat_interleave(several, 1) - output
+        q = self.shares.repeat(target.shape[1])
+        values = torch.maximum(q * error, (q - 1) * error)
         return values.mean() if reduction == "mean" else values
 
     def constant(self, target: Tensor) -> Tensor:
-        return target.float().quantile(self.q, 0).reshape(1, -1)
+        """[1, C], of each target in turn."""
+        return target.float().quantile(self.shares, 0).T.reshape(1, -1)
+
+
+def check_quantiles(q: Sequence[float]) -> None:
+    """Refuses quantiles that are no median with others on both sides, in order."""
+    if sorted(set(q)) != q or 0.5 not in q or not q[0] < 0.5 < q[-1]:
+        raise Refused(
+            f"loss.q={in_words(list(q))}: rising shares with 0.5, which is predicted, and others"
+            " on both sides are expected, such as loss.q=[0.05,0.5,0.95]"
+        )
+
+
+def in_words(q: float | list[float]) -> str:
+    """A share, or several, as the command line has them.
+
+    >>> in_words(0.9), in_words([0.05, 0.5])
+    ('0.9', '[0.05,0.5]')
+    """
+    return f"[{','.join(f'{one:g}' for one in q)}]" if isinstance(q, list) else f"{q:g}"
+
+
+def outputs_for(loss: Mapping[str, Any], targets: int) -> int:
+    """How many outputs a network needs for a loss's option.
+
+    >>> outputs_for({"_target_": "goldilocks.tasks.losses.Quantile", "q": [0.1, 0.5, 0.9]}, 2)
+    6
+    """
+    q = loss.get("q") if loss["_target_"].endswith(f".{Quantile.__name__}") else None
+    return targets * (len(q) if isinstance(q, list) else 1)
 
 
 # --- of classes -----------------------------------------------------------------------------------
@@ -210,6 +261,7 @@ class Quantile(Elementwise):
 class BCE(Loss):
     """The binary cross-entropy: -log of the true class's probability, of two."""
 
+    estimate = "probabilities"
     tasks = TWO_CLASSES
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
@@ -235,6 +287,7 @@ class BCE(Loss):
 class CrossEntropy(Loss):
     """The cross-entropy: -log of the true class's probability."""
 
+    estimate = "probabilities"
     tasks = ("multiclass",)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
@@ -268,6 +321,7 @@ class Focal(Loss):
             None: 1 for both.
     """
 
+    estimate = "probabilities"
     tasks: Sequence[str] = CLASSES
 
     def __init__(
@@ -324,14 +378,18 @@ def build_loss(node: Mapping[str, Any], spec: Spec, packages: Iterable[str] = ()
         found = AUTO[spec.task]()
     loss = found if isinstance(found, Loss) else OfRows(found)
     if spec.task not in loss.tasks:
-        fitting = [name for kind, name in NAMES.items() if spec.task in kind.tasks]
         name = NAMES.get(type(loss), node["_target_"].rpartition(".")[2])
         alpha = ".alpha" if isinstance(loss, Focal) and loss.alpha is not None else ""
         given = f"loss={name}" if not alpha else f"loss.alpha={loss.alpha:g}"
-        allowed = ", ".join(["auto", *fitting]) if not alpha else "task.class_weight=balanced"
-        one_of = "" if alpha else "one of: "
-        raise Refused(f"{given}: is not for {spec.task}; write {one_of}{allowed}")
+        raise not_for(given, spec.task, "task.class_weight=balanced" if alpha else "")
     return loss
+
+
+def not_for(given: str, task: str, instead: str = "") -> Refused:
+    """The refusal of a loss that is for other tasks."""
+    fitting = [name for kind, name in NAMES.items() if task in kind.tasks]
+    instead = instead or f"one of: {', '.join(['auto', *fitting])}"
+    return Refused(f"{given}: is not for {task}; write {instead}")
 
 
 def try_loss(loss: Loss, spec: Spec, where: str, *, probabilities: bool) -> None:
@@ -346,14 +404,17 @@ def try_loss(loss: Loss, spec: Spec, where: str, *, probabilities: bool) -> None
     if any(p.requires_grad for p in loss.parameters()):
         raise Refused(f"{where}: has weights of its own, which no optimizer trains")
     classes = spec.num_outputs
+    shares = max(len(getattr(loss, "quantiles", ())), 1)
     rows = 3 if classes != 3 else 4
-    output = torch.zeros(rows, classes, requires_grad=True)
+    output = torch.zeros(rows, classes * shares, requires_grad=True)
     target = torch.full((rows, classes), 1 / classes)
     if spec.task == "multiclass" and not probabilities:
         target = torch.zeros(rows, dtype=torch.long)
     try:
         found = loss(output, target)
     except Exception as error:  # whatever a class does that is no loss
+        if takes_others(loss, spec.task):
+            raise not_for(where, spec.task) from error
         taken = "probabilities [B, C]" if target.ndim == 2 else "class indices [B]"
         of_classes = f" with {taken}" if spec.task == "multiclass" else ""
         raise Refused(
@@ -364,6 +425,19 @@ def try_loss(loss: Loss, spec: Spec, where: str, *, probabilities: bool) -> None
         raise Refused(
             f"{where}: gives {shape} for {rows} rows; a loss for each, [{rows}], is needed"
         )
+
+
+def takes_others(loss: Loss, task: str) -> bool:
+    """Whether a loss takes the rows of a regression, though not these classes, or classes, though
+    not values.
+    """
+    output = torch.zeros(4, 3, requires_grad=True)
+    targets = {"values": torch.full((4, 3), 1 / 3), "classes": torch.zeros(4, dtype=torch.long)}
+    try:
+        found = loss(output, targets["values" if task == "multiclass" else "classes"])
+    except Exception:  # whatever a library says
+        return False
+    return isinstance(found, Tensor) and found.shape == (4,)
 
 
 def loss_in_words(node: Mapping[str, Any], task: TaskName) -> str:

@@ -170,9 +170,14 @@ def metric_makers(
             nodes[name] = node
             tasks = getattr(find_class(node, cast("Any", Metric), name, packages), "tasks", None)
             if tasks and spec.task not in tasks:
-                fitting = ", ".join([AUTO, *own_metrics(spec.task)])
-                raise Refused(f"metrics.{name}: is not for {spec.task}; write some of: {fitting}")
+                raise not_for(name, spec.task)
     return {name: maker(name, node, spec, packages) for name, node in nodes.items()}
+
+
+def not_for(name: str, task: str) -> Refused:
+    """The refusal of a metric that is for other tasks."""
+    fitting = ", ".join([AUTO, *own_metrics(task)])
+    return Refused(f"metrics.{name}: is not for {task}; write some of: {fitting}")
 
 
 def maker(name: str, node: Mapping[str, Any], spec: Spec, packages: Iterable[str]) -> Maker:
@@ -180,17 +185,35 @@ def maker(name: str, node: Mapping[str, Any], spec: Spec, packages: Iterable[str
     known = {"task": spec.task, "num_classes": spec.num_outputs, "num_outputs": spec.num_outputs}
     plain = {"_target_": node["_target_"], **keywords(node)}
 
-    def make() -> Metric:
-        kind, where = cast("Any", Metric), f"metrics.{name}"
+    def of(live: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():  # that it keeps the rows
             warnings.filterwarnings("ignore", message="Metric .* will save all")
-            metric = build(plain, kind, where, packages=packages, offered=known)
+            kind = cast("Any", Metric)
+            return build(plain, kind, f"metrics.{name}", packages=packages, offered=live)
+
+    def make() -> Metric:
+        try:
+            metric = of(known)
+        except Refused:
+            others = [task for task in (*REGRESSION, *CLASSES) if task != spec.task]
+            if any(builds(of, {**known, "task": task, "num_classes": 3}) for task in others):
+                raise not_for(name, spec.task) from None
+            raise
         if not isinstance(metric, Pooled):
             metric.distributed_available_fn = this_process
             metric.takes = getattr(metric, "takes", "predictions")
         return cast("Metric", metric)
 
     return make
+
+
+def builds(make: Callable[[Mapping[str, Any]], Metric], live: Mapping[str, Any]) -> bool:
+    """Whether a metric can be built for another task."""
+    try:
+        make(live)
+    except Refused:
+        return False
+    return True
 
 
 def keywords(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,23 +254,36 @@ def value_of(metric: Metric) -> float:
     return found.item() if found.numel() == 1 else found.float().mean().item()
 
 
-def try_metric(name: str, metric: Metric, output: Tensor, target: Tensor) -> None:
+def try_metric(name: str, make: Maker, output: Tensor, target: Tensor, task: str) -> None:
     """Refuses a class that is no metric of a task, before anything is trained.
 
     Args:
         name: Of the metric.
-        metric: Which is given rows, and emptied again.
+        make: Builds it.
         output: As the task's metrics take it.
         target: In the same form.
+        task: Whose rows they are.
     """
+    metric = make()
     try:
         metric.update(output, target)
         found = metric.compute()
-        metric.reset()
     except Refused:
         raise
     except Exception as error:  # whatever a library says of rows that it is not made for
+        if takes_others(make(), task):
+            raise not_for(name, task) from error
         raise Refused(f"metrics.{name}: cannot take these rows ({one_line(error)})") from error
     if not isinstance(found, Tensor) or found.ndim > 1:
         shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise Refused(f"metrics.{name}: gives {shape}; one number is needed")
+
+
+def takes_others(metric: Metric, task: str) -> bool:
+    """Whether a metric takes values, though not these classes, or classes, though not values."""
+    values, places = torch.tensor([0.1, 0.7, 0.8, 0.2]), torch.tensor([0, 1, 1, 0])
+    try:
+        metric.update(values, values.flip(0) if task != "regression" else places)
+    except Exception:  # whatever a library says
+        return False
+    return True

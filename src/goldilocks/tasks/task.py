@@ -4,7 +4,7 @@ Legend: B batch, C outputs, K members of an ensemble.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -59,6 +59,7 @@ class Task(nn.Module):
     target_centre: Tensor
     target_log: Tensor
     class_weight: Tensor
+    first_quantiles: Tensor
 
     def __init__(
         self,
@@ -91,6 +92,10 @@ class Task(nn.Module):
         self.decisions.check(spec)
         self.spec = spec
         self.criterion = OWN_LOSS[spec.task]() if loss is None else loss
+        self.quantiles: tuple[float, ...] = getattr(self.criterion, "quantiles", ())
+        self.outputs = spec.num_outputs * max(len(self.quantiles), 1)  # of the network
+        first = first_quantiles(self.quantiles, spec)
+        self.register_buffer("first_quantiles", first, persistent=False)
         self.mean_loss = self.criterion.mean  # a module's attributes are slow
         self.output_function = OUTPUTS[output][0] if output in OUTPUTS else None
         self.label_smoothing = label_smoothing
@@ -166,6 +171,8 @@ class Task(nn.Module):
         """From raw outputs [B, C] or [B, K, C] to [B, C]:
         logits, or a regression's values in the target's scale.
         """
+        if self.quantiles and output.shape[-1] == self.outputs:
+            output = output + self.first_quantiles
         if self.output_function is not None:
             output = self.output_function(output)
         if output.ndim == 2:
@@ -185,20 +192,36 @@ class Task(nn.Module):
             return output.softmax(-1)
         if self.spec.task == "binary":
             return output.sigmoid()
-        return self.unscale(output)
+        return self.unscale(self.middle(output))
+
+    def middle(self, values: Tensor) -> Tensor:
+        """Of a regression's quantiles, [..., T * Q], the median, [..., T]; others as they are."""
+        if not self.quantiles or values.shape[-1] == self.spec.num_outputs:
+            return values
+        return values[..., self.quantiles.index(0.5) :: len(self.quantiles)]
+
+    def of_each(self, known: Tensor, values: Tensor) -> Tensor:
+        """What is known of each target, [T], for each of the values: of quantiles [T * Q]."""
+        targets = len(known)
+        several = targets > 1 and values.shape[-1] > targets
+        return known.repeat_interleave(values.shape[-1] // targets) if several else known
 
     def unscale(self, values: Tensor) -> Tensor:
         """A regression's scaled values, [B, C], in the target's own units."""
-        values = values * self.target_scale + self.target_shift
-        return torch.where(self.target_log, values.exp(), values) if self.logged else values
+        scale, shift = (self.of_each(of, values) for of in (self.target_scale, self.target_shift))
+        values = values * scale + shift
+        if not self.logged:
+            return values
+        return torch.where(self.of_each(self.target_log, values), values.exp(), values)
 
     def scale(self, values: Tensor) -> Tensor:
         """The inverse of `unscale`: values in the target's own units, [B, C], as the network gives
         them.
         """
         if self.logged:
-            values = torch.where(self.target_log, values.log(), values)
-        return (values - self.target_shift) / self.target_scale
+            values = torch.where(self.of_each(self.target_log, values), values.log(), values)
+        scale, shift = (self.of_each(of, values) for of in (self.target_scale, self.target_shift))
+        return (values - shift) / scale
 
     def centre(self, values: Tensor) -> Tensor:
         """A regression's scaled values, [B, C], around zero,
@@ -237,8 +260,8 @@ class Task(nn.Module):
         """Refuses metrics that cannot take the task's rows."""
         output, target = self.made_up_rows()
         for name, make in self.makers.items():
-            metric = make()
-            try_metric(name, metric, *self.form(taken_by(metric), output, target))
+            rows = self.form(taken_by(make()), output, target)
+            try_metric(name, make, *rows, self.spec.task)
 
     def made_up_rows(self) -> tuple[Tensor, Tensor]:
         """Raw outputs, [B, C], and targets of a few rows, which are predicted well."""
@@ -246,14 +269,17 @@ class Task(nn.Module):
         if self.spec.task == "multiclass":
             target = torch.arange(2 * outputs) % outputs
             return 2 * F.one_hot(target, outputs).float(), target
-        target = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None].expand(-1, outputs)
-        return (2 * target - 1 if self.spec.task == "binary" else target), target
+        if self.spec.task == "regression":  # no whole numbers, which might be classes
+            target = torch.tensor([0.3, 1.2, 0.9, 0.1, 1.4])[:, None].expand(-1, outputs)
+            return target, target
+        target = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])[:, None]
+        return 2 * target - 1, target
 
     def update(
         self, metrics: Iterable[Metric], output: Tensor, target: Tensor, combined: bool = False
     ) -> None:
         """Hands outputs and targets to metrics, in the form that they take."""
-        output = output if combined else self.combine(output.float())
+        output = self.middle(output if combined else self.combine(output.float()))
         forms: dict[str, tuple[Tensor, Tensor]] = {}
         for metric in metrics:
             if isinstance(metric, nn.Module) and metric.device != output.device:
@@ -292,6 +318,16 @@ class Task(nn.Module):
     def reset_metrics(self, stage: str) -> None:
         for metric in self.metrics[stage].values():
             metric.reset()
+
+
+def first_quantiles(shares: Sequence[float], spec: Spec) -> Tensor:
+    """What is added to the outputs for quantiles, [T * Q], so that an untrained network, whose
+    outputs are near zero, begins with those of a normal distribution.
+    """
+    least, most = spec.target_range or (0.0, 0.0)
+    deviation = min(1.0, (most - least) / 4)  # 1 is that of a target that is standardized
+    quantiles = torch.special.ndtri(torch.tensor(shares, dtype=torch.double)) * deviation
+    return quantiles.float().repeat(spec.num_outputs)
 
 
 def constant_prediction(task: Task, targets: Tensor) -> Tensor:

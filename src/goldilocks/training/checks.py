@@ -381,13 +381,21 @@ def drops_before_norm(layers: list[nn.Module]) -> bool:
 
 
 def warnings_about_training(settings: Settings) -> Iterator[str]:
-    """Penalties in the wrong optimizer, and what early stopping cuts off."""
+    """Penalties in the wrong optimizer, classes that are balanced twice, and what early stopping
+    cuts off.
+    """
     if settings.regularization["l2"] and adapts(settings.optimizer):
         yield (
             "L2 in an adaptive optimizer is not weight decay, its strength is divided by the"
             " gradients' size"
             " (arXiv 1711.05101): write optimizer=adamw optimizer.weight_decay=0.01, or use the"
             " SGD family"
+        )
+    if len(balanced_by(settings)) > 1:
+        yield (
+            "data.sampler=balanced draws every class alike and task.class_weight=balanced weighs"
+            " them as if it did not, so rare classes count twice: write task.class_weight=none, or"
+            " data.sampler=null"
         )
     if settings.trainer.get("max_time") and has_length(settings.scheduler, settings.packages):
         yield (
@@ -409,6 +417,12 @@ def warnings_about_training(settings: Settings) -> Iterator[str]:
             "stochastic weight averaging begins late in trainer.max_epochs and early stopping may"
             " end the run before: " + fix
         )
+
+
+def balanced_by(settings: Settings) -> list[str]:
+    """What makes every class count alike in training."""
+    ways = {"task.class_weight": settings.task, "data.sampler": settings.data}
+    return [key for key, of in ways.items() if of.get(key.partition(".")[2]) == "balanced"]
 
 
 def adapts(optimizer: Node) -> bool:

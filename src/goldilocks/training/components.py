@@ -26,6 +26,7 @@ from goldilocks.optimizers.optimizer import build_optimizer
 from goldilocks.regularization.gradient_transforms import build_transforms, strengths_in
 from goldilocks.regularization.strengths import Regularization
 from goldilocks.schedulers.schedule import build_schedule
+from goldilocks.tasks.losses import outputs_for
 from goldilocks.tasks.objective import Objective, check_defined
 from goldilocks.training.checks import check, check_network, check_with_data, followed, warnings_for
 from goldilocks.training.module import TrainingModule
@@ -37,7 +38,8 @@ def build_network(settings: Settings, spec: Spec) -> nn.Module:
     """Builds the network for the data."""
     vectors = CategoryVectors(spec.category_counts) if spec.category_counts else None
     input_shape = (vectors.width(*spec.input_shape),) if vectors else spec.input_shape
-    live: dict[str, Any] = {"input_shape": input_shape, "num_outputs": spec.num_outputs}
+    outputs = outputs_for(settings.loss, spec.num_outputs)
+    live: dict[str, Any] = {"input_shape": input_shape, "num_outputs": outputs}
     network = build(
         settings.model,
         nn.Module,

@@ -32,18 +32,31 @@ class Outcome:
         true: [N] class indices, or [N, C] values in the target's own units.
         predicted: [N, C] probabilities of all classes, or [N, C] values in the target's own units.
         losses: [N], of each row; a regression's is the mean over its targets.
+        quantiles: [N, C * Q] of each target in turn, in its own units, where several are learnt.
     """
 
     rows: Array
     true: Array
     predicted: Array
     losses: Array
+    quantiles: Array | None = None
+
+    @property
+    def whole(self) -> Array:
+        """All that the loss takes."""
+        return self.predicted if self.quantiles is None else self.quantiles
 
     def take(self, places: Array) -> "Outcome":
         """Some of the rows, by their places in these arrays."""
-        return Outcome(*(getattr(self, name)[places] for name in FIELDS))
+        return Outcome(**{name: values[places] for name, values in self.arrays().items()})
+
+    def arrays(self) -> dict[str, Array]:
+        """Those that there are, by name."""
+        known = {name: getattr(self, name) for name in (*FIELDS, MORE)}
+        return {name: values for name, values in known.items() if values is not None}
 
 
+MORE = "quantiles"
 FIELDS = ("rows", "true", "predicted", "losses")
 
 
@@ -77,22 +90,24 @@ def outcome_of(
     plugin = trainer.precision_plugin
     data = trainer.datamodule
     loader = data.evaluation_loader(stage, f"limit_{stage}_batches", rank=0, world=1)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     with plugin.val_step_context():
         for x, y in (batch for item in loader for batch in batches_of(item)):
             output = network(plugin.convert_input(x)).float()
             true = task.unscale(y) if task.spec.task == "regression" else y.reshape(-1)
-            losses = task.row_losses(task.combine(output), y)
-            parts.append((true, predicted_from(task, output), losses))
+            values = task.combine(output)
+            more = [task.unscale(values)] if task.quantiles else []
+            parts.append((true, predicted_from(task, output), task.row_losses(values, y), *more))
     if not parts:
         return None
-    true, predicted, losses = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    true, predicted, losses, *more = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     if not predicted.isfinite().all():
         return None
     if task.spec.task != "regression":
         true = true.long()
     rows = np.asarray(data.row_numbers[stage])[: len(true)]
-    return Outcome(rows, true.numpy(), predicted.numpy(), losses.numpy())
+    quantiles = more[0].numpy() if more else None
+    return Outcome(rows, true.numpy(), predicted.numpy(), losses.numpy(), quantiles)
 
 
 def predicted_from(task: Task, output: Tensor) -> Tensor:
@@ -134,10 +149,14 @@ def targets_of(task: Task, true: Array) -> Tensor:
 
 
 @torch.no_grad()
-def with_losses(task: Task, rows: Array, true: Array, predicted: Array) -> Outcome:
+def with_losses(
+    task: Task, rows: Array, true: Array, predicted: Array, quantiles: Array | None = None
+) -> Outcome:
     """An Outcome of predictions that several networks have made together."""
-    losses = task.row_losses(values_of(task, predicted), targets_of(task, true))
-    return Outcome(rows, true, predicted.astype(np.float32), losses.numpy())
+    whole = predicted if quantiles is None else quantiles
+    losses = task.row_losses(values_of(task, whole), targets_of(task, true))
+    quantiles = None if quantiles is None else quantiles.astype(np.float32)
+    return Outcome(rows, true, predicted.astype(np.float32), losses.numpy(), quantiles)
 
 
 @torch.no_grad()
@@ -147,7 +166,7 @@ def scores(task: Task, name: str, predicted: Array, true: Array) -> NDArray[np.f
     Args:
         task: Whose metric it is.
         name: Without its stage, such as `loss` or `accuracy`.
-        predicted: [K, N, C], each as an Outcome has them.
+        predicted: [K, N, C], each as an Outcome has them; for the loss the `whole` of it.
         true: As an Outcome has it.
     """
     target = targets_of(task, true)
@@ -161,11 +180,11 @@ def scores(task: Task, name: str, predicted: Array, true: Array) -> NDArray[np.f
 
 def metrics_of(task: Task, outcome: Outcome, stage: str) -> dict[str, float]:
     """All metrics of a stage, by `stage/name`, from its predictions."""
-    names = ["loss", *task.names(stage)]
-    return {
-        f"{stage}/{name}": float(scores(task, name, outcome.predicted[None], outcome.true)[0])
-        for name in names
-    }
+    found = {}
+    for name in ("loss", *task.names(stage)):
+        predicted = outcome.whole if name == "loss" else outcome.predicted
+        found[f"{stage}/{name}"] = float(scores(task, name, predicted[None], outcome.true)[0])
+    return found
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -182,7 +201,7 @@ def save_outcome(outcome: Outcome, path: Path, max_rows: int) -> None:
         outcome = outcome.take(np.linspace(0, len(outcome.rows) - 1, max_rows).round().astype(int))
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    arrays: dict[str, Any] = {name: smaller(getattr(outcome, name)) for name in FIELDS}
+    arrays: dict[str, Any] = {name: smaller(of) for name, of in outcome.arrays().items()}
     try:
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
@@ -208,8 +227,9 @@ def read_outcome(path: Path) -> Outcome:
         )
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            outcome = Outcome(*(arrays[name] for name in FIELDS))
-        lengths = {len(getattr(outcome, name)) for name in FIELDS}
+            names = [*FIELDS, *([MORE] if MORE in arrays else [])]
+            outcome = Outcome(**{name: arrays[name] for name in names})
+        lengths = {len(of) for of in outcome.arrays().values()}
         assert len(lengths) == 1 and outcome.predicted.ndim == 2
     except Exception as error:  # zipfile's, numpy's and ours have no common base
         raise Refused(f"{path}: cannot be read ({one_line(error)})") from error

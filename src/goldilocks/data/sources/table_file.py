@@ -3,7 +3,7 @@
 Legend: N rows, F features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -54,6 +54,8 @@ class TableFile(TableData):
         separator: Between the columns of a text file; null finds out.
         header: Whether the first row names the columns; null finds out.
         encoding: Of a text file; null finds out.
+        not_missing: Words that are values in a column of words, though they stand for a missing
+            one elsewhere, such as NA, N/A or none.
         pieces: Into how many pieces, of equally many training rows each, every number is cut: the
             network gets how much of each lies below it, beside the number itself (piecewise linear
             encoding). auto: 8, fewer in small tables, none in those too large for it; see
@@ -85,6 +87,7 @@ class TableFile(TableData):
         separator: str | None = None,
         header: bool | None = None,
         encoding: str | None = None,
+        not_missing: list[str] | None = None,
         pieces: Literal["auto"] | Annotated[int, Field(ge=0, le=1000)] = "auto",
         max_one_hot: Annotated[int, Field(ge=1)] = 32,
         min_category_rows: Annotated[int, Field(ge=1)] = 2,
@@ -105,6 +108,7 @@ class TableFile(TableData):
             group_column,
             time_column,
         )
+        self.not_missing = tuple(not_missing or ())
         self.layout = Layout(separator, header, encoding)
         self.pieces, self.drop_duplicates = pieces, drop_duplicates
         self.max_one_hot, self.min_category_rows, self.target_log = (
@@ -249,7 +253,9 @@ class TableFile(TableData):
             self.columns = []
             known = self.preparation.columns
         else:
-            self.columns = describe_columns(frame, self.kinds, self.roles())
+            self.columns = describe_columns(
+                frame, self.kinds, self.roles(), not_missing=self.not_missing
+            )
             known = [column for column in self.columns if column.used]
             odd = [f"{column.name}: {column.odd}" for column in known if column.odd]
             self.said += odd
@@ -268,7 +274,8 @@ class TableFile(TableData):
         for name in self.targets:
             form = self.target_forms[name] = target_form(frame[name])
             series = frame[name]
-            self.class_marks = frequent_marks(series) if form.meaning == "words" else {}
+            words = form.meaning == "words"
+            self.class_marks = frequent_marks(series, self.not_missing) if words else {}
             read = classes_of(series, form, self.class_marks) if self.class_marks else clean(series)
             absent = series.isna() if is_number(series) else read.isna()
             known &= ~absent.to_numpy()
@@ -517,16 +524,16 @@ def check_columns(expected: list[str], found: list[str], where: str) -> None:
         )
 
 
-def frequent_marks(series: Any) -> dict[str, int]:
+def frequent_marks(series: Any, not_missing: Collection[str]) -> dict[str, int]:
     """Words that are marks of a missing value elsewhere,
-    and so frequent in a target of words that they are a class.
+    and a class of a target of words: they are frequent, or the user says so.
     """
     written = series.dropna().astype(object).map(word_of)
     counts = written[written != ""].value_counts()
     return {
         str(word): int(count)
         for word, count in counts.items()
-        if word in MARKS and count >= FREQUENT * counts.sum()
+        if word in MARKS and (word in not_missing or count >= FREQUENT * counts.sum())
     }
 
 

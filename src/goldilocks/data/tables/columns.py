@@ -5,8 +5,8 @@ Legend: N rows.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -87,7 +87,11 @@ class Column:
 
 
 def describe_columns(
-    frame: Any, given: Mapping[str, Kind], roles: Mapping[str, str], called: str = "data.columns"
+    frame: Any,
+    given: Mapping[str, Kind],
+    roles: Mapping[str, str],
+    called: str = "data.columns",
+    not_missing: Collection[str] = (),
 ) -> list[Column]:
     """What every column of a table is, the columns with a role of their own left out.
 
@@ -96,6 +100,7 @@ def describe_columns(
         given: Kinds that the user has decided.
         roles: What a column is used for beside the features, by name.
         called: The option of `given`, for messages.
+        not_missing: Words that are values, though they are marks of a missing one elsewhere.
 
     Raises:
         Refused: for a decision about a column that does not exist,
@@ -119,8 +124,27 @@ def describe_columns(
         column = describe(frame[name])
         if name in given:
             column = decide(frame[name], column, given[name], called)
-        found.append(column)
+        found.append(with_words(frame[name], column, not_missing))
     return found
+
+
+def with_words(series: Any, column: Column, not_missing: Collection[str]) -> Column:
+    """A column of words, in which some that are marks elsewhere are values."""
+    if not not_missing or column.form != WORDS or column.kind not in (*USED, "drop"):
+        return column
+    present = {*clean(series, not_missing).dropna()} & {*not_missing}
+    if not present or column.kind in ("numeric", "date"):
+        return column
+    counts = clean(series, present).dropna().value_counts()
+    kept = replace(
+        column,
+        missing=float(1 - counts.sum() / len(series)),
+        distinct=len(counts),
+        form=replace(WORDS, not_missing=tuple(sorted(present))),
+    )
+    if column.kind != "binary" or len(counts) == 2:
+        return kept
+    return replace(kept, kind="categorical", reason=f"{len(counts):,} different words")
 
 
 def decide(series: Any, column: Column, kind: Kind, called: str) -> Column:

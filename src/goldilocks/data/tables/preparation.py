@@ -485,7 +485,11 @@ def strange_rows(column: Fitted, series: Any) -> Iterator[tuple[str, NDArray[np.
     """What is wrong with a column's values, and the rows of which that is so, [N]."""
     from pandas.api import types
 
-    written = (series if types.is_numeric_dtype(series) else clean(series)).notna().to_numpy()
+    written = (
+        (series if types.is_numeric_dtype(series) else clean(series, column.form.not_missing))
+        .notna()
+        .to_numpy()
+    )
     if column.categories:
         known = [word for word in (*column.categories, *column.rare) if word != OTHER]
         unseen = places_of(replace(column, categories=known), series) < 0

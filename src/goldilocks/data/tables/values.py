@@ -57,6 +57,8 @@ class Form:
         unit: Of numbers: what is written before or after them, and taken off.
         day_first: Of dates: whether 01.02. is the first of February.
         stamp: Of dates that are whole numbers: `day` is 20240115, `s` and `ms` count from 1970.
+        not_missing: Of words: those that are values, though they are marks of a missing one
+            elsewhere.
     """
 
     meaning: Meaning = "words"
@@ -64,6 +66,10 @@ class Form:
     unit: str = ""
     day_first: bool = False
     stamp: Literal["", "day", "s", "ms"] = ""
+    not_missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "not_missing", tuple(self.not_missing))  # a list in a file
 
 
 NUMBERS, WORDS = Form("numbers"), Form("words")
@@ -105,7 +111,7 @@ def words_of(series: Any, form: Form = WORDS) -> Any:
     """Values as words, a pandas Series [N] of str and None: 1, 1.0 and " 1" are the same."""
     import pandas as pd
 
-    words = clean(series)
+    words = clean(series, form.not_missing)
     if form.meaning not in ("numbers", "truth") or pd.api.types.is_numeric_dtype(series):
         return words
     return pd.Series(by_word(words, partial(canonical, form=form), None), words.index, dtype=object)
@@ -122,9 +128,9 @@ def classes_of(series: Any, form: Form, kept: Collection[str]) -> Any:
     return words.where(~written.isin(list(kept)), written)
 
 
-def clean(series: Any) -> Any:
+def clean(series: Any, not_missing: Collection[str] = ()) -> Any:
     """Values as words without spaces around them, a pandas Series [N] of str and None,
-    which a mark is too.
+    which a mark is too, but for those that are values.
     """
     import pandas as pd
 
@@ -132,7 +138,8 @@ def clean(series: Any) -> Any:
         series = pd.Series(numbers_of(series), index=series.index)
     codes, values = pd.factorize(series.astype(object))
     words = [word_of(value) for value in values]
-    table = np.array([None if word in MARKS else word for word in words] + [None], dtype=object)
+    marks = MARKS - {*not_missing}
+    table = np.array([None if word in marks else word for word in words] + [None], dtype=object)
     return pd.Series(table[codes], index=series.index, dtype=object)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from goldilocks.sweeps.ensemble import ensemble_of
 from goldilocks.sweeps.execution.folder import trial_row
 from goldilocks.sweeps.report.summary import Configuration, Summary
+from goldilocks.sweeps.report.worth import compared
 
 
 def as_plain(
@@ -28,6 +29,7 @@ def as_plain(
         "alike": [one.number for one in summary.alike],
         "front": [one.number for one in summary.front],
         "ensemble": (ensemble_of(summary.folder) or {}).get("ensemble"),
+        "baselines": compared(summary),
         "importances": dict(importances),
         "seconds": summary.seconds,
         "wall_time": summary.wall_time,

@@ -23,6 +23,7 @@ from goldilocks.sweeps.report.summary import (
     reasons_of,
 )
 from goldilocks.sweeps.report.wording import called, plural, shown, with_deviation
+from goldilocks.sweeps.report.worth import worth_sentences
 from goldilocks.sweeps.search.settings import LEARNING
 
 IMPROVING, LENGTH = "still improving", "trainer.max_epochs"  # the finding, and what ends a run
@@ -34,6 +35,7 @@ def conclusions(summary: Summary, allowed: Allowed = lambda key, value: True) ->
         *best_sentences(summary),
         *front_sentences(summary),
         *ensemble_sentences(summary.folder),
+        *worth_sentences(summary),
         *certainty_sentences(summary),
         *edge_sentences(summary, allowed),
         *late_sentences(summary),

@@ -29,6 +29,7 @@ from goldilocks.sweeps.report.rendering import Cell, Section, Table, markdown, p
 from goldilocks.sweeps.report.summary import Configuration, Summary
 from goldilocks.sweeps.report.tables import best_per_value, trials_table
 from goldilocks.sweeps.report.wording import overrides_of, plural, shown
+from goldilocks.sweeps.report.worth import worth_sentences
 
 SHOWN = 10  # configurations whose curves are drawn
 MOST_VALUES = 12  # of a parameter that gets a table of its values
@@ -55,7 +56,11 @@ def try_report(folder: Path, trials: Sequence[Trial]) -> None:
     """
     try:
         summary = read_summary(folder, trials)
-        told = [*best_sentences(summary), *length_sentences(summary)]
+        told = [
+            *best_sentences(summary),
+            *worth_sentences(summary),
+            *length_sentences(summary),
+        ]
         print(*(text.replace("`", "") for text in told), sep="\n")
         print(f"report   {write_report(folder, summary)}")
     except Exception as error:  # of whatever library: the sweep is done

@@ -26,8 +26,9 @@ def scores_of(
         targets: As the loss takes them, [R, N, ...].
     """
     outputs = outputs.float()
-    if tasks[0].output_function is not None or outputs.ndim > 3:
-        outputs = torch.stack([task.combine(own) for task, own in zip(tasks, outputs, strict=True)])
+    if tasks[0].output_function is not None or tasks[0].quantiles or outputs.ndim > 3:
+        pairs = zip(tasks, outputs, strict=True)
+        outputs = torch.stack([task.middle(task.combine(own)) for task, own in pairs])
     found: list[dict[str, float]] = [{} for _ in tasks]
     forms: dict[str, tuple[Tensor, Tensor]] = {}
     for name, metric in tasks[0].metrics[stage].items():
