@@ -160,7 +160,8 @@ def test_a_run_has_a_folder_a_fold_and_their_means_and_spread(command) -> None:
     assert told in ended.out
     assert len({of["config_hash"] for of in [*found, result]}) == 4
     alone = command(*SMALL, "data.folds=3", "data.fold=2")
-    assert read_result(alone.folder)["metrics"] == found[2]["metrics"], "a fold is an ordinary run"
+    same = pytest.approx(found[2]["metrics"], rel=1e-4)
+    assert read_result(alone.folder)["metrics"] == same, "a fold is an ordinary run"
     again = command(f"resume={ended.folder}")
     assert (again.code, again.err) == (0, f"{ended.folder} is done: nothing to resume\n")
 
@@ -201,17 +202,16 @@ def test_the_fold_that_failed_is_named_and_done_again(
         None,
     )
     assert result["error"] == {"type": "RuntimeError", "message": "fold_1: unlucky"}
-    assert not (ended.folder / "fold_2").exists()
-    stamp = (ended.folder / "fold_0" / "result.json").stat().st_mtime_ns
-    (ended.folder / "fold_2").mkdir()  # a process that was killed then
+    stamps = {
+        n: (ended.folder / n / "result.json").stat().st_mtime_ns for n in ("fold_0", "fold_2")
+    }
     again = command("resume=last")
     assert again.code == 0, again.err
-    assert (ended.folder / "fold_0" / "result.json").stat().st_mtime_ns == stamp
+    for name, stamp in stamps.items():
+        assert (ended.folder / name / "result.json").stat().st_mtime_ns == stamp
     assert len(runs) == 4
-    assert (
-        read_result(ended.folder)["metrics"]
-        == read_result(command(*SMALL, "data.folds=3").folder)["metrics"]
-    )
+    whole = read_result(command(*SMALL, "data.folds=3").folder)["metrics"]
+    assert read_result(ended.folder)["metrics"] == pytest.approx(whole, rel=1e-3)
 
 
 def test_ctrl_c_ends_all_folds_and_resuming_goes_on(command, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_all_folds_and_resuming_goes_on(command, tmp_path: Path) -> 
     assert (
         read_result(folder)["status"] == read_result(folder / "fold_0")["status"] == "interrupted"
     )
-    assert not (folder / "fold_1").exists()
+    assert read_result(folder / "fold_1")["status"] == "interrupted"
     refused = command(f"resume={folder}", "trainer.max_epochs=3")
     assert refused.code == 2
     assert f"write resume={folder}/fold_0 trainer.max_epochs=3" in refused.err
@@ -235,7 +235,6 @@ def test_a_fold_that_diverges_ends_the_run(command) -> None:
     assert ended.code == 1
     result = read_result(ended.folder)
     assert (result["status"], result["objective"]["value"]) == ("diverged", None)
-    assert not (ended.folder / "fold_1").exists()
 
 
 def test_what_needs_one_network_says_where_they_are(command, tmp_path: Path) -> None:

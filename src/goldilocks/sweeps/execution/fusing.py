@@ -6,6 +6,7 @@ trials -> groups of the same layers -> what memory allows -> one stack each; the
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from goldilocks.sweeps.execution.trials import Trial, run_trial
@@ -137,7 +138,7 @@ class Grouping:
                 alone.setdefault(reason, []).extend(same)
             else:
                 most = most_of(check(same[0].config), self.size_of(same[0]))
-                found += [Group(same[at : at + most]) for at in range(0, len(same), most)]
+                found += [Group(part) for part in evenly(same, most)]
         return found + [Group(same, reason) for reason, same in alone.items()]
 
     def reason_for_few(self, same: Sequence[Trial]) -> str | None:
@@ -151,3 +152,10 @@ class Grouping:
     def most_of(self, trial: Trial) -> int:
         """Trials that memory holds at a time."""
         return most_of(check(trial.config), self.size_of(trial))
+
+
+def evenly(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
+    """As few parts as hold no more than `most` each, of about the same size."""
+    parts = -(-len(trials) // most)
+    edges = [len(trials) * part // parts for part in range(parts + 1)]
+    return [list(trials[first:last]) for first, last in pairwise(edges)]

@@ -9,7 +9,6 @@ import copy
 import importlib.util
 import itertools
 import os
-import re
 import shutil
 import sys
 import threading
@@ -33,6 +32,7 @@ from goldilocks.sweeps.execution.trials import (
     run_trial,
     trial_result,
 )
+from goldilocks.sweeps.search.compose import without_launcher
 
 PLUGINS = "hydra_plugins"
 QUEUES = (
@@ -62,10 +62,7 @@ def launcher_of(sweeper: Any, folder: Path | None = None) -> Any:
     if folder is not None:
         cfg.hydra.sweep.dir = folder.resolve().as_posix()
         # A job composes a configuration of which nothing is used: it needs no launcher.
-        overrides = cfg.hydra.overrides.hydra
-        cfg.hydra.overrides.hydra = [
-            override for override in overrides if not re.match(r"\+*hydra[./]launcher", override)
-        ]
+        cfg.hydra.overrides.hydra = without_launcher(cfg.hydra.overrides.hydra)
         cfg.sweep.storage = None  # some launchers write all of this into files
         cfg.hydra.overrides.task = list(map(without_passwords, cfg.hydra.overrides.task))
         if (

@@ -1,8 +1,10 @@
 """From a command line with several values to the configuration of each trial."""
 
+import copy
 import pickle
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +44,10 @@ class Composer:
     """
 
     def __init__(self, sweeper: Any) -> None:
-        self.config, self.loader = sweeper.config, sweeper.hydra_context.config_loader
+        self.loader = sweeper.hydra_context.config_loader
+        self.config = copy.deepcopy(sweeper.config)  # a trial's needs no launcher
+        own = self.config.hydra.overrides
+        own.hydra = without_launcher(own.hydra)
         parser = OverridesParser.create(config_loader=self.loader)
         self.parse = cache(parser.parse_override)
         self.sets_value = cache(lambda override: self.is_value(self.parse(override)))
@@ -156,6 +161,11 @@ class Composer:
             for element in elements
             if is_directory(element.path)
         }
+
+
+def without_launcher(overrides: Iterable[str]) -> list[str]:
+    """Overrides of Hydra's own without those that choose a launcher or its options."""
+    return [own for own in overrides if not re.match(r"\+*hydra[./]launcher", own)]
 
 
 def is_directory(path: str) -> bool:
