@@ -1,11 +1,12 @@
 """What the template costs, as ratios measured in one run:
-`python scripts/benchmark.py [start train sweep data gpu]`.
+`python scripts/benchmark.py [start train sweep data fused gpu]`.
 
 start: printing the configuration and the help against importing Hydra; a run of one step against
 importing torch and Lightning. train: steps a second of a run, with metrics, TensorBoard,
 checkpoints and early stopping on, against a bare PyTorch loop over the same tensors with the same
 network, optimizer flags and clipping. sweep: seconds that a trial costs beyond its steps and its
-validation. data: the time of an epoch as the rows grow. gpu: rows a second of runs on a GPU, their
+validation. data: the time of an epoch as the rows grow. fused: how many times as fast sweeps are
+whose trials are trained as one network; only where it is named. gpu: rows a second of runs on a GPU, their
 share of a bare loop's, and memory; only where it is named.
 
 What is compared is measured in turns, at least 7 times; medians and the range are printed.
@@ -56,7 +57,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all but gpu)")
+    parser.add_argument(
+        "parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all but fused, gpu)"
+    )
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="length of a measurement of train (default: 2)"
@@ -65,7 +68,7 @@ def main() -> int:
         "--quick", action="store_true", help="one short measurement of each: does it run?"
     )
     parser.add_argument(
-        "--only", default="", help="of train and gpu, only the cases whose name holds this"
+        "--only", default="", help="of train, fused and gpu, only the cases whose name holds this"
     )
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
@@ -239,6 +242,7 @@ def sweep_overhead(trials: int) -> float:
         "trainer.max_epochs=5",
         f"seed=range({trials})",
         "callbacks.progress_bar=null",
+        "hydra/launcher=basic",
     ]
     with tempfile.TemporaryDirectory() as folder, chdir(folder), open(os.devnull, "w") as nowhere:
         sys.argv = ["train.py", *words]
@@ -313,6 +317,13 @@ def gpu_part(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     return measure(given)
 
 
+def fused_part(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Sweeps whose trials are trained as one network; see studies/benchmark_fused.py."""
+    from studies.benchmark_fused import measure
+
+    return measure(given)
+
+
 # --- showing --------------------------------------------------------------------------------------
 
 PARTS = {
@@ -320,6 +331,7 @@ PARTS = {
     "train": train_part,
     "sweep": sweep_part,
     "data": data_part,
+    "fused": fused_part,
     "gpu": gpu_part,
 }
 DEFAULT = ("start", "train", "sweep", "data")

@@ -681,7 +681,7 @@ def best_again(command, folder: Path) -> dict:
 
 def test_a_sweep_leaves_a_report_and_its_best_trial(command, tmp_path: Path):
     pytest.importorskip("plotly")
-    ended = command(*SWEEP, "sweep.seeds=2")
+    ended = command(*SWEEP, "sweep.seeds=2", "hydra/launcher=basic")
     folder = tmp_path / "logs/sweeps/s"
     assert ended.code == 0, ended.err
     assert "report   logs/sweeps/s/report.html" in ended.out
@@ -705,8 +705,7 @@ def test_a_sweep_leaves_a_report_and_its_best_trial(command, tmp_path: Path):
     trial = read_result(folder / str(best.number))
     again = best_again(command, folder)
     assert again["config_hash"] == trial["config_hash"]
-    metrics = {key: again["metrics"][key] for key in trial["metrics"]}
-    assert metrics == pytest.approx(trial["metrics"], rel=1e-4)  # the trial had company
+    assert trial["metrics"].items() <= again["metrics"].items()
     assert any(key.startswith("test/") for key in again["metrics"])
 
     curve = validation_curve(folder / "0", "val/loss")

@@ -81,14 +81,19 @@ def tell(group: Group, told: set[str]) -> None:
 def run_group(
     folder: Path, group: Group, ended: Callable[[Trial], None], wait: bool
 ) -> list[Trial]:
-    """Runs the trials of a group; gives those that other sweeps run."""
+    """Runs the trials of a group; gives those that other sweeps run.
+    Trials that do not fit into memory together are run again in two halves.
+    """
     left: list[Trial] = []
+    again: list[Trial] = []
 
     def one(trial: Trial, partner: Partner | None) -> None:
-        if run_trial(folder, trial, wait=wait, partner=partner):
-            ended(trial)
-        else:
+        if not run_trial(folder, trial, wait=wait, partner=partner):
             left.append(trial)
+        elif partner is not None and len(group.trials) > 1 and lacked_memory(trial):
+            again.append(trial)
+        else:
+            ended(trial)
 
     if group.reason is not None:
         for trial in group.trials:
@@ -103,7 +108,15 @@ def run_group(
     for partner in partners:
         if partner.error is not None and not isinstance(partner.error, KeyboardInterrupt):
             raise partner.error
+    for half in evenly(again, -(-len(again) // 2)) if again else []:
+        left += run_group(folder, Group(half), ended, wait)
     return left
+
+
+def lacked_memory(trial: Trial) -> bool:
+    """Whether a trial failed because memory was full."""
+    error = trial.outcome.get("error") or {}
+    return error.get("type") == "OutOfMemory"
 
 
 # --- which trials go together ---------------------------------------------------------------------
