@@ -6,8 +6,8 @@ importing torch and Lightning. train: steps a second of a run, with metrics, Ten
 checkpoints and early stopping on, against a bare PyTorch loop over the same tensors with the same
 network, optimizer flags and clipping. sweep: seconds that a trial costs beyond its steps and its
 validation. data: the time of an epoch as the rows grow. fused: how many times as fast sweeps are
-whose trials are trained as one network; only where it is named. gpu: rows a second of runs on a GPU, their
-share of a bare loop's, and memory; only where it is named.
+whose trials are trained as one network. gpu: rows a second of runs on a GPU, their share of a bare
+loop's, and memory. The last two only where they are named.
 
 What is compared is measured in turns, at least 7 times; medians and the range are printed.
 `--write` renews docs/benchmarks.md.
@@ -58,7 +58,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all but fused, gpu)"
+        "parts", nargs="*", help=f"of {', '.join(PARTS)}; default: {', '.join(DEFAULT)}"
     )
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument(

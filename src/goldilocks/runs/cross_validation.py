@@ -36,7 +36,7 @@ from goldilocks.runs.trained import task_of
 from goldilocks.runs.uncertainty import NOTHING, calibrated, given_out, judge, settle
 from goldilocks.tasks.task import Task
 from goldilocks.training.components import Parts
-from goldilocks.training.fused.alike import reason_against, too_large
+from goldilocks.training.fused.alike import reason_against, threads_of, too_large
 from goldilocks.training.fused.steps import StepsTogether
 from goldilocks.training.fused.turns import Partner, answer_all
 from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
@@ -127,7 +127,8 @@ def run_together(train: Train, request: RunRequest, parts: Parts | None) -> dict
         return work
 
     partners = [Partner(work_of(fold)) for fold in range(request.cfg.data.folds)]
-    answer_all(partners, StepsTogether())
+    assert parts is not None
+    answer_all(partners, StepsTogether(threads_of(parts.settings)))
     for partner in partners:
         if partner.error is not None:
             raise partner.error

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from goldilocks.sweeps.execution.trials import Trial, run_trial
 from goldilocks.training.checks import check
-from goldilocks.training.fused.alike import layers_of, most_of, reason_against, too_large
+from goldilocks.training.fused.alike import (
+    layers_of,
+    most_of,
+    reason_against,
+    threads_of,
+    too_large,
+)
 from goldilocks.training.fused.steps import StepsTogether
 from goldilocks.training.fused.turns import Partner, answer_all
 
@@ -104,7 +110,7 @@ def run_group(
         return lambda partner: one(trial, partner)
 
     partners = [Partner(work_of(trial)) for trial in group.trials]
-    answer_all(partners, StepsTogether())
+    answer_all(partners, StepsTogether(threads_of(check(group.trials[0].config))))
     for partner in partners:
         if partner.error is not None and not isinstance(partner.error, KeyboardInterrupt):
             raise partner.error

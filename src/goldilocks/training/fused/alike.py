@@ -17,7 +17,7 @@ from goldilocks.training.trainer import Trainer, watches_steps
 FREE = {"seed", "name", "log_dir", "callbacks", "logger", "objective", "lr_range", "loss"}
 FREE |= {"kept_predictions", "record_changes", "resume"}
 FREE_IN = {
-    "trainer": {"max_epochs", "gradient_clip_val", "gradient_clip_algorithm", "threads"},
+    "trainer": {"max_epochs", "gradient_clip_val", "gradient_clip_algorithm"},
     "data": {"fold"},
     "optimizer": {
         "lr",
@@ -116,6 +116,12 @@ def most_of(settings: Settings, parameters: int) -> int:
     rows = min(batch_of(settings), MOST_ACTIVE)
     own = BYTES * parameters * (COPIES + rows / WIDTH)
     return max(2, min(MOST, int(SHARE_OF_MEMORY * free / own)))
+
+
+def threads_of(settings: Settings) -> int:
+    """Threads of the CPU that train a stack."""
+    asked = settings.trainer.get("threads", "auto")
+    return 1 if asked == "auto" else asked
 
 
 def batch_of(settings: Settings) -> int:

@@ -6,6 +6,7 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from goldilocks.data.loaders import GATHERED_BYTES, Batches
 from goldilocks.training.fused.augmentation import StackedAugmentation
@@ -41,10 +42,14 @@ def judged(questions: Sequence[Judgement]) -> list[dict[str, float]]:
     outputs, targets = (torch.stack(list(of)) for of in zip(*pairs, strict=True))
     tasks = [question.module.task for question in questions]
     scores = scores_of(tasks, "val", outputs, targets)
-    losses = torch.stack(
-        [task.loss(*own) for task, *own in zip(tasks, outputs, targets, strict=True)]
-    )
-    return [{"val/loss": loss, **own} for loss, own in zip(losses.tolist(), scores, strict=True)]
+    kinds = [loss_of(question.module) for question in questions]
+    losses = [0.0] * len(tasks)
+    for kind in dict.fromkeys(kinds):
+        rows = [row for row, own in enumerate(kinds) if own == kind]
+        of_kind = vmap(tasks[rows[0]].loss)(outputs[rows], targets[rows])
+        for row, value in zip(rows, of_kind.tolist(), strict=True):
+            losses[row] = value
+    return [{"val/loss": loss, **own} for loss, own in zip(losses, scores, strict=True)]
 
 
 class Stack:
@@ -75,7 +80,6 @@ class Stack:
             self.networks, self._losses(), first.trainer.precision_plugin.forward_context
         )
         self.extra = self._extra()
-        self.work = 0  # parameters times rows of a batch
         self.mixes = self.augment.mixes and first.task.spec.task == "multiclass"
 
     def _losses(self) -> list[tuple[RowLoss, int]]:
@@ -127,8 +131,6 @@ class Stack:
     def take(self, questions: Sequence[Steps]) -> list[Taken]:
         """Takes the steps of one item of each run."""
         items = {id(question.module): question.item for question in questions}
-        first = questions[0].item
-        self.work = self.networks.values.numel() * first.sizes[0]
         present = [row for row, module in enumerate(self.modules) if id(module) in items]
         idle = items[id(self.modules[present[0]])]  # what rows without a run compute, for nothing
         every = [items.get(id(module), idle) for module in self.modules]

@@ -1,20 +1,15 @@
 """Answers what runs that train together ask for: their steps, and their metrics."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
 
 from goldilocks.errors import one_line
-from goldilocks.machine.threads import ALL_THREADS
 from goldilocks.training.fused.stack import Judgement, Stack, Steps, judged
 from goldilocks.training.fused.turns import Partner
 from goldilocks.training.module import Taken, TrainingModule
-
-# Parameters of all networks times rows of a batch, from which on several threads are faster.
-WORTH_THREADS = 20_000_000
 
 Q = TypeVar("Q")
 
@@ -24,19 +19,19 @@ class StepsTogether:
 
     Runs with as many rows and batches are one stack, which is built again when many have left it.
     Networks that torch cannot stack take their steps one by one: they get no answer.
+
+    Args:
+        threads: Of the CPU. With more than one, every operation waits for the slowest of them:
+            where others use the machine too that took ten times as long, so `auto` is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
         self.stacks: list[Stack] = []
         self.refused: dict[str, str] = {}  # by kind of network: why it cannot be stacked
 
     def __call__(self, partners: Sequence[Partner]) -> list[Any]:
         """What each has asked for."""
-        with threads_of_stacks(sum(one.work for one in self.stacks)):
-            return self.answers(partners)
-
-    def answers(self, partners: Sequence[Partner]) -> list[Any]:
-        """See `__call__`."""
         questions: list[Steps | Judgement] = [partner.question for partner in partners]
         answers: dict[int, Any] = {}
         steps = [question for question in questions if isinstance(question, Steps)]
@@ -70,18 +65,6 @@ class StepsTogether:
             return [None] * len(questions)
         self.stacks.append(stack)
         return stack.take(questions)
-
-
-@contextmanager
-def threads_of_stacks(work: int) -> Iterator[None]:
-    """Within the block, a large stack has all threads. The runs have one each, for what they do by
-    themselves: OpenMP would start threads for each of theirs.
-    """
-    torch.set_num_threads(ALL_THREADS if work >= WORTH_THREADS else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(1)
 
 
 def alike(question: Steps) -> Any:
