@@ -30,7 +30,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from goldilocks.cli.main import cli, refusals
+from goldilocks.cli.main import refusals
 from goldilocks.machine.interrupts import passed_on
 from goldilocks.machine.progress import shown_progress
 from studies.stopwatch import Watch, after, before
@@ -253,7 +253,7 @@ def sweep_overhead(trials: int) -> float:
             TrainingModule.on_train_epoch_start = resumed  # type: ignore[method-assign]
             TrainingModule.on_validation_end = paused  # type: ignore[method-assign]
             began = time.perf_counter()
-            code = cli(train.main)
+            code = train.main()
             wall = time.perf_counter() - began
         finally:
             sys.stdout, sys.stderr = screen

@@ -1,29 +1,8 @@
-"""The report of a sweep: `python scripts/report.py SWEEP`, a sweep folder or `last`.
-
-Writes report.html and report.md into the folder, and its best trial as experiment/best.yaml. A
-sweep does so itself at its end; this is for one that was killed, or is still running.
-"""
+"""The report of a sweep: `python scripts/report.py SWEEP`, a sweep folder or `last`."""
 
 import sys
 
-from goldilocks.cli.main import refusals
-from goldilocks.cli.script import ScriptParser
-
-
-def main() -> int:
-    parser = ScriptParser(__doc__)
-    parser.add_argument(
-        "sweep", help="a sweep folder, or last: the sweep that was started or resumed last"
-    )
-    parser.add_argument("--log-dir", default="logs", help="where `last` looks (default: logs)")
-    given = parser.parse_args()
-    with refusals() as outcome:
-        from goldilocks.sweeps.report.page import write_report
-        from goldilocks.sweeps.report.reading import find_sweep
-
-        print(write_report(find_sweep(given.sweep, given.log_dir)))
-    return outcome.code
-
+from goldilocks.cli.verbs.report import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -149,13 +149,11 @@ def command(
     def run(*words: str) -> SimpleNamespace:
         import train
 
-        from goldilocks.cli.main import cli
-
         before = set(tmp_path.glob("logs/runs/*"))
         monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *words])
         GlobalHydra.instance().clear()
         capfd.readouterr()
-        code = cli(train.main)
+        code = train.main()
         out, err = capfd.readouterr()
         new = sorted(set(tmp_path.glob("logs/runs/*")) - before)
         return SimpleNamespace(

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from goldilocks.cli.main import cli
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `studies` is
 from studies.stopwatch import Watch
 
@@ -37,7 +35,7 @@ def main(arguments: list[str]) -> int:
     }
     sys.argv = ["train.py", "-m", *arguments]
     began = time.perf_counter()
-    code = cli(train.main)
+    code = train.main()
     clock = time.perf_counter() - began
     trials = watches["reported"].calls
     cpu = {name: watch.cpu / max(trials, 1) * 1000 for name, watch in watches.items()}

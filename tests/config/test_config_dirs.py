@@ -13,8 +13,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 
 from conftest import ROOT
-from goldilocks.cli.explain import explain_key, explain_option
 from goldilocks.cli.help import ENDLESS, help_text
+from goldilocks.cli.mistakes import explain_key, explain_option
 from goldilocks.config.compose import compose, prepare_hydra
 from goldilocks.config.options import options, roots
 from goldilocks.config.places import CONF

@@ -554,15 +554,13 @@ def test_what_conf_says_itself_is_allowed(tmp_path: Path, monkeypatch):
     conf = tmp_path / "conf"
     (conf / "logger").mkdir(parents=True)
     (conf / "logger" / "mlflow.yaml").write_text("x: {save_dir: /scratch, name: '${oc.env:ME}'}\n")
-    monkeypatch.setattr(strangers, "CONF", conf)
-    strangers.own_values.cache_clear()
+    monkeypatch.setattr(strangers, "own_conf", lambda: [conf])
     content = {"logger": {"x": {"save_dir": "/scratch", "name": "${oc.env:ME}"}}}
     strangers.refuse_paths(content, "config.yaml", tmp_path, None)
     strangers.refuse_references(content, "config.yaml")
     other = {"logger": {"x": {"dirpath": "/scratch"}}}
     with pytest.raises(Refused):
         strangers.refuse_paths(other, "config.yaml", tmp_path, None)
-    strangers.own_values.cache_clear()
 
 
 def with_store(log_dir: str, filled: bool) -> dict:

@@ -49,8 +49,7 @@ for words in json.loads(sys.argv[1]):
     sys.argv = words
     if words[0] == "train.py":
         import train
-        from goldilocks.cli.main import cli
-        codes.append(cli(train.main))
+        codes.append(train.main())
     else:
         runpy.run_path(words[0], run_name="__main__")
         codes.append(0)

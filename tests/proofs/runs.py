@@ -15,7 +15,6 @@ from unittest import mock
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from goldilocks.cli.main import cli
 from goldilocks.config.places import CONF
 from goldilocks.runs import folder as run_folder
 from goldilocks.training.outcome import read_outcome
@@ -53,7 +52,7 @@ def command(*words: str) -> SimpleNamespace:
 
         typed = mock.patch.object(sys, "argv", [str(CONF.parent / "train.py"), *words])
         with typed, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli(train.main)
+            code = train.main()
     finally:
         sys.path.remove(str(CONF.parent))
         GlobalHydra.instance().clear()

@@ -1,15 +1,16 @@
-"""`--help`: every option of every group with a line about it."""
+"""`--help` of training: every option of every group with a line about it."""
 
 import shutil
+import sys
 import textwrap
 
 from goldilocks.config.options import card, groups, options
 
 USAGE = {
-    "python train.py [group=option ...] [key=value ...]": "train one network",
-    "python train.py -m group=option,option key=value,value": "train one for each combination",
-    "python train.py resume=last": "continue an interrupted run",
-    "python train.py --cfg job [...]": "print the configuration, run nothing",
+    " [group=option ...] [key=value ...]": "train one network",
+    " -m group=option,option key=value,value": "train one for each combination",
+    " resume=last": "continue an interrupted run",
+    " --cfg job [...]": "print the configuration, run nothing",
 }
 ENDLESS = 10_000  # columns of what is no terminal: a line stays a line, as grep likes it
 NARROW = 30  # columns, with fewer of which the words stand below the name
@@ -24,13 +25,30 @@ def help_text(width: int | None = None) -> str:
     width = width or shutil.get_terminal_size((ENDLESS, 24)).columns
     known = {group: options(group) for group in groups()}
     column = 4 + max(len(option) for names in known.values() for option in names)
-    lines = [line for usage in USAGE.items() for line in row(*usage, 56, width)]
+    train, explain = commands()
+    lines = [line for use, told in USAGE.items() for line in row(train + use, told, 58, width)]
     for group, names in known.items():
         lines += ["", group]
         for option in names:
             lines += row(f"  {option}", card(group, option), column, width)
     keys = "optimizer.lr=0.01 trainer.max_epochs=50 regularization=[dropout,l2]"
-    return "\n".join([*lines, "", *row("Any key of the configuration:", keys, 30, width)])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            *row("Any key of the configuration:", keys, 30, width),
+            *row("All about an option:", f"{explain} optimizer=nadam", 30, width),
+        ]
+    )
+
+
+def commands() -> tuple[str, str]:
+    """How training, and an explanation, is asked for where this was: of the program, or of
+    `goldilocks train`.
+    """
+    if sys.argv[0].startswith("goldilocks "):
+        return "goldilocks train", "goldilocks explain"
+    return "python train.py", "python -m goldilocks explain"
 
 
 def row(name: str, text: str, column: int, width: int) -> list[str]:

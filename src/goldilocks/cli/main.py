@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from goldilocks.cli.explain import FULL_ERROR, composed_keys, explain, explain_key, of_import
 from goldilocks.cli.help import help_text
+from goldilocks.cli.mistakes import FULL_ERROR, composed_keys, explain, explain_key, of_import
 from goldilocks.config.compose import prepare_hydra
 from goldilocks.config.options import roots
 from goldilocks.errors import Refused

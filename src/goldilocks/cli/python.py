@@ -20,12 +20,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from goldilocks.callbacks.checkpoint import read_history
-from goldilocks.cli.explain import explain
 from goldilocks.cli.main import (
     killed_as_by_ctrl_c,
     places_of_resumed,
     refuse_sweep_without_m,
 )
+from goldilocks.cli.mistakes import explain
 from goldilocks.config.compose import compose
 from goldilocks.config.grammar import quote
 from goldilocks.data.tables.values import MARKS
@@ -274,4 +274,12 @@ def plain_console(file: Any) -> Any:
     """A console that writes plain text."""
     from rich.console import Console
 
-    return Console(file=file, highlight=False, soft_wrap=True, no_color=True, width=200)
+    return Console(
+        file=file,
+        force_terminal=False,  # in a notebook, too
+        force_jupyter=False,
+        no_color=True,
+        highlight=False,
+        soft_wrap=True,
+        width=200,
+    )

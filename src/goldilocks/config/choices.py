@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from goldilocks.config.places import ROOT
+from goldilocks.config.places import home
 from goldilocks.config.plain import plain
 from goldilocks.config.search_ranges import SWEEP
 
@@ -45,7 +45,7 @@ def same_place(key: str, value: Any) -> Any:
     if not isinstance(value, str) or not (key in ("path", "root") or key.endswith("_path")):
         return value
     path = Path(value).expanduser().absolute().resolve()
-    project = ROOT.resolve()
+    project = home().resolve()
     return str(path.relative_to(project) if path.is_relative_to(project) else path)
 
 
@@ -58,7 +58,8 @@ def chosen(choices: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
         for group, option in choices.items()
         if option is not None and "/" not in group
     }
-    single.pop(SWEEP, None)
+    for group in (SWEEP, "project"):
+        single.pop(group, None)
     several = {
         "regularization": [
             key for key, strength in cfg.get("regularization", {}).items() if is_on(strength)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from goldilocks.config.choices import chosen
 from goldilocks.config.grammar import read_as_typed
 from goldilocks.config.options import roots
-from goldilocks.config.places import CONF
+from goldilocks.config.places import CONF, own_conf
 from goldilocks.config.search_ranges import of_run
 
 
@@ -87,13 +87,13 @@ def composed_from(folders: Sequence[Path], overrides: Sequence[str]) -> DictConf
     Hydra's own state, as that of a sweep that runs, is not touched.
 
     Args:
-        folders: Of options, in the order in which they are looked for: conf/, then others.
+        folders: Of options, in the order in which they are looked for. Those that are trusted are
+            looked for in any case: Hydra's plugin of ours adds a project's.
         overrides: As on the command line.
     """
-    assert folders[0] == CONF
     Plugins.instance()  # registers what reads the folders
     places = create_config_search_path(str(CONF))
-    for folder in folders[1:]:
+    for folder in (folder for folder in folders if folder not in own_conf()):
         places.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
     return ConfigLoaderImpl(places).load_configuration(
         "train", list(overrides), run_mode=RunMode.RUN

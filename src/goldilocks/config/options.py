@@ -1,5 +1,5 @@
 """Which groups and options there are:
-in conf/, and in the folder of a `--config-dir`. Import-light.
+in conf/, a project's first, and in the folder of a `--config-dir`. Import-light.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from goldilocks.config.places import CONF
+from goldilocks.config.places import CONF, own_conf
 from goldilocks.errors import Refused
 
 CONFIG_DIR = re.compile(r"(?:--config-d(?:ir?)?|-cd)(?:=(?P<folder>.*))?", re.DOTALL)
@@ -17,7 +17,7 @@ CONFIG_DIR = re.compile(r"(?:--config-d(?:ir?)?|-cd)(?:=(?P<folder>.*))?", re.DO
 
 def roots() -> list[Path]:
     """The folders that hold options, in the order in which Hydra looks:
-    conf/, then that of `--config-dir`.
+    conf/, a project's before goldilocks' own, then that of `--config-dir`.
 
     Raises:
         Refused: for a `--config-dir` that is no folder, or has an option that conf/ has: Hydra
@@ -32,9 +32,9 @@ def roots() -> list[Path]:
                 f"--config-dir={folder}: no such folder; write the folder of your options"
             )
         for path in option_files(Path(folder)):
-            if (CONF / path.relative_to(folder)).exists():
+            if any((own / path.relative_to(folder)).exists() for own in own_conf()):
                 raise Refused(f"{path}: conf/ has an option of this name; rename the file")
-    return [CONF, *map(Path, given)]
+    return [*own_conf(), *map(Path, given)]
 
 
 def option_files(root: Path) -> Iterator[Path]:
@@ -61,7 +61,7 @@ def groups() -> list[str]:
         for root in roots()
         for path in root.iterdir()
         if path.is_dir() and any(path.glob("*.yaml"))
-    } - {"hydra"}
+    } - {"hydra", "project"}
     order = re.findall(
         r"^  - (\w+): ", (CONF / "train.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE
     )

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from goldilocks.config.places import CONF
+from goldilocks.config.places import CONF, OWN, own_conf, project
 from goldilocks.errors import Refused
 
 OURS = ("hydra", "packages", "log_dir", "resume")  # only conf/ and the command line set these
@@ -177,12 +177,18 @@ def is_own(key: str, value: str, log_dir: str | None) -> bool:
     return any(value in (word, word.replace(LOG_DIR, log_dir)) for word in said)
 
 
-@cache
 def own_values() -> frozenset[tuple[str, str]]:
     """All words that the files of conf/ set, with the last part of their key."""
+    return values_in(tuple(own_conf()))
+
+
+@cache
+def values_in(folders: tuple[Path, ...]) -> frozenset[tuple[str, str]]:
+    """The same of some folders, which are read once a process."""
     import yaml
 
-    files = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.rglob("*.yaml"))
+    paths = (path for folder in folders for path in folder.rglob("*.yaml"))
+    files = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths)
     found = (pair for content in files for pair in leaves(content))
     return frozenset((key.rpartition(".")[2], value) for key, value in found if type(value) is str)
 
@@ -192,22 +198,26 @@ def own_packages() -> list[str]:
     of conf/train.yaml, and of the command that started this process.
     """
     said = os.environ.get(PACKAGES, "").split(",")
-    return list(dict.fromkeys([*packages_of_conf(), *filter(None, said)]))
+    known = settings_with(project())["packages"]
+    return list(dict.fromkeys([*known, *filter(None, said)]))
 
 
-@cache
-def packages_of_conf() -> tuple[str, ...]:
-    import yaml
-
-    return tuple(yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["packages"])
-
-
-@cache
 def own_log_dir() -> str:
-    """The `log_dir` of conf/train.yaml."""
+    """The `log_dir` of conf/train.yaml, or of a project."""
+    return str(settings_with(project())["log_dir"])
+
+
+@cache
+def settings_with(folder: Path | None) -> dict[str, Any]:
+    """The top-level keys of conf/train.yaml, with what a project sets otherwise."""
     import yaml
 
-    return str(yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["log_dir"])
+    files = [CONF / "train.yaml", *([folder / OWN] if folder else [])]
+    return {
+        key: value
+        for path in files
+        for key, value in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).items()
+    }
 
 
 # --- overrides and names --------------------------------------------------------------------------
@@ -277,18 +287,19 @@ def judge_file(loaded: Any, name: str) -> None:
         return
     root = Path(loaded.path.removeprefix("file://")).resolve()
     file = Path(os.path.normpath(root / f"{name.removesuffix('.yaml')}.yaml"))
-    of_conf = root == CONF.resolve()
+    of_conf = root in [folder.resolve() for folder in own_conf()]
     if not (file if of_conf else file.resolve()).is_relative_to(root):
         raise Refused(f"{name}: leads out of {root}; write the name of an option")
     if of_conf:
         return
-    if loaded.provider == "main":  # conf/ as a sweep has frozen it: what it says of Hydra is over
+    frozen = loaded.provider in ("main", "project")
+    if frozen:  # conf/ as a sweep has frozen it: what it says of Hydra is over
         take_ours(loaded.config)
     content = OmegaConf.to_container(loaded.config, resolve=False)
     assert isinstance(content, dict)
     sweep = content.get("sweep")
-    storage = isinstance(sweep, dict) and sweep.get("storage") and loaded.provider != "main"
-    set_there = [key for key in OURS if key in content and loaded.provider != "main"]
+    storage = isinstance(sweep, dict) and sweep.get("storage") and not frozen
+    set_there = [key for key in OURS if key in content and not frozen]
     if set_there or storage:
         key = set_there[0] if set_there else "sweep.storage"
         raise Refused(

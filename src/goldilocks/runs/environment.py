@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from goldilocks.config.places import ROOT
+from goldilocks.config.places import home
 from goldilocks.config.privacy import shareable, without_passwords
 from goldilocks.errors import Refused
 from goldilocks.machine.files import read_json
@@ -77,7 +77,7 @@ def git_state() -> dict[str, Any]:
         try:
             done = subprocess.run(
                 ["git", *arguments],
-                cwd=ROOT,
+                cwd=home(),
                 capture_output=True,
                 text=True,
                 timeout=10,

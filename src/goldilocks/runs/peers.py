@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import distributed
 
-from goldilocks.config.places import ROOT, SOURCE
+from goldilocks.config.places import SOURCE, home
 from goldilocks.machine import devices
 from goldilocks.machine.files import write_json
 from goldilocks.machine.interrupts import uninterrupted
@@ -120,7 +120,7 @@ def environment(sharers: int, device: str | None = None) -> dict[str, str]:
     It imports nothing from the current directory, which may be a run folder of somebody else's.
     """
     given = filter(None, [os.environ.get("PYTHONPATH")])
-    path = os.pathsep.join([str(SOURCE), *given, str(ROOT)])
+    path = os.pathsep.join([str(home() / "src"), str(SOURCE), *given, str(home())])
     threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // sharers, 1)))
     own = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": threads}
     return own if device is None else {**own, "CUDA_VISIBLE_DEVICES": device}

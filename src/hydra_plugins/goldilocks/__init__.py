@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -14,6 +16,16 @@ from omegaconf import DictConfig
 AUTO = "auto"
 DEVICE = r"(?:\d+|(?:GPU|MIG)-[\w/-]+)"
 DEVICES = re.compile(rf"{DEVICE}(?:,{DEVICE})*")
+
+
+class ProjectOptions(SearchPathPlugin):
+    """Options of the project in use come before goldilocks' own; see goldilocks.config.places."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        from goldilocks.config.places import project
+
+        if folder := project():
+            search_path.prepend("project", f"file://{folder / 'conf'}", anchor="main")
 
 
 class StudySweeper(Sweeper):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from goldilocks.config.choices import NOT_HASHED
 from goldilocks.config.compose import composed_from
-from goldilocks.config.places import CONF
+from goldilocks.config.places import own_conf
 from goldilocks.config.search_ranges import of_run
 from goldilocks.errors import Refused
 from goldilocks.sweeps.execution.trials import Trial
@@ -39,7 +39,7 @@ def write_best(folder: Path, trial: Trial, about: str) -> Path:
     for group, option in trial.choices.items():
         if "/" in group or group in APART or not isinstance(option, str):
             continue
-        if not (CONF / group / f"{option}.yaml").exists():
+        if not any((own / group / f"{option}.yaml").exists() for own in own_conf()):
             if not isinstance(wanted.get(group), dict):
                 continue
             write(
@@ -71,7 +71,7 @@ def write(path: Path, text: str) -> Path:
 
 def composed(folder: Path, overrides: Iterable[str]) -> DictConfig:
     """What overrides compose with conf/ and the options in a folder."""
-    cfg = composed_from([CONF, folder], list(overrides))
+    cfg = composed_from([folder], list(overrides))
     return of_run(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
 
 

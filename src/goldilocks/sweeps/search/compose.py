@@ -95,7 +95,8 @@ class Composer:
             choices, ranges = dict(cfg.hydra.runtime.choices), stated_ranges(cfg)
             with open_dict(cfg):
                 del cfg["hydra"]
-            choices.pop("sweep", None)
+            for group in ("sweep", "project"):
+                choices.pop(group, None)
             own = of_run(cfg)
             self.composed[rest] = Base(own, pickle.dumps(own), choices, ranges)
         return self.composed[rest]

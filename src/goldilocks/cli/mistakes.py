@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 
 from goldilocks.config.options import groups, options, options_with, roots
+from goldilocks.config.places import CONF
 from goldilocks.errors import Refused, near_miss, one_line
 
 FROM_LIGHTNING = {
@@ -41,7 +42,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError):
         return of_system(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return explain_key(match[1].split("@")[0])
+        key = match[1].split("@")[0]
+        return with_pointer(explain_key(key), key)
     if match := re.search(r"Could not delete '([^']+)'\. No match in the defaults list", text):
         group = match[1].split("=")[0]
         if group not in groups():
@@ -50,7 +52,7 @@ def explain(error: BaseException) -> str:
         instead = f"write {group}=none, or choose" if "none" in known else "choose"
         return f"~{match[1]}: cannot be left out; {instead} one of: {', '.join(known)}"
     if match := re.search(r"Could not delete from config\. '([^']+)'", text):
-        return explain_key(match[1])
+        return with_pointer(explain_key(match[1]), match[1])
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*full_key: (\S+))?", text):
         return f"{match[2] or 'the configuration'} refers to {match[1]}, which does not exist"
     if match := re.search(r"Sweep parameters '([^']+)' requires --multirun", text):
@@ -155,6 +157,17 @@ def explain_key(key: str) -> str:
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     within = f" in {parent}" if parent and siblings else ""
     return f"{key}: no such key{within}; " + near_miss(key, siblings or known | set(groups()))
+
+
+def with_pointer(line: str, key: str) -> str:
+    """A line about a key that no option has, with the command that tells what there is."""
+    group, dot, _ = key.partition(".")
+    if not dot or group not in groups() or not ("did you mean" in line or "write one of" in line):
+        return line
+    text = (CONF / "train.yaml").read_text(encoding="utf-8")
+    usual = [f"{group}={name}" for name in re.findall(rf"^  - {group}: (\w+)", text, re.MULTILINE)]
+    given = [word for word in sys.argv[1:] if re.fullmatch(rf"{group}=[\w-]+", word)]
+    return f"{line} python -m goldilocks explain {[group, *usual, *given][-1]} lists them"
 
 
 def explain_override(override: str) -> str:
