@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from goldilocks.data.loaders import GATHERED_BYTES, Batches
+from goldilocks.tasks.task import Task
 from goldilocks.training.fused.augmentation import StackedAugmentation
 from goldilocks.training.fused.evaluation import scores_of
 from goldilocks.training.fused.network import Gradients, RowLoss, StackedNetwork
@@ -46,10 +47,19 @@ def judged(questions: Sequence[Judgement]) -> list[dict[str, float]]:
     losses = [0.0] * len(tasks)
     for kind in dict.fromkeys(kinds):
         rows = [row for row, own in enumerate(kinds) if own == kind]
-        of_kind = vmap(tasks[rows[0]].loss)(outputs[rows], targets[rows])
-        for row, value in zip(rows, of_kind.tolist(), strict=True):
+        own = losses_of([tasks[row] for row in rows], outputs[rows], targets[rows])
+        for row, value in zip(rows, own.tolist(), strict=True):
             losses[row] = value
     return [{"val/loss": loss, **own} for loss, own in zip(losses, scores, strict=True)]
+
+
+def losses_of(tasks: Sequence[Task], outputs: Tensor, targets: Tensor) -> Tensor:
+    """The losses, [R], of runs that have the same one."""
+    try:
+        return vmap(tasks[0].loss)(outputs, targets)
+    except RuntimeError:  # a loss of the user's own that torch cannot stack
+        pairs = zip(tasks, outputs, targets, strict=True)
+        return torch.stack([task.loss(*own) for task, *own in pairs])
 
 
 class Stack:
