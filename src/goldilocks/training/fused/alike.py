@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from goldilocks.config.build import find_class
 from goldilocks.config.choices import is_on
 from goldilocks.machine import devices
+from goldilocks.regularization.gradient_transforms import strengths_in
 from goldilocks.schedulers.schedule import cycles_momentum
 from goldilocks.training.fused.optimizer import LINEAR
 from goldilocks.training.settings import Settings
@@ -31,6 +32,19 @@ FREE_IN = {
     },
     "task": {"calibration", "threshold", "false_positive_cost", "false_negative_cost"},
 }
+# What training/fused applies; a strength that somebody adds to the module's steps is none of these.
+STRENGTHS = {
+    "l1",
+    "l2",
+    "max_norm",
+    "label_smoothing",
+    "noise",
+    "mixup",
+    "cutmix",
+    "cutout",
+    "shift",
+}
+STRENGTHS |= {"dropout", "alpha_dropout", "ema", "swa"}
 DROPOUTS = ("dropout", "alpha_dropout")
 # Parameters times rows of a batch up to which training together is faster than one by one, by kind
 # of device: from `python scripts/benchmark.py fused`, docs/benchmarks.md.
@@ -58,6 +72,9 @@ def reason_against(settings: Settings) -> str | None:
     kind: Any = find_class(settings.optimizer, Optimizer, "optimizer", settings.packages)
     if kind not in LINEAR:
         return f"{kind.__name__} does not move in proportion to its rate"
+    for name, strength in strengths_in(settings.regularization).items():
+        if name not in STRENGTHS and is_on(strength):
+            return f"regularization.{name} is none that a stack knows"
     for name, node in settings.callbacks.items():
         if node is None:
             continue
