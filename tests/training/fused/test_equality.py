@@ -120,7 +120,39 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# Each kind once in the ordinary suite.
+OFTEN = {
+    "momentum",
+    "nadam",
+    "adagrad",
+    "schedule onecycle",
+    "schedule plateau",
+    "betas",
+    "decay",
+    "coupled decay",
+    "l1 and l2",
+    "max_norm",
+    "label smoothing",
+    "clip by norm",
+    "clip by value",
+    "gradient noise",
+    "ema",
+    "swa",
+    "weights and smoothing",
+    "accumulation",
+    "lengths",
+    "steps",
+    "rare validation",
+    "losses",
+    "two classes",
+    "realmlp",
+    "tabm",
+}
+
+
+@pytest.mark.parametrize(
+    "case", [c if c in OFTEN else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
+)
 def test_the_weights_are_those_of_runs_alone(case, tmp_path):
     shared, each = CASES[case]
     trials = [[*shared, *own] for own in each]
@@ -136,6 +168,49 @@ def test_the_weights_are_those_of_runs_alone(case, tmp_path):
             one, other = (checkpoint(tmp_path / how, number, name) for how in ("alone", "together"))
             for key, weight in one["state_dict"].items():
                 assert distance(other["state_dict"][key], weight) < 1e-5, key
+
+
+LONG = [case for case in CASES if case not in ("lengths", "patience", "steps", "cnn")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LONG)
+def test_after_two_hundred_steps_too(case, tmp_path):
+    shared, each = CASES[case]
+    trials = [[*shared, *own, "trainer.max_epochs=35", "trainer.max_steps=200"] for own in each]
+    trials = [[*trial, "callbacks.early_stopping=null"] for trial in trials]
+    one_by_one(tmp_path / "alone", trials)
+    together(tmp_path / "together", trials)
+    for number in range(len(trials)):
+        one, other = (checkpoint(tmp_path / how, number) for how in ("alone", "together"))
+        assert one["global_step"] == other["global_step"]
+        for key, weight in one["state_dict"].items():
+            assert distance(other["state_dict"][key], weight) < 1e-4, key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["digits", "wine", "diabetes"])
+def test_the_same_of_64_trials_is_the_best(data, tmp_path):
+    rates = (0.0003, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01)
+    trials = [
+        [f"data={data}", f"optimizer.lr={rate}", f"seed={seed}", "data.batch_size=32"]
+        for rate in rates
+        for seed in range(8)
+    ]
+    found = [of(tmp_path / of.__name__, trials) for of in (one_by_one, together)]
+    values = [[result["objective"]["value"] for result in results] for results in found]
+    assert values[1] == pytest.approx(values[0], rel=1e-3)
+    assert values[1].index(min(values[1])) == values[0].index(min(values[0]))
+
+
+@pytest.mark.gpu
+def test_runs_train_together_on_a_gpu(tmp_path):
+    trials = [["trainer=gpu", *own] for own in RATES]
+    alone = one_by_one(tmp_path / "alone", trials)
+    found = together(tmp_path / "together", trials)
+    for before, after in zip(alone, found, strict=True):
+        assert after["status"] == "done", after["error"]
+        assert after["metrics"] == pytest.approx(before["metrics"], rel=1e-2, abs=1e-3)
 
 
 def distance(one, other):

@@ -15,8 +15,13 @@ QUICK = [
     "data.batch_size=16",
     "trainer.max_epochs=4",
     "callbacks.progress_bar=null",
-    "callbacks.health=null",
     "callbacks.baselines=null",
+    "callbacks.health=null",
+    "callbacks.histograms=null",
+    "callbacks.graph=null",
+    "callbacks.charts=null",
+    "callbacks.evaluation=null",
+    "callbacks.importance=null",
     "logger=none",
     "model=shallow",
     "model.width=8",
@@ -32,6 +37,7 @@ def request_of(folder: Path, overrides: list[str], **more) -> RunRequest:
         quick.remove("model.width=8")
     cfg, choices = compose([*quick, *overrides])
     folder.mkdir(parents=True, exist_ok=True)
+    (folder.parent / "sweep.yaml").touch()  # a trial draws and explains less
     return RunRequest(cfg, folder, overrides, choices, test=False, **more)
 
 
