@@ -46,10 +46,12 @@ def print_forecast(
     seconds = estimates(trials, checker)
     if settings.learns:
         seconds *= (settings.n_trials or 0) * settings.seeds
-    slots = len(slots_of(launcher)) if type(launcher).__name__ == "ProcessLauncher" else 1
+    kind = type(launcher).__name__
+    slots = len(slots_of(launcher)) if kind == "ProcessLauncher" else 1
+    less = ", less where they are trained as one network" if kind == "FusedLauncher" else ""
     print(
         f"{len(seconds)} trials, {slots} at a time: {duration(sum(seconds) / slots)} if none stops"
-        " early"
+        f" early{less}"
     )
 
 
