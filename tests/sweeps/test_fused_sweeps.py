@@ -41,6 +41,22 @@ def test_a_fused_sweep_leaves_what_one_by_one_does(command, tmp_path):
     assert found["fused"][2] == found["basic"][2]
 
 
+def test_folds_that_end_at_different_epochs_are_trained_as_alone(command, tmp_path):
+    words = ["optimizer.lr=0.1,0.001", "data.folds=3", "trainer.max_epochs=8"]
+    words += ["callbacks.early_stopping.patience=1"]
+    found = {}
+    for launcher in ("basic", "fused"):
+        ended = command(*SWEEP, *words, f"hydra/launcher={launcher}")
+        assert ended.code == 0, ended.err
+        known = [read_result(tmp_path / f"logs/sweeps/s/{n}") for n in range(2)]
+        values = [one["objective"]["value"] for one in known]
+        found[launcher] = values, [one["epochs"] for one in known]
+        (tmp_path / "logs").rename(tmp_path / launcher)
+    assert found["fused"][0] == pytest.approx(found["basic"][0], rel=1e-4)
+    assert found["fused"][1] == found["basic"][1]
+    assert len(set(found["fused"][1])) == 2
+
+
 def test_trials_are_grouped_by_their_layers(command, tmp_path):
     words = ["model=shallow,deep,linear", "seed=0,1", "optimizer=nadam,asgd"]
     ended = command(*SWEEP, *words, "hydra/launcher=fused")

@@ -38,7 +38,7 @@ from goldilocks.tasks.task import Task
 from goldilocks.training.components import Parts
 from goldilocks.training.fused.alike import reason_against, threads_of, too_large
 from goldilocks.training.fused.steps import StepsTogether
-from goldilocks.training.fused.turns import Partner, answer_all
+from goldilocks.training.fused.turns import Partner, Works, answer_all
 from goldilocks.training.outcome import Outcome, metrics_of, read_outcome, save_outcome
 
 FINISHED = ("done", "diverged", "pruned")
@@ -86,7 +86,8 @@ def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> 
             own_parts = parts if fold == 0 else None
             one = known.get(fold) or run_fold(train, replace(request, rows=rows), fold, own_parts)
             found.append(one)
-            print_fold(fold, cfg.data.folds, found[-1])
+            if request.partner is None:
+                print_fold(fold, cfg.data.folds, found[-1])
             result = folded(cfg, choices, found)
             if result["status"] == "running" and is_given_up(result, fold + 1, request.report):
                 result["status"] = "pruned"
@@ -105,9 +106,13 @@ def run_folds(train: Train, request: RunRequest, parts: Parts | None = None) -> 
 
 def are_together(request: RunRequest, parts: Parts | None) -> bool:
     """Whether the networks of all folds are trained as one: where that is faster, and none of them
-    decides on the next.
+    decides on the next. A trial that trains together with others has been found to be so.
     """
-    if request.partner is not None or request.report is not None or parts is None:
+    if request.report is not None:
+        return False
+    if request.partner is not None:
+        return True
+    if parts is None:
         return False
     parameters = sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad)
     settings = parts.settings
@@ -126,9 +131,13 @@ def run_together(train: Train, request: RunRequest, parts: Parts | None) -> dict
 
         return work
 
-    partners = [Partner(work_of(fold)) for fold in range(request.cfg.data.folds)]
-    assert parts is not None
-    answer_all(partners, StepsTogether(threads_of(parts.settings)))
+    works = [work_of(fold) for fold in range(request.cfg.data.folds)]
+    if request.partner is not None:
+        partners = request.partner.ask(Works(works))
+    else:
+        partners = [Partner(work) for work in works]
+        assert parts is not None
+        answer_all(partners, StepsTogether(threads_of(parts.settings)))
     for partner in partners:
         if partner.error is not None:
             raise partner.error

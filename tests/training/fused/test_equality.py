@@ -92,6 +92,10 @@ CASES = {
     ),
     "accumulation": (["trainer.accumulate_grad_batches=3"], RATES),
     "lengths": ([], [["trainer.max_epochs=2"], ["trainer.max_epochs=5"], []]),
+    "one leaves, and the others stay": (
+        ["scheduler=onecycle", "regularization=ema", "regularization.ema=0.9"],
+        [["trainer.max_epochs=2"], *([f"seed={seed}"] for seed in range(1, 5))],
+    ),
     "patience": (
         ["trainer.max_epochs=8"],
         [["callbacks.early_stopping.patience=0", "optimizer.lr=1"], ["seed=1"], ["seed=2"]],
@@ -140,7 +144,7 @@ OFTEN = {
     "swa",
     "weights and smoothing",
     "accumulation",
-    "lengths",
+    "one leaves, and the others stay",
     "steps",
     "rare validation",
     "losses",

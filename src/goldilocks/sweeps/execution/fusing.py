@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from goldilocks.runs.cross_validation import are_asked
 from goldilocks.sweeps.execution.trials import Trial, run_trial
 from goldilocks.training.checks import check
 from goldilocks.training.fused.alike import (
@@ -156,8 +157,7 @@ class Grouping:
             if reason := self.reason_for_few(same):
                 alone.setdefault(reason, []).extend(same)
             else:
-                most = most_of(check(same[0].config), self.size_of(same[0]))
-                found += [Group(part) for part in evenly(same, most)]
+                found += [Group(part) for part in evenly(same, self.most_of(same[0]))]
         return found + [Group(same, reason) for reason, same in alone.items()]
 
     def reason_for_few(self, same: Sequence[Trial]) -> str | None:
@@ -169,8 +169,9 @@ class Grouping:
         return too_large(check(same[0].config), self.size_of(same[0]))
 
     def most_of(self, trial: Trial) -> int:
-        """Trials that memory holds at a time."""
-        return most_of(check(trial.config), self.size_of(trial))
+        """Trials that memory holds at a time, each with the networks of all its folds."""
+        networks = trial.config.data.folds if are_asked(trial.config) else 1
+        return max(2, most_of(check(trial.config), self.size_of(trial)) // networks)
 
 
 def evenly(trials: Sequence[Trial], most: int) -> list[list[Trial]]:

@@ -150,7 +150,7 @@ class Stack:
         steps_left = module.trainer.steps_left(module.global_step)
         if index == 0:
             module.seed_epoch()
-        self.step.begin()
+        self.step.begin(present)
         kept: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, outputs, targets of a batch
         steps = 0
         for x, y in batches_of_all(every):

@@ -57,10 +57,15 @@ class StackedStep:
         )
         self.transformed = [row for row, step in enumerate(steps) if step.transforms]
         self.averaged = [row for row, step in enumerate(steps) if step.average is not None]
-        self.begin()
+        self.begin(range(len(steps)))
 
-    def begin(self) -> None:
-        """Before the batches of an item."""
+    def begin(self, present: Sequence[int]) -> None:
+        """Before the batches of an item.
+
+        Args:
+            present: The rows whose runs have not left.
+        """
+        self.present = present
         self.optimizer.read()
         self.norms: list[Tensor] = []  # [R], of measured steps
         self.clipped: list[Tensor] = []
@@ -74,7 +79,8 @@ class StackedStep:
         if self.l1 is not None:
             gradient.addcmul_(self.stack.values.sign(), self.l1)
         for row in self.transformed:
-            self.transform(row)
+            if row in self.present:
+                self.transform(row)
         self.clip(gradient)
         self.optimizer.step()
         if any(self.max_norm):
@@ -93,9 +99,9 @@ class StackedStep:
 
     def clip(self, gradient: Tensor) -> None:
         """By each run's norm, or value; keeps the norms as `Gradients` does."""
-        due = self.steps[0].gradients.step % EVERY == 0
-        for step in self.steps:
-            step.gradients.step += 1
+        due = self.steps[self.present[0]].gradients.step % EVERY == 0
+        for row in self.present:
+            self.steps[row].gradients.step += 1
         if not (due or self.clips_norms):
             if self.clips_values:
                 self.clip_values_of(gradient)
@@ -130,7 +136,8 @@ class StackedStep:
     def after(self) -> None:
         """What follows from the weights that have moved, run by run."""
         moved = False
-        for step in self.steps:
+        for row in self.present:
+            step = self.steps[row]
             step.taken += 1
             if step.average is not None:
                 step.average.update()
@@ -143,7 +150,7 @@ class StackedStep:
     def hand_out(self) -> None:
         """Gives each run's own step the norms of the item that has ended."""
         norms, after, due = self.measurements()
-        for row in range(len(self.steps)):
+        for row in self.present:
             self.hand_to(row, norms, after, due)
 
     def hand_to(self, row: int, norms: Tensor, after: Tensor | None, due: Tensor) -> None:

@@ -68,11 +68,14 @@ class StepsTogether:
 
 
 def alike(question: Steps) -> Any:
-    """What must be the same of runs that make one stack: the course of an epoch."""
+    """What must be the same of runs that make one stack: the course of an epoch, and the steps
+    before it, which moments are corrected by.
+    """
     module: TrainingModule = question.module
     item = question.item
-    left = module.trainer.steps_left(module.global_step)
-    return len(item.x), tuple(item.sizes), module.batches_in_epoch, module.batch_index, left
+    done = module.global_step
+    left = module.trainer.steps_left(done)
+    return len(item.x), tuple(item.sizes), module.batches_in_epoch, module.batch_index, done, left
 
 
 def grouped(questions: Iterable[Q], key: Callable[[Q], Any]) -> list[list[Q]]:

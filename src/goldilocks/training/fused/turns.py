@@ -7,12 +7,22 @@ of it happens while another one is awake: generators, files and printing need no
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
 class Ended(SystemExit):
     """What a run is woken with when it must not go on, as after Ctrl-C."""
+
+
+@dataclass
+class Works:
+    """What a run asks for whose parts take turns with all others, as the folds of several trials
+    do: that they are run to their ends.
+    """
+
+    works: Sequence[Callable[["Partner"], None]]
 
 
 class Partner:
@@ -100,6 +110,7 @@ def answer_all(partners: list[Partner], answers: Callable[[list[Partner]], list[
     """
     interrupt: BaseException | None = None
     waiting: list[tuple[Partner, Any]] = [(partner, None) for partner in partners]
+    whole: list[tuple[Partner, list[Partner]]] = []  # that sleep until their parts have ended
     while waiting:
         for partner, answer in waiting:
             try:
@@ -107,7 +118,10 @@ def answer_all(partners: list[Partner], answers: Callable[[list[Partner]], list[
             except KeyboardInterrupt as error:
                 interrupt = error
         asking = [partner for partner, _ in waiting if not partner.ended]
-        waiting = []
+        begun = [(one, parts_of(one)) for one in asking if isinstance(one.question, Works)]
+        whole += begun
+        asking = [partner for partner in asking if not isinstance(partner.question, Works)]
+        waiting = [(part, None) for _, parts in begun for part in parts]
         if asking:
             began = time.perf_counter()
             try:
@@ -119,6 +133,14 @@ def answer_all(partners: list[Partner], answers: Callable[[list[Partner]], list[
                 found = [error] * len(asking)
             for partner in asking:
                 partner.share = (time.perf_counter() - began) / len(asking)
-            waiting = list(zip(asking, found, strict=True))
+            waiting += zip(asking, found, strict=True)
+        ready = [(one, parts) for one, parts in whole if all(part.ended for part in parts)]
+        whole = [pair for pair in whole if pair not in ready]
+        waiting += ready
     if interrupt is not None:
         raise interrupt
+
+
+def parts_of(partner: Partner) -> list[Partner]:
+    """The parts that a run has asked for, as partners."""
+    return [Partner(work) for work in partner.question.works]
