@@ -56,4 +56,4 @@ def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     path = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "trian"]
     done = subprocess.run(path, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "trian: no such part; write some of: start train sweep data gpu" in done.stderr
+    assert "trian: no such part; write some of: start train sweep data fused gpu" in done.stderr

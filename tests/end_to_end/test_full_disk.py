@@ -76,7 +76,7 @@ def test_a_run_that_finds_the_disk_full_leaves_nothing(command, disk, tmp_path):
 
 def test_a_sweep_that_fills_the_disk_ends_with_its_table(command, disk, monkeypatch, tmp_path):
     fills(disk, monkeypatch)
-    ended = command("-m", *QUICK, "seed=0,1", "name=s")
+    ended = command("-m", *QUICK, "seed=0,1", "name=s", "hydra/launcher=basic")
     assert ended.code == 1
     assert "Traceback" not in ended.err
     assert "2 of 2 trials failed" in ended.err

@@ -100,7 +100,7 @@ def test_a_sweep_that_is_killed_twice_ends_as_one_that_is_not(
     said = finish(start(*words, cwd=disturbed))
     assert "trials are done already" in said
     assert kept.items() <= stamps(folder).items(), "a finished trial was done again"
-    finish(start(*TWENTY, cwd=calm))
+    finish(start(*words, cwd=calm))
     ours, theirs = rows(folder), rows(calm / "logs/sweeps/s")
     assert len(ours) == len(theirs) == 20
     same = ("trial", "status", "objective", "optimizer.lr", "seed", "error", "epochs", "best_epoch")

@@ -69,11 +69,11 @@ def test_a_run_says_what_helps(command, monkeypatch):
 
 
 def test_a_trial_that_runs_out_of_memory_does_not_stop_the_others(command, monkeypatch, tmp_path):
-    step = TrainingModule.training_step
+    begin = TrainingModule.on_train_epoch_start
     monkeypatch.setattr(
         TrainingModule,
-        "training_step",
-        lambda self, *given: too_much() if self.seed == 1 else step(self, *given),
+        "on_train_epoch_start",
+        lambda self: too_much() if self.seed == 1 else begin(self),
     )
     ended = command("-m", *SMALL, "seed=0,1,2", "name=s")
     found = [

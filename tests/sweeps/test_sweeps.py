@@ -273,7 +273,9 @@ def test_a_trial_composed_from_a_shared_base_equals_hydras_own(words: list[str])
         for _ in range(2):
             mine, choices = composer.compose(words)
             theirs = loader.load_sweep_config(command, words)
-            assert choices | {"sweep": "default"} == dict(theirs.hydra.runtime.choices)
+            assert choices | {"sweep": "default", "project": "default"} == dict(
+                theirs.hydra.runtime.choices
+            )
             kept = of_run(theirs)
             wanted = {
                 str(key): value
