@@ -114,9 +114,9 @@ def are_together(request: RunRequest, parts: Parts | None) -> bool:
         return True
     if parts is None:
         return False
-    parameters = sum(p.numel() for p in parts.module.network.parameters() if p.requires_grad)
     settings = parts.settings
-    return reason_against(settings) is None and too_large(settings, parameters) is None
+    network = parts.module.network
+    return reason_against(settings) is None and too_large(settings, network) is None
 
 
 def run_together(train: Train, request: RunRequest, parts: Parts | None) -> dict[int, Any]:

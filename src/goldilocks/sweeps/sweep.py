@@ -101,7 +101,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         total = (settings.n_trials or 0) * settings.seeds if settings.learns else len(trials)
         done = len(trials) - len(waiting)
         print(f"{folder}: {done} of {total} trials are done already", file=sys.stderr)
-    launch = Launch(folder, launcher_of(sweeper, folder), settings, modes, checker.size_of)
+    launch = Launch(folder, launcher_of(sweeper, folder), settings, modes, checker.network_for)
     try:
         with time_limit(settings.timeout, launch):
             launch.run(waiting, proposals)

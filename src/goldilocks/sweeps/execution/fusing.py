@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from torch import nn
+
 from goldilocks.runs.cross_validation import are_asked
 from goldilocks.sweeps.execution.trials import Trial, run_trial
 from goldilocks.training.checks import check
@@ -134,12 +136,12 @@ class Grouping:
 
     Args:
         always: Whether even where that does not pay.
-        size_of: The parameters of a trial's network.
+        network_of: A trial's network, with or without memory.
     """
 
-    def __init__(self, always: bool, size_of: Callable[[Trial], int]) -> None:
+    def __init__(self, always: bool, network_of: Callable[[Trial], nn.Module]) -> None:
         self.always = always
-        self.size_of = size_of
+        self.network_of = network_of
 
     def groups_of(self, trials: Sequence[Trial]) -> list[Group]:
         """Trials of the same layers together, as many as memory allows; the rest one by one."""
@@ -166,12 +168,12 @@ class Grouping:
             return "no other has the same layers, data and optimizer"
         if self.always:
             return None
-        return too_large(check(same[0].config), self.size_of(same[0]))
+        return too_large(check(same[0].config), self.network_of(same[0]))
 
     def most_of(self, trial: Trial) -> int:
         """Trials that memory holds at a time, each with the networks of all its folds."""
         networks = trial.config.data.folds if are_asked(trial.config) else 1
-        return max(2, most_of(check(trial.config), self.size_of(trial)) // networks)
+        return max(2, most_of(check(trial.config), self.network_of(trial)) // networks)
 
 
 def evenly(trials: Sequence[Trial], most: int) -> list[list[Trial]]:

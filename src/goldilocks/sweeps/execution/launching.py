@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from goldilocks.data import shared
 from goldilocks.machine.clock import duration
 from goldilocks.runs.failures import in_words
@@ -31,7 +33,7 @@ class Launch:
         launcher: For this folder.
         settings: Of the sweep.
         modes: Min or max by objective, the first of which is printed.
-        size_of: The parameters of a trial's network.
+        network_of: A trial's network, with or without memory.
     """
 
     def __init__(
@@ -40,10 +42,10 @@ class Launch:
         launcher: Any,
         settings: SweepSettings,
         modes: Mapping[str, str],
-        size_of: Callable[[Trial], int],
+        network_of: Callable[[Trial], nn.Module],
     ) -> None:
         self.folder, self.launcher, self.settings, self.modes = folder, launcher, settings, modes
-        self.size_of = size_of
+        self.network_of = network_of
         self.objectives = list(modes)
         self.kind = type(launcher).__name__  # Hydra may load the class twice
         self.out_of_time = False
@@ -73,7 +75,7 @@ class Launch:
             taken = itertools.takewhile(lambda _: not self.stopped, trials)
             if self.kind == "FusedLauncher":
                 batch = self.launcher.batch if self.settings.learns else None
-                grouping = Grouping(self.launcher.always, self.size_of)
+                grouping = Grouping(self.launcher.always, self.network_of)
                 left = run_fused(self.folder, taken, grouping, batch, self.ended, wait)
             elif self.kind == "ProcessLauncher":
                 left = run_in_processes(self.folder, taken, self.launcher, self.ended, wait)

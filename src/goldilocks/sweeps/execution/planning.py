@@ -36,6 +36,7 @@ from goldilocks.training.checks import (
     warnings_for,
 )
 from goldilocks.training.components import build_data, build_network
+from goldilocks.training.fused.alike import count_trained
 from goldilocks.training.settings import Settings
 from goldilocks.training.trainer import quiet_libraries
 
@@ -98,13 +99,10 @@ class Checker:
                 print(f"warning: {warning}", file=sys.stderr)
             self.warnings[warning] = None
 
-    def size_of(self, trial: Trial) -> int:
-        """The parameters of a trial's network, also of one that was checked by another command."""
-        if trial.config_hash not in self.sizes:
-            settings = check(trial.config)
-            network = self.network_of(settings, self.loaded(settings))
-            self.sizes[trial.config_hash] = count_trained(network)
-        return self.sizes[trial.config_hash]
+    def network_for(self, trial: Trial) -> nn.Module:
+        """The network of a trial, without memory, also of one that another command has checked."""
+        settings = check(trial.config)
+        return self.network_of(settings, self.loaded(settings))
 
     def check_fit(self, settings: Settings, key: str) -> Task:
         """The task of a trial, whose options go with the data;
@@ -162,11 +160,6 @@ class Checker:
     def num_rows(self, cfg: DictConfig) -> dict[str, int]:
         """Rows of a trial by stage."""
         return self.specs[self.loaded(check(cfg))].num_rows
-
-
-def count_trained(network: nn.Module) -> int:
-    """The parameters that are trained."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def plan(

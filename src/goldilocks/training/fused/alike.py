@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from goldilocks.config.build import find_class
@@ -113,25 +115,33 @@ def pattern(key: str, value: Any) -> Any:
     return [is_on(rate) for rate in value] if isinstance(value, list) else is_on(value)
 
 
-def too_large(settings: Settings, parameters: int) -> str | None:
-    """Why a network is so large that it is better trained alone; None: it is not.
+def too_large(settings: Settings, network: nn.Module) -> str | None:
+    """Why a network takes so long that it is better trained alone; None: it does not.
 
     Args:
         settings: Of a run.
-        parameters: Of its network.
+        network: Of the run, with or without memory.
     """
-    most = PAYS[devices.plan(settings.trainer).kind]
-    work = parameters * batch_of(settings)
+    kind = devices.plan(settings.trainer).kind
+    if kind == "cpu" and any(isinstance(layer, _ConvNd) for layer in network.modules()):
+        return "convolutions of several networks are slower together on a CPU"
+    most = PAYS[kind]
+    work = count_trained(network) * batch_of(settings)
     if work <= most:
         return None
     return f"{work:,} parameters times rows of a batch, more than {most:,}"
 
 
-def most_of(settings: Settings, parameters: int) -> int:
+def count_trained(network: nn.Module) -> int:
+    """The parameters that are trained."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def most_of(settings: Settings, network: nn.Module) -> int:
     """How many such runs memory holds at a time."""
     free = devices.free_memory(devices.plan(settings.trainer).kind)
     rows = min(batch_of(settings), MOST_ACTIVE)
-    own = BYTES * parameters * (COPIES + rows / WIDTH)
+    own = BYTES * count_trained(network) * (COPIES + rows / WIDTH)
     return max(2, min(MOST, int(SHARE_OF_MEMORY * free / own)))
 
 
