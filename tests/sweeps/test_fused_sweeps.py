@@ -35,7 +35,7 @@ def test_a_fused_sweep_leaves_what_one_by_one_does(command, tmp_path):
         found[launcher] = files, values, [read_result(folder / str(n)).keys() for n in range(4)]
         (tmp_path / "logs").rename(tmp_path / launcher)
         if launcher == "fused":
-            assert "trials 0 to 3: 4 trained as one network" in ended.err
+            assert "4 trials trained as one network: 0, 1, 2, 3" in ended.err
     assert found["fused"][0] == found["basic"][0]
     assert found["fused"][1] == pytest.approx(found["basic"][1], rel=1e-4)
     assert found["fused"][2] == found["basic"][2]
@@ -61,8 +61,8 @@ def test_trials_are_grouped_by_their_layers(command, tmp_path):
     words = ["model=shallow,deep,linear", "seed=0,1", "optimizer=nadam,asgd"]
     ended = command(*SWEEP, *words, "hydra/launcher=fused")
     assert ended.code == 0, ended.err
-    assert ended.err.count("2 trained as one network") == 3
-    assert ended.err.count("one by one") == 1
+    assert ended.err.count("2 trials trained as one network") == 3
+    assert ended.err.count("trained one by one") == 1
     assert "ASGD does not move in proportion to its rate" in ended.err
     assert {row["status"] for row in rows(tmp_path)} == {"done"}
 
@@ -73,17 +73,17 @@ def test_large_networks_are_trained_one_by_one_unless_that_is_asked_for(
     monkeypatch.setitem(alike.PAYS, "cpu", 1000)
     ended = command(*SWEEP, *GRID)
     assert ended.code == 0, ended.err
-    assert "one by one: trials 0, 1, 2, 3: " in ended.err
+    assert "trials trained one by one: 0, 1, 2, 3: " in ended.err
     assert "parameters times rows of a batch, more than 1,000" in ended.err
     (tmp_path / "logs").rename(tmp_path / "before")
-    assert "4 trained as one" in command(*SWEEP, *GRID, "hydra.launcher.always=true").err
+    assert "4 trials trained as one" in command(*SWEEP, *GRID, "hydra.launcher.always=true").err
 
 
 def test_what_memory_does_not_hold_is_split(command, tmp_path, monkeypatch):
     monkeypatch.setattr(alike, "SHARE_OF_MEMORY", 0.0)  # two at a time are the fewest
     ended = command(*SWEEP, *GRID)
     assert ended.code == 0, ended.err
-    assert ended.err.count("2 trained as one network") == 2
+    assert ended.err.count("2 trials trained as one network") == 2
 
 
 def test_a_failing_trial_does_not_stop_those_it_is_trained_with(command, tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_a_study_proposes_a_few_trials_at_a_time(command, tmp_path):
     ended = command(*SWEEP, *words, "hydra.launcher.batch=4")
     assert ended.code == 0, ended.err
     lines = [line for line in ended.err.splitlines() if "as one" in line]
-    sizes = [line.split(": ")[1].split()[0] for line in lines]
+    sizes = [line.split()[0] for line in lines]
     assert sizes == ["4", "4", "2"]
     assert {row["status"] for row in rows(tmp_path)} == {"done"}
 

@@ -77,14 +77,13 @@ def take(trials: Iterator[Trial], count: int | None) -> list[Trial]:
 def tell(group: Group, told: set[str]) -> None:
     """Says how trials are trained, and each reason once."""
     count = len(group.trials)
+    numbers = ", ".join(str(trial.number) for trial in group.trials[:5])
+    which = f"{numbers}, ..." if count > 5 else numbers
     if group.reason is None:
-        first, last = group.trials[0].number, group.trials[-1].number
-        print(f"trials {first} to {last}: {count} trained as one network", file=sys.stderr)
+        print(f"{count} trials trained as one network: {which}", file=sys.stderr)
     elif group.reason not in told:
         told.add(group.reason)
-        numbers = ", ".join(str(trial.number) for trial in group.trials[:5])
-        more = ", ..." if count > 5 else ""
-        print(f"one by one: trials {numbers}{more}: {group.reason}", file=sys.stderr)
+        print(f"trials trained one by one: {which}: {group.reason}", file=sys.stderr)
 
 
 def run_group(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from torch import Tensor
 
 from goldilocks.training.fused.checkpoints import PostponedCheckpoints
@@ -148,11 +148,14 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def hooks_of(trainer: Any, name: str, monitoring: bool | None) -> list[Hook]:
-    """A hook of the callbacks, without those that do nothing."""
+    """A hook of the callbacks, without those that do nothing, and without progress bars:
+    those who train together are told of together.
+    """
     return [
         getattr(callback, name)
         for callback in trainer.callbacks
         if getattr(type(callback), name) is not getattr(pl.Callback, name)
+        and not isinstance(callback, ProgressBar)
         and monitoring in (None, isinstance(callback, EarlyStopping | Checkpoint))
     ]
 

@@ -1,6 +1,7 @@
 """Answers what runs that train together ask for: their steps, and their metrics."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from goldilocks.training.fused.stack import Judgement, Stack, Steps, judged
 from goldilocks.training.fused.turns import Partner
 from goldilocks.training.module import Taken, TrainingModule
 
+TELL_SECONDS = 10.0
 Q = TypeVar("Q")
 
 
@@ -28,6 +30,7 @@ class StepsTogether:
     def __init__(self, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self.stacks: list[Stack] = []
+        self.told = time.monotonic()
         self.refused: dict[str, str] = {}  # by kind of network: why it cannot be stacked
 
     def __call__(self, partners: Sequence[Partner]) -> list[Any]:
@@ -40,6 +43,9 @@ class StepsTogether:
         scores = [question for question in questions if isinstance(question, Judgement)]
         for several in grouped(scores, lambda question: question.outputs.shape):
             answers |= zip(map(id, several), judged(several), strict=True)
+        if time.monotonic() - self.told > TELL_SECONDS:
+            self.told = time.monotonic()
+            tell([question.module for question in questions])
         return [answers[id(question)] for question in questions]
 
     def steps(self, questions: Sequence[Steps]) -> Sequence[Taken | None]:
@@ -65,6 +71,15 @@ class StepsTogether:
             return [None] * len(questions)
         self.stacks.append(stack)
         return stack.take(questions)
+
+
+def tell(modules: Sequence[TrainingModule]) -> None:
+    """Says how far those who train are."""
+    epochs = [module.current_epoch + 1 for module in modules]
+    most = max(module.trainer.max_epochs or 0 for module in modules)
+    first, last = min(epochs), max(epochs)
+    reached = f"{first}" if first == last else f"{first} to {last}"
+    print(f"{len(modules)} in training, epoch {reached} of at most {most}", file=sys.stderr)
 
 
 def alike(question: Steps) -> Any:
