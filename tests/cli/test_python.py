@@ -167,6 +167,17 @@ def test_it_runs_within_an_event_loop():
     assert asyncio.run(cell()).status == "done"
 
 
+@pytest.mark.slow
+def test_a_search_ends_in_time_with_what_predicts():
+    began = time.perf_counter()
+    run = goldilocks.train(frame=rows(), target="price", search="20s", name="s", **QUICK)
+    assert time.perf_counter() - began < 40
+    assert run.folder.name == "ensemble" and run.status == "done"
+    assert run.metrics["test/loss"] > 0
+    assert run.predict(rows().head(3)).shape == (3,)
+    assert (run.folder.parent / "report.html").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "options", "said"),
     [
@@ -180,6 +191,8 @@ def test_it_runs_within_an_event_loop():
         (["resume=nowhere"], {}, "no such run folder"),
         (["sweep.n_trials=3"], {}, "is for sweeps"),
         ([], {"target": "y"}, "write data.target=y"),
+        (["data=iris"], {"search": "abc"}, "sweep.budget=abc: a time above zero"),
+        (["sweep.budget=9m"], {"search": "1m"}, "search=1m says it"),
     ],
 )
 def test_a_mistake_is_a_value_error_in_one_line(given, options, said):

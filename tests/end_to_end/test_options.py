@@ -129,7 +129,8 @@ def test_every_option_trains(group, option, compose, train_two_steps, tmp_path):
     said = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
     said.pop("search" if group != "sweep" else "defaults", None)
     if group == "sweep":
-        sweep_settings(compose(f"sweep={option}", whole=True))
+        time = ["sweep.budget=1m"] if option == "guide" else []
+        sweep_settings(compose(f"sweep={option}", *time, whole=True))
     elif group.startswith("hydra/"):
         with contextlib.suppress(ImportError):  # of an extra
             assert get_class(said["_target_"]).__name__.endswith(("Sweeper", "Launcher"))

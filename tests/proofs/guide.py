@@ -38,6 +38,4 @@ ADVICE = {
 
 # What is not there yet, in the words of the page.
 # A row of the guide without any option must stand here.
-LATER: dict[str, str] = {
-    "G5": "Not there yet: a search that tries depth first by itself.",
-}
+LATER: dict[str, str] = {}

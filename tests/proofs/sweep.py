@@ -411,6 +411,60 @@ def ensemble() -> Measured:
 
 
 @proof(
+    "sweep=guide",
+    "G5",
+    "looks, begins with what is known to do well, explores, refines and answers, within a number of"
+    " trials",
+    "steps of 16 trials, the first change that is tried, questions that the report lists",
+    covers="sweep.sampler=guide",
+)
+def guide() -> Measured:
+    with empty_folder() as folder:
+        keeps = ("callbacks=default", "callbacks.progress_bar=null", "sweep.folds=null")
+        small = ("data=wine", "trainer.max_epochs=2", "sweep.n_trials=16")
+        command("-m", *QUICK, *keeps, "sweep=guide", "name=s", *small)
+        known = json.loads((folder / "logs/sweeps/s/guide.json").read_text())
+    steps = list(dict.fromkeys(one["step"] for one in known["batches"]))
+    first = next(one["question"] for one in known["batches"] if one["question"])
+    questions = len(known["told"]["answers"])
+    return f"{len(steps)}; {first}; {questions}", (len(steps), first, questions) == (5, "depth", 18)
+
+
+@proof(
+    "sweep.budget",
+    "",
+    "how long a guided search takes, test and report included",
+    "seconds of a search of 20 s on a small table",
+)
+def budget() -> Measured:
+    began = time.monotonic()
+    words = [sys.executable, str(CONF.parent / "train.py"), "-m", *QUICK, "name=s", "data=wine"]
+    words += ["sweep=guide", "sweep.budget=20s", "callbacks=default", "callbacks.progress_bar=null"]
+    with empty_folder():  # of its own: the start of the process counts
+        subprocess.run(words, capture_output=True, check=True)
+    took = time.monotonic() - began
+    return "within 10 s of it" if abs(took - 20) < 10 else f"{took:.0f}", abs(took - 20) < 10
+
+
+@proof(
+    "sweep.portfolio",
+    "",
+    "configurations with which a guided search begins",
+    "models of the first trials after the default, with one of a single entry",
+)
+def portfolio() -> Measured:
+    with empty_folder() as folder:
+        keeps = ("callbacks=default", "callbacks.progress_bar=null", "sweep.folds=null")
+        small = ("data=wine", "trainer.max_epochs=2", "sweep.n_trials=8")
+        own = "sweep.portfolio=[model=selfnorm]"
+        command("-m", *QUICK, *keeps, "sweep=guide", "name=s", *small, own)
+        trials = folder / "logs/sweeps/s/trials"
+        found = [json.loads((trials / f"{n}.json").read_text())["choices"] for n in (0, 1)]
+    models = [choices["model"] for choices in found]
+    return " ".join(models), models == ["shallow", "selfnorm"]
+
+
+@proof(
     "sweep.dry_run",
     "G27",
     "says what would be trained, and trains nothing",

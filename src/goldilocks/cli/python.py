@@ -10,13 +10,17 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from goldilocks.callbacks.checkpoint import read_history
@@ -26,8 +30,9 @@ from goldilocks.cli.main import (
     refuse_sweep_without_m,
 )
 from goldilocks.cli.mistakes import explain
-from goldilocks.config.compose import compose
+from goldilocks.config.compose import compose, loader_of, prepare_hydra
 from goldilocks.config.grammar import quote
+from goldilocks.config.options import roots
 from goldilocks.data.tables.values import MARKS
 from goldilocks.errors import Refused
 from goldilocks.inference.predict import Classifier, Regressor, load
@@ -120,6 +125,7 @@ def train(
     *,
     frame: Any = None,
     target: str | Sequence[str] | None = None,
+    search: str | float | None = None,
     quiet: bool = False,
     **options: Any,
 ) -> TrainedRun:
@@ -130,6 +136,8 @@ def train(
         frame: A pandas DataFrame to train on. It is written to `frames/` in `log_dir` as a CSV
             file, from which the run can be resumed, tested and trained again.
         target: Its column to predict, or several.
+        search: A time, as "10m" or a number of seconds: what `python train.py -m sweep=guide` finds
+            in it, the networks that predict together.
         quiet: Whether nothing is printed.
         options: Further ones, two underscores for a dot: `model="deep", optimizer__lr=0.01`.
 
@@ -139,11 +147,13 @@ def train(
     began = time.perf_counter()
     given = [overrides] if isinstance(overrides, str) else overrides
     words = [*given, *(override_of(key, value) for key, value in options.items())]
-    check_call(words, frame, target)
+    check_call(words, frame, target, search)
     with state_kept(), killed_as_by_ctrl_c(), nowhere() if quiet else contextlib.nullcontext():
         try:
             if frame is not None:
                 words += of_frame(frame, target, words)
+            if search is not None:
+                return searched(words, search, began)
             cfg, choices = compose(places_of_resumed(words))
             with devices.joined(cfg.trainer):
                 if cfg.resume is not None:
@@ -157,11 +167,41 @@ def train(
     return TrainedRun(folder.absolute(), result)
 
 
-def check_call(words: Sequence[str], frame: Any, target: Any) -> None:
+def searched(words: list[str], search: str | float, began: float) -> TrainedRun:
+    """What a guided search finds in a time: its networks together, or the best one."""
+    from goldilocks.sweeps.report.reading import read_summary
+
+    prepare_hydra()
+    name = datetime.now().strftime("search_%Y-%m-%d_%H-%M-%S")
+    own = [] if any(word.startswith("name=") for word in words) else [f"name={name}"]
+    own += ["sweep=guide", f"sweep.budget={search}"]
+    loader = loader_of(roots())
+    cfg = loader.load_configuration("train", [*own, *words], run_mode=RunMode.MULTIRUN)
+    context = HydraContext(config_loader=loader, callbacks=Callbacks(cfg))
+    sweeper: Any = Plugins.instance().instantiate_sweeper(
+        hydra_context=context, task_function=lambda _: None, config=cfg
+    )
+    sweeper.began = began
+    with contextlib.suppress(SystemExit):  # some trials have failed, which has been said
+        sweeper.sweep(list(cfg.hydra.overrides.task))
+    folder = Path(cfg.log_dir) / "sweeps" / cfg.name
+    found = folder / "ensemble"
+    if not (found / "result.json").exists():
+        best = read_summary(folder).best
+        if best is None:
+            raise Refused(f"search={search}: no network was trained; {folder} says why")
+        found = folder / str(best.number)
+    return TrainedRun(found.absolute(), read_result(found))
+
+
+def check_call(words: Sequence[str], frame: Any, target: Any, search: Any) -> None:
     """Refuses what is for sweeps, a target without a frame, and any thread but the main one."""
     if sweeping := next((word for word in words if word in ("-m", "--multirun")), None):
         raise Refused(f"{sweeping}: a sweep is started with python train.py -m; leave it out")
-    refuse_sweep_without_m(words)
+    if search is None:
+        refuse_sweep_without_m(words)
+    elif said := next((word for word in words if word.startswith("sweep.budget=")), None):
+        raise Refused(f"{said}: search={search} says it; leave one of them out")
     if frame is None and target is not None:
         raise Refused(
             f"target={target}: is of a frame; write {override_of('data__target', target)}"

@@ -91,10 +91,13 @@ def composed_from(folders: Sequence[Path], overrides: Sequence[str]) -> DictConf
             looked for in any case: Hydra's plugin of ours adds a project's.
         overrides: As on the command line.
     """
+    return loader_of(folders).load_configuration("train", list(overrides), run_mode=RunMode.RUN)
+
+
+def loader_of(folders: Sequence[Path]) -> ConfigLoaderImpl:
+    """What composes with the options of several folders; see `composed_from`."""
     Plugins.instance()  # registers what reads the folders
     places = create_config_search_path(str(CONF))
     for folder in (folder for folder in folders if folder not in own_conf()):
         places.prepend("command-line", f"file://{folder.resolve()}", anchor="schema")
-    return ConfigLoaderImpl(places).load_configuration(
-        "train", list(overrides), run_mode=RunMode.RUN
-    )
+    return ConfigLoaderImpl(places)

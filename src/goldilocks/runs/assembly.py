@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
 from goldilocks.callbacks import KeptPredictions, Recorder
+from goldilocks.callbacks.deadline import Deadline
 from goldilocks.callbacks.pruning import Pruning, Report
 from goldilocks.config.build import build
 from goldilocks.machine import devices
@@ -33,7 +34,11 @@ def build_loggers(settings: Settings, offered: Mapping[str, Any]) -> list[Logger
 
 
 def build_trainer(
-    parts: Parts, folder: Path, resume_step: int | None = None, report: Report | None = None
+    parts: Parts,
+    folder: Path,
+    resume_step: int | None = None,
+    report: Report | None = None,
+    until: float | None = None,
 ) -> Trainer:
     """Builds loggers, callbacks and the trainer around a run folder."""
     settings, packages = parts.settings, parts.settings.packages
@@ -48,6 +53,7 @@ def build_trainer(
     kept = KeptPredictions(folder, settings.kept_predictions)
     callbacks: list[pl.Callback] = [Recorder(parts.objective), kept]
     callbacks += [Pruning(report, parts.objective.metric)] if report else []
+    callbacks += [Deadline(until)] if until is not None else []
     callbacks += [
         build(node, pl.Callback, f"callbacks.{key}", packages=packages, offered=offered)
         for key, node in settings.callbacks.items()

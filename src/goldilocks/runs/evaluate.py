@@ -1,5 +1,6 @@
 """A finished run again: tested from its checkpoint, or trained again and compared."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -61,7 +62,7 @@ def tested(folder: Path, rows: str | None) -> tuple[dict[str, float], Outcome | 
     """
     path = folder / "checkpoints" / "best.ckpt"
     checkpoint = load_checkpoint(path)
-    parts = prepare(read_config(folder), fitted=checkpoint)
+    parts = prepare(read_config(folder), fitted=checkpoint, warn=False)
     check_same(rows, parts.data.fingerprint, folder)
     if not parts.data.spec.num_rows["test"]:
         raise Refused(f"{folder}: data.test_fraction=0 leaves no test set")
@@ -75,12 +76,20 @@ def tested(folder: Path, rows: str | None) -> tuple[dict[str, float], Outcome | 
         return test_metrics(parts.module), tested_of(trainer), parts.module.task
 
 
-def evaluate_together(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Tests networks that predict together; see `evaluate_run`."""
+def evaluate_together(
+    folder: Path, result: dict[str, Any], known: Mapping[Path, Outcome] | None = None
+) -> dict[str, Any]:
+    """Tests networks that predict together; see `evaluate_run`.
+
+    Args:
+        folder: Of the run.
+        result: What its result.json holds.
+        known: What members predict, by their folders, where they have been tested before.
+    """
     members = members_of(folder)
     outcomes = []
     for own, _ in shown_progress(members, len(members), "networks"):
-        outcome = tested(own, result.get("data_hash"))[1]
+        outcome = (known or {}).get(own) or tested(own, result.get("data_hash"))[1]
         if outcome is None:
             raise Refused(f"{own}: kept_predictions=0 leaves nothing to take the mean of")
         outcomes.append(outcome)

@@ -30,6 +30,7 @@ class RunRequest:
             whether to give up; of a sweep with a pruner.
         rows: The fingerprint that the rows must have; None: any, or of a resumed run, its own.
         partner: Asks for the steps of training, where several runs take them together.
+        until: When training ends with the epoch, in seconds since 1970; None: not by the clock.
         began: When it was asked for, by `time.perf_counter`.
     """
 
@@ -42,6 +43,7 @@ class RunRequest:
     report: Report | None = None
     rows: str | None = None
     partner: Partner | None = None
+    until: float | None = None
     began: float = BEGAN
 
     def __post_init__(self) -> None:

@@ -282,7 +282,7 @@ def train_here(request: RunRequest, parts: Parts) -> dict[str, Any]:
         if parts.settings.finds_rate:
             find_rate(parts, folder, result)
         resume_step = state["global_step"] if state else None
-        trainer = build_trainer(parts, folder, resume_step=resume_step, report=request.report)
+        trainer = build_trainer(parts, folder, resume_step, request.report, request.until)
         if request.partner is not None:
             take_steps_together(trainer, parts.module, request.partner)
             recorder_of(trainer).tell_time(request.partner.clock)

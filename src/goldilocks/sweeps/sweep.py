@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from goldilocks.config.choices import same_place
 from goldilocks.config.signatures import shown
 from goldilocks.errors import Refused, one_line
 from goldilocks.machine import devices
+from goldilocks.machine.clock import BEGAN
 from goldilocks.machine.locks import held
 from goldilocks.runs.cross_validation import are_asked
 from goldilocks.runs.ensembles import is_ensemble
@@ -41,11 +43,14 @@ from goldilocks.sweeps.execution.plugin_launchers import launcher_of
 from goldilocks.sweeps.execution.printing import trials_table
 from goldilocks.sweeps.execution.trials import Trial, frozen, frozen_numbers, readable
 from goldilocks.sweeps.folds import folds_of
+from goldilocks.sweeps.guide.allowance import Allowance
+from goldilocks.sweeps.guide.conclusion import try_conclusion
+from goldilocks.sweeps.guide.course import Course
 from goldilocks.sweeps.report.page import try_report
 from goldilocks.sweeps.report.summary import reasons_of
 from goldilocks.sweeps.search.comparable import DATA, check_comparable
 from goldilocks.sweeps.search.compose import Composer
-from goldilocks.sweeps.search.settings import SweepSettings, sweep_settings
+from goldilocks.sweeps.search.settings import LEARNING, SweepSettings, sweep_settings
 from goldilocks.sweeps.search.space import Space, space_of
 from goldilocks.sweeps.search.study import check_storage, create_study, import_optuna
 from goldilocks.sweeps.widening import follow
@@ -69,7 +74,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
             " in Slurm"
         )
     cfg, settings, composer = sweeper.config, sweep_settings(sweeper.config), Composer(sweeper)
-    if settings.learns and cfg.name is not None:
+    if (settings.learns or settings.guides) and cfg.name is not None:
         composer.read_from(Path(cfg.log_dir) / "sweeps" / cfg.name / "conf")
     space = space_of(composer, arguments, settings)
     launcher = launcher_of(sweeper)  # or a refusal
@@ -82,7 +87,7 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
         import_optuna(settings)
         check_storage(settings.storage)
     check_comparable(composer, space, settings, checker)
-    if settings.learns:
+    if settings.learns or settings.guides:
         checker.check(first)
         planned = []
     else:
@@ -91,24 +96,31 @@ def run_study(sweeper: Any, arguments: Sequence[str]) -> None:
     if settings.dry_run:
         print_forecast(planned or [first], space, settings, checker, launcher)
         return
+    before = time.perf_counter() - getattr(sweeper, "began", BEGAN)
+    allowance = Allowance(settings.budget, settings.n_trials, before=before)
     folder, fresh = sweep_folder(cfg)
     command = "python train.py -m " + shlex.join(arguments)
     trials, proposals = begin(
         folder, command, planned, first, composer, space, settings, checker, modes
     )
     waiting = [trial for trial in trials if is_waiting(trial, settings)]
-    if not fresh:
+    if not fresh and not settings.guides:
         total = (settings.n_trials or 0) * settings.seeds if settings.learns else len(trials)
         done = len(trials) - len(waiting)
         print(f"{folder}: {done} of {total} trials are done already", file=sys.stderr)
     launch = Launch(folder, launcher_of(sweeper, folder), settings, modes, checker.network_for)
+    course = None
+    if settings.guides:
+        course = Course(folder, launch, composer, checker, space, settings, modes, allowance)
     try:
         with time_limit(settings.timeout, launch):
-            launch.run(waiting, proposals)
+            course.run() if course else launch.run(waiting, proposals)
     finally:
         mine = [*trials, *(proposals.made if proposals else [])]
-        unchanged = not (waiting or proposals) and is_ensemble(folder / FOLDER)
-        finish(folder, mine, modes, 0 if unchanged else settings.ensemble)
+        mine = list(course.trials.values()) if course else mine
+        unchanged = not (waiting or proposals or course) and is_ensemble(folder / FOLDER)
+        members = course.members if course else settings.ensemble
+        finish(folder, mine, modes, 0 if unchanged else members, course is not None)
     end(mine, launch)
 
 
@@ -142,7 +154,7 @@ def begin(
             folds = one.data.folds if are_asked(one) else None
             searched = space if settings.learns else None
             study = create_study(folder, settings, modes, epochs, folds, searched)
-        if settings.learns:
+        if settings.learns or settings.guides:
             composer.freeze(folder / "conf")
             trials = [frozen(folder, number) for number in frozen_numbers(folder)]
         else:
@@ -163,8 +175,8 @@ def begin(
 def check_kind(record: Record, settings: SweepSettings, folder: Path) -> None:
     """Refuses to add planned trials to those of a study that learns, and the other way round."""
     before = record.stored.get("settings", {}).get("sampler")
-    learnt = before in ("tpe", "cmaes", "gp")
-    if before is not None and learnt != settings.learns:
+    others = [before in LEARNING, before == "guide"] != [settings.learns, settings.guides]
+    if before is not None and others:
         raise Refused(
             f"sweep.sampler={settings.sampler}: {folder} was started with {before}; choose another"
             " name"
@@ -253,8 +265,12 @@ def interrupt(launch: Launch) -> None:
     _thread.interrupt_main()
 
 
-def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str], members: int) -> None:
-    """Writes and prints the tables, and writes ensemble and report, however the sweep ended."""
+def finish(
+    folder: Path, mine: Sequence[Trial], modes: dict[str, str], members: int, guided: bool
+) -> None:
+    """Writes and prints the tables, and writes ensemble and report, however the sweep ended; of a
+    guided search the answers too.
+    """
     everything = all_trials(folder, mine)
     console = Console(highlight=False, soft_wrap=True)
     console.print(trials_table(folder, everything, modes))
@@ -265,6 +281,8 @@ def finish(folder: Path, mine: Sequence[Trial], modes: dict[str, str], members: 
     print_board(folder, console)
     try_ensemble(folder, everything, modes, members)
     try_baselines(folder, everything, modes)
+    if guided:
+        try_conclusion(folder, everything)
     try_report(folder, everything)
 
 

@@ -63,7 +63,7 @@ class Launch:
             logging.WARNING
         )  # one line for each trial is enough, and it is ours
         made = (self.settings.n_trials or 0) * self.settings.seeds if proposals is not None else 0
-        self.total = max(len(waiting), made - self.done_before(waiting, made))
+        self.total = self.count + max(len(waiting), made - self.done_before(waiting, made))
         trials: Iterator[Trial] = itertools.chain(waiting, proposals or [])
         if self.kind != "BasicLauncher" and (waiting or proposals is not None):
             shared.keep_in(data_folder(self.folder))

@@ -22,7 +22,7 @@ from goldilocks.config.plain import plain
 from goldilocks.config.strangers import judged, judged_choices, judged_overrides, settled
 from goldilocks.data.opened import Files, are_same, named_files
 from goldilocks.errors import Refused
-from goldilocks.machine.files import write_json
+from goldilocks.machine.files import read_json, write_json
 from goldilocks.machine.locks import held
 from goldilocks.runs import failures
 from goldilocks.runs.folder import can_resume, read_checked, read_result, write_result
@@ -34,6 +34,7 @@ from goldilocks.training.fused.turns import Partner
 
 FINISHED = ("done", "diverged", "pruned")
 ENDED = (*FINISHED, "failed")
+DEADLINE = "deadline.json"
 
 
 @dataclass
@@ -135,6 +136,26 @@ def readable(folder: Path) -> Iterator[Trial]:
             continue
 
 
+def set_deadline(folder: Path, until: float | None) -> None:
+    """Says by when the trials of a sweep end with their epoch, in whatever process they are.
+
+    Args:
+        folder: Of the sweep.
+        until: In seconds since 1970; None: not by the clock.
+    """
+    path = folder / "trials" / DEADLINE
+    if until is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_json(path, {"until": until})
+
+
+def deadline_of(folder: Path) -> float | None:
+    """By when the trials of a sweep end; None: not by the clock."""
+    path = folder / "trials" / DEADLINE
+    return read_json(path, str(path))["until"] if path.exists() else None
+
+
 def frozen_numbers(folder: Path) -> list[int]:
     """The numbers of the trials that are planned, ascending."""
     names = [path.stem for path in (folder / "trials").glob("*.json")]
@@ -212,6 +233,7 @@ def run_here(folder: Path, trial: Trial, partner: Partner | None = None) -> None
             report=report,
             rows=rows_of(folder, trial),
             partner=partner,
+            until=deadline_of(folder),
         )
         trial.result = run(request)
     except Exception as error:  # before training: the data are gone, or the folder cannot be made

@@ -24,6 +24,7 @@ from goldilocks.sweeps.report.conclusions import (
     length_sentences,
 )
 from goldilocks.sweeps.report.edges import Allowed
+from goldilocks.sweeps.report.guided import guided_sections
 from goldilocks.sweeps.report.reading import mean_curve, read_summary, validation_curve
 from goldilocks.sweeps.report.rendering import Cell, Section, Table, markdown, page
 from goldilocks.sweeps.report.summary import Configuration, Summary
@@ -114,7 +115,8 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
     sections = sections_of(summary, allowed, drawn, note)
     title, facts = f"Sweep {folder.name}", facts_of(summary)
     write(folder / "report.md", markdown(title, facts, sections))
-    sentences = [text for text in sections[0].sentences if text != note]
+    came_out = next(one for one in sections if one.title == "What came out")
+    sentences = [text for text in came_out.sentences if text != note]
     plain = as_plain(summary, sentences, drawn["importances"])
     write_json(folder / "report.json", plain)
     return write(folder / "report.html", page(title, facts, sections, script))
@@ -140,6 +142,7 @@ def sections_of(
     summary: Summary, allowed: Allowed, drawn: dict[str, Any], note: str
 ) -> list[Section]:
     """The parts of the report, the answer first."""
+    guided = guided_sections(summary.folder)
     sections = [
         Section(
             "What came out",
@@ -149,6 +152,7 @@ def sections_of(
     ]
     if summary.best is not None:
         sections.append(train_it(summary, summary.best))
+    sections = [*guided, *sections]
     sections += [
         Section(
             "Trials",

@@ -13,6 +13,7 @@ from goldilocks.errors import Refused
 from goldilocks.machine.clock import seconds
 
 LEARNING = ("tpe", "cmaes", "gp")  # samplers that learn from the trials before
+LEAST_BUDGET = 20  # seconds
 COUNTS = ("num_parameters",)  # of result.json, beside the metrics; fewer are better
 
 
@@ -24,8 +25,10 @@ class SweepSettings:
     def __init__(
         self,
         *,
-        sampler: Literal["grid", "random", "qmc", "tpe", "cmaes", "gp"],
+        sampler: Literal["grid", "random", "qmc", "tpe", "cmaes", "gp", "guide"],
         n_trials: Annotated[int, Field(ge=1)] | None,
+        budget: str | float | None,
+        portfolio: list[str],
         search: list[str],
         params: dict[str, Any],
         scientific: list[str],
@@ -46,6 +49,8 @@ class SweepSettings:
         metrics: Mapping[str, Any] | None = None,
     ) -> None:
         self.sampler, self.n_trials, self.seed = sampler, n_trials, seed
+        self.budget = None if budget is None else seconds(budget, "sweep.budget")
+        self.portfolio = portfolio
         self.search, self.params, self.scientific = search, params, scientific
         self.objectives, self.seeds = objectives, seeds
         self.pruner, self.min_epochs, self.reduction_factor = pruner, min_epochs, reduction_factor
@@ -61,12 +66,19 @@ class SweepSettings:
         for metric in self.objectives:
             if self.objectives.count(metric) > 1:
                 raise Refused(f"sweep.objectives: {metric} is named twice; write each once")
+        if self.guides:
+            self.check_guide()
+        elif self.budget is not None:
+            raise Refused(
+                f"sweep.budget={self.budget:g}s: is of sweep=guide; write sweep=guide, or"
+                f" sweep.timeout={self.budget:g}s, which ends any sweep"
+            )
         if self.sampler == "grid" and self.n_trials is not None:
             raise Refused(
                 f"sweep.n_trials={self.n_trials}: a grid has all its combinations; add"
                 " sweep.sampler=qmc"
             )
-        if self.sampler != "grid" and self.n_trials is None:
+        if self.sampler not in ("grid", "guide") and self.n_trials is None:
             raise Refused(
                 f"sweep.sampler={self.sampler}: needs a number of trials; write sweep.n_trials=20"
             )
@@ -91,6 +103,32 @@ class SweepSettings:
                 " write sweep.pruner=none, or sweep.sampler=qmc"
             )
 
+    def check_guide(self) -> None:
+        """Refuses what a guided search decides itself."""
+        if self.budget is None and self.n_trials is None:
+            raise Refused(
+                "sweep=guide: needs a time, or a number of trials; write sweep.budget=10m"
+            )
+        if self.budget is not None and self.n_trials is not None:
+            raise Refused(
+                f"sweep.n_trials={self.n_trials}: sweep.budget={self.budget:g}s is given too; write"
+                " one of them"
+            )
+        if self.budget is not None and self.budget < LEAST_BUDGET:
+            raise Refused(
+                f"sweep.budget={self.budget:g}s: is too short to train, choose and test; write"
+                f" {LEAST_BUDGET}s or more"
+            )
+        decided = {"seeds": self.seeds > 1, "pruner": self.pruner != "none"}
+        decided |= {"objectives": bool(self.objectives), "timeout": self.timeout is not None}
+        if own := next((key for key, given in decided.items() if given), None):
+            raise Refused(f"sweep.{own}: is what sweep=guide decides itself; leave it out")
+
+    @property
+    def guides(self) -> bool:
+        """Whether it is a guided search."""
+        return self.sampler == "guide"
+
     @property
     def learns(self) -> bool:
         """Whether each trial depends on those before."""
@@ -106,6 +144,7 @@ class SweepSettings:
         kept = (
             "sampler",
             "n_trials",
+            "budget",
             "scientific",
             "objectives",
             "modes",

@@ -214,6 +214,11 @@ def space_of(composer: Composer, arguments: Sequence[str], settings: SweepSettin
         if key not in said
     ]
     overrides = [override for override in [*stored, *given] if not is_of_sweep(override)]
+    if settings.guides and (several := next((o for o in given if o.is_sweep_override()), None)):
+        raise Refused(
+            f"{several.input_line}: sweep=guide searches by itself; write a single value, which it"
+            " keeps to, or leave it out"
+        )
     fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
     dimensions = [
         dimension_of(composer, fixed, override)

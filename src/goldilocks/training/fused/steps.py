@@ -13,6 +13,8 @@ from goldilocks.training.fused.turns import Partner
 from goldilocks.training.module import Taken, TrainingModule
 
 TELL_SECONDS = 10.0
+FEWEST = 4  # runs in a stack, below which one after the other is faster
+
 Q = TypeVar("Q")
 
 
@@ -39,7 +41,9 @@ class StepsTogether:
         answers: dict[int, Any] = {}
         steps = [question for question in questions if isinstance(question, Steps)]
         for same in grouped(steps, alike):
-            answers |= zip(map(id, same), self.steps(same), strict=True)
+            few = self.are_few([question.module for question in same], len(steps))
+            taken = [None] * len(same) if few else self.steps(same)
+            answers |= zip(map(id, same), taken, strict=True)
         scores = [question for question in questions if isinstance(question, Judgement)]
         for several in grouped(scores, lambda question: question.outputs.shape):
             answers |= zip(map(id, several), judged(several), strict=True)
@@ -47,6 +51,17 @@ class StepsTogether:
             self.told = time.monotonic()
             tell([question.module for question in questions])
         return [answers[id(question)] for question in questions]
+
+    def are_few(self, modules: Sequence[TrainingModule], total: int) -> bool:
+        """Whether runs are the few of many that would make a stack, as folds with inputs of their
+        own are, which take their steps faster alone. What is in a stack stays there.
+
+        Args:
+            modules: Of the runs.
+            total: Runs that ask at a time.
+        """
+        stacked = any(id(module) in one.row for one in self.stacks for module in modules)
+        return len(modules) < FEWEST <= total and not stacked
 
     def steps(self, questions: Sequence[Steps]) -> Sequence[Taken | None]:
         """Those of runs that make one stack; None: they cannot be taken together."""
@@ -90,7 +105,8 @@ def alike(question: Steps) -> Any:
     item = question.item
     done = module.global_step
     left = module.trainer.steps_left(done)
-    return len(item.x), tuple(item.sizes), module.batches_in_epoch, module.batch_index, done, left
+    course = tuple(item.sizes), module.batches_in_epoch, module.batch_index, done, left
+    return item.x.shape, course  # folds may have other categories, and so other inputs
 
 
 def grouped(questions: Iterable[Q], key: Callable[[Q], Any]) -> list[list[Q]]:
