@@ -25,6 +25,9 @@ from goldilocks.training.fused.steps import StepsTogether
 from goldilocks.training.fused.turns import Partner, answer_all
 
 
+ALONE = "no other has the same layers, data and optimizer"  # which goes without saying
+
+
 @dataclass
 class Group:
     """Trials that are trained together, or one by one."""
@@ -81,7 +84,7 @@ def tell(group: Group, told: set[str]) -> None:
     which = f"{numbers}, ..." if count > 5 else numbers
     if group.reason is None:
         print(f"{count} trials trained as one network: {which}", file=sys.stderr)
-    elif group.reason not in told:
+    elif group.reason not in (*told, ALONE):
         told.add(group.reason)
         print(f"trials trained one by one: {which}: {group.reason}", file=sys.stderr)
 
@@ -164,7 +167,7 @@ class Grouping:
     def reason_for_few(self, same: Sequence[Trial]) -> str | None:
         """Why trials of the same layers are better trained one by one; None: together."""
         if len(same) == 1:
-            return "no other has the same layers, data and optimizer"
+            return ALONE
         if self.always:
             return None
         return too_large(check(same[0].config), self.network_of(same[0]))
