@@ -24,7 +24,6 @@ from goldilocks.training.fused.alike import (
 from goldilocks.training.fused.steps import StepsTogether
 from goldilocks.training.fused.turns import Partner, answer_all
 
-
 ALONE = "no other has the same layers, data and optimizer"  # which goes without saying
 
 
