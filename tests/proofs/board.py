@@ -154,6 +154,50 @@ def histograms_every() -> Measured:
     return spaced("histograms", [0, 1, 2, 4, 8, 16, 19])
 
 
+def in_trials(option: str, kind: str) -> list[int]:
+    """How many tags of a kind a run has; a trial; a trial with the option's `trials=true`."""
+    from unittest import mock
+
+    from goldilocks.runs import assembly
+
+    def count(*words: str) -> int:
+        return len(events_of(*words, "trainer.max_epochs=1")[0].Tags()[kind] or [])
+
+    with mock.patch.object(assembly, "is_trial", return_value=True):
+        found = [count(), count(f"callbacks.{option}.trials=true")]
+    return [count(), *found]
+
+
+@proof(
+    "callbacks.histograms.trials",
+    "",
+    "whether in the trials of a sweep too",
+    "histograms of a run; of a trial; of a trial with true",
+)
+def histograms_of_trials() -> Measured:
+    found = in_trials("histograms", "histograms")
+    return " ".join(map(str, found)), found[0] == found[2] > found[1] == 0
+
+
+@proof(
+    "callbacks.graph.trials",
+    "",
+    "whether in the trials of a sweep too",
+    "whether TensorBoard has the graph of a run; of a trial; of a trial with true",
+)
+def graph_of_trials() -> Measured:
+    from unittest import mock
+
+    from goldilocks.runs import assembly
+
+    words = "trainer.max_epochs=1"
+    found = [events_of(words)[0].Tags()["graph"]]
+    with mock.patch.object(assembly, "is_trial", return_value=True):
+        for own in ((), ("callbacks.graph.trials=true",)):
+            found.append(events_of(*own, words)[0].Tags()["graph"])
+    return " ".join("yes" if has else "no" for has in found), found == [True, False, True]
+
+
 @proof(
     "callbacks.graph",
     "G29",

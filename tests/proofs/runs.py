@@ -232,3 +232,46 @@ def processes() -> Measured:
         ["done", "done"],
         2,
     )
+
+
+def trained_by(launcher: str, *words: str) -> tuple[int, int, int]:
+    """Of a sweep of four trials, two of which have the same layers: exit code, trials done, and
+    those that were trained as one network.
+    """
+    with empty_folder() as folder:
+        given = ["model.width=3,4", "seed=0,1", "name=two", f"hydra/launcher={launcher}", *words]
+        ended = command("-m", *TINY, *given)
+        runs = (folder / "logs" / "sweeps" / "two").glob("[0-9]/result.json")
+        done = [json.loads(path.read_text())["status"] for path in runs].count("done")
+        told = [line for line in ended.err.splitlines() if "trained as one network" in line]
+        return ended.code, done, sum(int(line.split()[0]) for line in told)
+
+
+@proof(
+    "hydra/launcher=auto",
+    "G27",
+    "trials of the same layers trained as one network where that is faster",
+    "trials done of 4, and trained so; with networks that count as too large",
+)
+def together_where_it_pays() -> Measured:
+    from goldilocks.training.fused import alike
+
+    found = [trained_by("auto")]
+    with mock.patch.dict(alike.PAYS, cpu=0):
+        found.append(trained_by("auto"))
+    shown = "; ".join(f"{done} {fused}" for _, done, fused in found)
+    return shown, found == [(0, 4, 4), (0, 4, 0)]
+
+
+@proof(
+    "hydra/launcher=fused",
+    "G27",
+    "the same without asking whether it is faster",
+    "trials done of 4, and trained so, with networks that count as too large",
+)
+def together_always() -> Measured:
+    from goldilocks.training.fused import alike
+
+    with mock.patch.dict(alike.PAYS, cpu=0):
+        code, done, fused = trained_by("fused")
+    return f"{done} {fused}", (code, done, fused) == (0, 4, 4)
