@@ -86,10 +86,15 @@ class StackedOptimizer:
             rows = slice(first, first + len(list(same)))
             self.blocks.append(Block(self.update[rows], gradient[rows], optimizers[rows]))
             first = rows.stop
-        self.read()
+        self.read(range(len(optimizers)))
 
-    def read(self) -> None:
-        """Takes rates, decays and momenta from the runs' optimizers; after each change of them."""
+    def read(self, present: Sequence[int]) -> None:
+        """Takes rates, decays and momenta from the runs' optimizers; after each change of them.
+
+        Args:
+            present: The rows whose runs have not left: their schedules go on.
+        """
+        here = set(present)
         groups = [own.param_groups for own in self.optimizers]
         like = self.values
         self.rates = like.new_tensor([[float(group["lr"]) for group in own] for own in groups])
@@ -97,8 +102,11 @@ class StackedOptimizer:
             [[float(group.get("weight_decay") or 0) for group in own] for own in groups]
         )
         self.decaying = [bool(column) for column in (self.decays != 0).any(0).tolist()]
+        first = 0
         for block in self.blocks:
-            block.read()
+            rows = range(first, first + len(block.optimizers))
+            first = rows.stop
+            block.read(next((row - rows.start for row in rows if row in here), 0))
 
     def step(self) -> None:
         """One step of all runs."""
@@ -148,9 +156,9 @@ class Block:
         self.shared = False  # whether the runs' states are views into ours
         self.take_states()
 
-    def read(self) -> None:
-        """Takes what a schedule may have changed."""
-        self.optimizer.param_groups[0].update(settings_of(self.optimizers[0]))
+    def read(self, row: int) -> None:
+        """Takes what a schedule may have changed, from a row whose run goes on."""
+        self.optimizer.param_groups[0].update(settings_of(self.optimizers[row]))
 
     def step(self) -> None:
         self.optimizer.step()

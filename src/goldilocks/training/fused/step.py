@@ -66,7 +66,7 @@ class StackedStep:
             present: The rows whose runs have not left.
         """
         self.present = present
-        self.optimizer.read()
+        self.optimizer.read(present)
         self.norms: list[Tensor] = []  # [R], of measured steps
         self.clipped: list[Tensor] = []
         self.measured: list[bool] = []
@@ -145,7 +145,7 @@ class StackedStep:
                 step.schedule.on_step()
                 moved = True
         if moved:
-            self.optimizer.read()
+            self.optimizer.read(self.present)
 
     def hand_out(self) -> None:
         """Gives each run's own step the norms of the item that has ended."""

@@ -106,7 +106,10 @@ def alike(question: Steps) -> Any:
     done = module.global_step
     left = module.trainer.steps_left(done)
     course = tuple(item.sizes), module.batches_in_epoch, module.batch_index, done, left
-    return item.x.shape, course  # folds may have other categories, and so other inputs
+    # A momentum that a schedule moves is that of all rows of a stack: of runs of one length.
+    cycles = getattr(module.schedule.scheduler, "cycle_momentum", False)
+    length = module.trainer.max_epochs if cycles else None
+    return item.x.shape, course, length  # folds may have other categories, and so other inputs
 
 
 def grouped(questions: Iterable[Q], key: Callable[[Q], Any]) -> list[list[Q]]:
