@@ -129,6 +129,7 @@ def test_what_is_interrupted_before_it_begins_leaves_nothing_but_what_can_be_res
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(run, "threads_for", interrupt)
+    monkeypatch.setattr(run.cross_validation, "are_together", lambda *_: False)
     done = command("data=iris", *words)
     assert done.code == 130
     folders = list(Path("logs/runs").iterdir())
