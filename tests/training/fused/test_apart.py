@@ -123,7 +123,13 @@ def test_dropout_is_drawn_for_each_run_by_itself(tmp_path):
     assert len(set(both)) == len(both)
 
 
-@pytest.mark.parametrize("strength", ["noise", "mixup", "cutout", "cutmix"])
+@pytest.mark.parametrize(
+    "strength",
+    [
+        "mixup",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("noise", "cutout", "cutmix")),
+    ],
+)
 def test_augmented_batches_train_as_alone(tmp_path, strength):
     trials = [
         [f"regularization={strength}", f"regularization.{strength}=0.3", f"seed={seed}"]
