@@ -1,6 +1,6 @@
 """What a wheel has beside src/goldilocks: the options, two pages, and what `goldilocks new` copies.
 
-All else stands in pyproject.toml. An editable installation finds these at their own places.
+All else is in pyproject.toml. An editable installation finds these at their own places.
 """
 
 import shutil

@@ -134,6 +134,13 @@ def test_trials_are_given_up_among_those_they_are_trained_with(command, tmp_path
     assert "pruned" in statuses
 
 
+def test_an_optimizer_that_maximizes_is_not_stacked(compose):
+    from goldilocks.training.checks import check
+
+    cfg = compose("optimizer=adam", "+optimizer.maximize=true")
+    assert alike.reason_against(check(cfg)) == "optimizer.maximize"
+
+
 @pytest.mark.parametrize("given", ["batch=0", "batch=x", "always=2"])
 def test_wrong_values_of_the_launcher_are_refused(command, given):
     ended = command(*SWEEP, *GRID, f"hydra.launcher.{given}")

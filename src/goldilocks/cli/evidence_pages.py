@@ -101,7 +101,7 @@ def scores_of(option: str, section: str) -> Iterator[str]:
 
 
 def cells_of(line: str) -> list[str]:
-    r"""The cells of a table's row; `\|` stands in one for a bar.
+    r"""The cells of a table's row; `\|` is a bar in one.
 
     >>> cells_of(r"| a | b \| c |")
     ['a', 'b | c']

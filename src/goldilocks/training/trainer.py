@@ -265,7 +265,7 @@ class Trainer(pl.Trainer):
         self.sharers = 1  # runs that train together, among which the time of each is divided
         self.data_memory_fraction = data_memory_fraction
         callbacks = [PublishedMetrics(), *(callbacks or [])]
-        setattr(registry, "entry_points", installed)  # noqa: B010 - read anew for each Trainer
+        setattr(registry, "entry_points", installed)  # noqa: B010 - read again for each Trainer
         super().__init__(
             **strategy_of(wanted),
             precision=precision,

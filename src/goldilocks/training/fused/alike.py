@@ -74,6 +74,8 @@ def reason_against(settings: Settings) -> str | None:
     kind: Any = find_class(settings.optimizer, Optimizer, "optimizer", settings.packages)
     if kind not in LINEAR:
         return f"{kind.__name__} does not move in proportion to its rate"
+    if settings.optimizer.get("maximize"):
+        return "optimizer.maximize"
     for name, strength in strengths_in(settings.regularization).items():
         if name not in STRENGTHS and is_on(strength):
             return f"regularization.{name} is none that a stack knows"

@@ -13,19 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from goldilocks.optimizers.flat_parameters import join, pieces
+from goldilocks.optimizers.flat_parameters import ELEMENTWISE, join, pieces
 
-LINEAR = (
-    torch.optim.SGD,
-    torch.optim.Adam,
-    torch.optim.AdamW,
-    torch.optim.NAdam,
-    torch.optim.RAdam,
-    torch.optim.Adamax,
-    torch.optim.RMSprop,
-    torch.optim.Adagrad,
-    torch.optim.Adadelta,
-)
+# Rprop's steps and ASGD's decay depend on the rate otherwise.
+LINEAR = tuple(kind for kind in ELEMENTWISE if kind not in (torch.optim.ASGD, torch.optim.Rprop))
 # Of a group: its rate and decay are ours, and the rest is a schedule's or a network's.
 OURS = (
     "params",
@@ -39,16 +30,6 @@ OURS = (
     "max_momentum",
     "base_momentum",
 )
-
-
-def can_be_stacked(optimizer: Optimizer) -> str | None:
-    """Why an optimizer cannot move several runs at once; None: it can."""
-    kind = type(optimizer)
-    if kind not in LINEAR:
-        return f"{kind.__name__} does not move in proportion to its rate"
-    if any(group.get("maximize") for group in optimizer.param_groups):
-        return "maximize"
-    return None
 
 
 def settings_of(optimizer: Optimizer) -> dict[str, Any]:

@@ -90,7 +90,6 @@ class Stack:
             self.networks, self._losses(), first.trainer.precision_plugin.forward_context
         )
         self.extra = self._extra()
-        self.mixes = self.augment.mixes and first.task.spec.task == "multiclass"
 
     def _losses(self) -> list[tuple[RowLoss, int]]:
         """Those of consecutive rows."""

@@ -56,7 +56,6 @@ class StackedStep:
             for value, norm in zip(self.clip_values, self.by_norm, strict=True)
         )
         self.transformed = [row for row, step in enumerate(steps) if step.transforms]
-        self.averaged = [row for row, step in enumerate(steps) if step.average is not None]
         self.begin(range(len(steps)))
 
     def begin(self, present: Sequence[int]) -> None:
